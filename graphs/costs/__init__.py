@@ -1,0 +1,1 @@
+"""What an op costs, in flops and bytes: formulas by kind, and one table per framework."""

@@ -1,0 +1,128 @@
+"""graphwright's own graph file: a JSON header and an LZMA block of little-endian arrays.
+
+Layout: eight magic bytes, the header's length (uint32, little-endian), the header (JSON, UTF-8),
+the compressed payload. The header lists every array with its type and shape in payload order.
+Nothing in the file is ever executed.
+"""
+
+import json
+import lzma
+import struct
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphs.errors import GraphError
+from graphs.graph import Graph
+from graphs.import_report import ImportReport
+
+SUFFIX = ".gwgraph"
+MAGIC = b"GWGRAPH\n"
+SCHEMA_VERSION = 1
+_MAX_HEADER_BYTES = 1 << 24
+_MAX_PAYLOAD_BYTES = 1 << 31
+_STRINGS = ("op_names", "op_types")
+
+
+def graph_to_bytes(graph: Graph) -> bytes:
+    """Serialise a graph; equal graphs with equal name and report give equal bytes."""
+    blocks: list[bytes] = []
+    arrays: list[dict[str, Any]] = []
+
+    def put(name: str, values: np.ndarray) -> None:
+        data = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+        arrays.append({"name": name, "dtype": data.dtype.str, "shape": list(data.shape)})
+        blocks.append(data.tobytes())
+
+    for item in fields(graph):
+        value = getattr(graph, item.name)
+        if isinstance(value, np.ndarray):
+            put(item.name, value)
+    for kind in sorted(graph.profiled_seconds):
+        put(f"profiled_seconds/{kind}", graph.profiled_seconds[kind])
+    for name in _STRINGS:
+        put(name, np.frombuffer(json.dumps(getattr(graph, name)).encode(), np.uint8))
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "name": graph.name,
+        "digest": graph.digest,
+        "arrays": arrays,
+        "report": asdict(graph.report),
+    }
+    encoded = json.dumps(header, sort_keys=True).encode()
+    payload = lzma.compress(b"".join(blocks), preset=6)
+    return MAGIC + struct.pack("<I", len(encoded)) + encoded + payload
+
+
+def graph_from_bytes(data: bytes, origin: str) -> Graph:
+    """Read a graph that `graph_to_bytes` wrote.
+
+    Raises:
+        GraphError: not such a file, cut short, damaged, or of a newer schema version.
+    """
+    if not data.startswith(MAGIC):
+        raise GraphError(f"{origin}: not a graphwright graph file (its first bytes are wrong)")
+    try:
+        header, payload = _split(data)
+        if header["schema_version"] > SCHEMA_VERSION:
+            raise GraphError(
+                f"{origin}: schema version {header['schema_version']}; this graphwright reads up "
+                f"to {SCHEMA_VERSION}: update graphwright or write the file with this version"
+            )
+        values = _arrays(header, payload)
+        for name in _STRINGS:
+            values[name] = tuple(json.loads(values[name].tobytes().decode()))
+        prefix = "profiled_seconds/"
+        profiled = {k.removeprefix(prefix): values.pop(k) for k in list(values) if prefix in k}
+        report = ImportReport(**_tupled(header["report"]))
+        graph = Graph(name=header["name"], profiled_seconds=profiled, report=report, **values)
+    except GraphError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, lzma.LZMAError, struct.error,
+            EOFError, OverflowError) as error:  # fmt: skip
+        raise GraphError(f"{origin}: damaged or cut short ({error})") from error
+    if graph.digest != header["digest"]:
+        raise GraphError(f"{origin}: damaged, its content does not match its digest")
+    return graph
+
+
+def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
+    start = len(MAGIC) + 4
+    (length,) = struct.unpack("<I", data[len(MAGIC) : start])
+    if length > _MAX_HEADER_BYTES or start + length > len(data):
+        raise ValueError("the header is longer than the file")
+    header = json.loads(data[start : start + length].decode())
+    if not isinstance(header, dict):
+        raise ValueError("the header is not an object")
+    payload = lzma.LZMADecompressor().decompress(data[start + length :], _MAX_PAYLOAD_BYTES)
+    return header, payload
+
+
+def _arrays(header: dict[str, Any], payload: bytes) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    position = 0
+    for entry in header["arrays"]:
+        dtype = np.dtype(entry["dtype"])
+        if dtype.hasobject:
+            raise ValueError("object arrays are not allowed")
+        shape = tuple(int(size) for size in entry["shape"])
+        count = int(np.prod(shape, dtype=np.int64))
+        if count < 0 or position + count * dtype.itemsize > len(payload):
+            raise ValueError(f"array {entry['name']!r} is longer than the payload")
+        flat = np.frombuffer(payload, dtype, count, position)
+        values[entry["name"]] = flat.astype(dtype.newbyteorder("=")).reshape(shape)
+        position += count * dtype.itemsize
+    return values
+
+
+def _tupled(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in report.items()}
+
+
+def write_graph(graph: Graph, path: Path) -> None:
+    """Write a graph file; an existing file is replaced whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(graph_to_bytes(graph))
+    partial.replace(path)
