@@ -1,0 +1,144 @@
+"""Work of ops outside ONNX's standard domain: com.microsoft and the training domains.
+
+Attention and products of com.microsoft are in `onnx_dense`; what is in neither table is costed
+from the sizes of its tensors and reported as an estimate.
+"""
+
+from math import prod
+
+from graphs.costs.formulas import copying, free, per_input_element, per_output_element, streaming
+from graphs.costs.onnx_dense import MICROSOFT_DENSE_OPS
+from graphs.costs.onnx_movement import expanding, gathering
+from graphs.costs.onnx_pointwise import RANDOM_FLOPS, pool
+from graphs.costs.work import OpCost, Signature, Work
+from graphs.kinds import OpKind
+
+
+def _skip_norm(flops: int) -> OpCost:
+    """A residual addition and a normalization in one pass over the first output."""
+    return OpCost(OpKind.NORMALIZATION, lambda op: streaming(flops * op.outputs[0].elements, op))
+
+
+def _embedding_norm(op: Signature) -> Work:
+    """Looks up two or three embeddings per token, adds them and normalizes."""
+    written = op.outputs[0]
+    return Work(10.0 * written.elements, 3.0 * written.bytes, op.output_bytes)
+
+
+def _optimizer(flops_per_weight: int) -> OpCost:
+    """Reads weights, gradients and moments, writes weights and moments."""
+    return OpCost(
+        OpKind.OPTIMIZER_UPDATE, lambda op: streaming(flops_per_weight * _weights(op), op)
+    )
+
+
+def _weights(op: Signature) -> int:
+    """Elements updated; a fused multi-tensor step counts what it reads, a quarter of each."""
+    if op.outputs:
+        return max(tensor.elements for tensor in op.outputs)
+    return sum(tensor.elements for tensor in op.inputs) // 4
+
+
+def _many(kind: OpKind, flops: dict[str, int]) -> dict[str, OpCost]:
+    return {name: OpCost(kind, per_output_element(count)) for name, count in flops.items()}
+
+
+def _conv_gradient(op: Signature) -> Work:
+    """Gradients with respect to input and filter: `dY, X, W -> dX, dW, dB`."""
+    grad, weight = op.inputs[0], op.inputs[2].shape
+    return streaming(4.0 * grad.elements * prod(weight[1:]), op)
+
+
+MICROSOFT_OPS: dict[str, OpCost] = {
+    **MICROSOFT_DENSE_OPS,
+    **_many(
+        OpKind.ACTIVATION,
+        {"BiasGelu": 6, "FastGelu": 8, "Gelu": 5, "QuickGelu": 5, "BiasSplitGelu": 7,
+         "QLinearSigmoid": 8, "QLinearLeakyRelu": 6},
+    ),
+    **_many(
+        OpKind.ELEMENTWISE,
+        {"QLinearAdd": 6, "QLinearMul": 6, "QLinearWhere": 3, "RotaryEmbedding": 3,
+         "GemmaRotaryEmbedding": 6, "BiasAdd": 2, "BitmaskDropout": 2, "BiasDropout": 4,
+         "BitmaskBiasDropout": 4, "Inverse": 2, "Trilu": 0, "IsAllFinite": 1, "ComplexMul": 6,
+         "ComplexMulConj": 6},
+    ),
+    **_many(
+        OpKind.QUANTIZE,
+        {"QuantizeLinear": 4, "DequantizeLinear": 2, "QuantizeBFP": 4, "DequantizeBFP": 2,
+         "DequantizeWithOrder": 2, "QuantizeWithOrder": 4},
+    ),
+    **_many(OpKind.NORMALIZATION, {"LayerNormalization": 8, "SimplifiedLayerNormalization": 5,
+                                   "GroupNorm": 8, "SkipGroupNorm": 9}),
+    **_many(OpKind.SOFTMAX, {"QLinearSoftmax": 8, "BiasSoftmax": 6}),
+    **{
+        name: OpCost(OpKind.POOL, pool)
+        for name in ("QLinearAveragePool", "MaxpoolWithMask", "NhwcMaxPool")
+    },
+    "SkipLayerNormalization": _skip_norm(10),
+    "SkipSimplifiedLayerNormalization": _skip_norm(7),
+    "EmbedLayerNormalization": OpCost(OpKind.NORMALIZATION, _embedding_norm),
+    "QEmbedLayerNormalization": OpCost(OpKind.NORMALIZATION, _embedding_norm),
+    "QLinearGlobalAveragePool": OpCost(OpKind.POOL, per_input_element(1)),
+    "QLinearReduceMean": OpCost(OpKind.REDUCE, per_input_element(1)),
+    "QLinearConcat": OpCost(OpKind.CONCAT, per_output_element(2)),
+    "GatherBlockQuantized": OpCost(OpKind.GATHER, gathering),
+    "ExpandDims": OpCost(OpKind.VIEW, free),
+    "Unique": OpCost(OpKind.SORT, per_input_element(16)),
+    "RestorePadding": OpCost(OpKind.PAD, copying),
+    "RemovePadding": OpCost(OpKind.GATHER, copying),
+    # Training, as onnxruntime's gradient builder writes it.
+    "ConvGrad": OpCost(OpKind.CONV_GRAD, _conv_gradient),
+    **_many(
+        OpKind.ACTIVATION,
+        {"ReluGrad": 1, "GeluGrad": 12, "FastGeluGrad": 14, "BiasGeluGrad_dX": 13,
+         "BiasFastGeluGrad_dX": 15, "SigmoidGrad": 3, "TanhGrad": 3, "QuickGeluGrad": 10,
+         "LeakyReluGrad": 1},
+    ),
+    **_many(
+        OpKind.NORMALIZATION_GRAD,
+        {"LayerNormalizationGrad": 14, "SimplifiedLayerNormalizationGrad": 10,
+         "InvertibleLayerNormalizationGrad": 14, "BatchNormalizationGrad": 14},
+    ),
+    **_many(
+        OpKind.SOFTMAX,
+        {"SoftmaxGrad": 4, "SoftmaxGrad_13": 4, "LogSoftmaxGrad": 4, "LogSoftmaxGrad_13": 4},
+    ),
+    **_many(
+        OpKind.LOSS,
+        {"SoftmaxCrossEntropyLossGrad": 3, "SoftmaxCrossEntropyLossInternalGrad": 3,
+         "SoftmaxCrossEntropyGrad": 3},
+    ),
+    **_many(OpKind.ELEMENTWISE, {"DropoutGrad": 2, "BitmaskDropoutGrad": 2, "AbsGrad": 1,
+                                 "LogGrad": 1, "SinGrad": 2, "MixedPrecisionScale": 1}),
+    "SoftmaxCrossEntropyLossInternal": OpCost(OpKind.LOSS, per_input_element(6)),
+    "MaxPoolGrad": OpCost(OpKind.POOL_GRAD, per_input_element(1)),
+    "AveragePoolGrad": OpCost(OpKind.POOL_GRAD, per_output_element(1)),
+    "GatherGrad": OpCost(OpKind.SCATTER, per_input_element(1)),
+    "GatherElementsGrad": OpCost(OpKind.SCATTER, per_input_element(1)),
+    "GatherNDGrad": OpCost(OpKind.SCATTER, per_input_element(1)),
+    "SliceGrad": OpCost(OpKind.PAD, copying),
+    "ConcatTraining": OpCost(OpKind.CONCAT, copying),
+    "SplitTraining": OpCost(OpKind.SPLIT, copying),
+    "BroadcastGradientArgs": OpCost(OpKind.SHAPE, free),
+    "ReduceSumTraining": OpCost(OpKind.REDUCE, per_input_element(1)),
+    "ReduceAllL2": OpCost(OpKind.REDUCE, per_input_element(2)),
+    "ExpandGrad": OpCost(OpKind.REDUCE, expanding),
+    "InPlaceAccumulator": OpCost(OpKind.ACCUMULATE, per_output_element(1)),
+    "InPlaceAccumulatorV2": OpCost(OpKind.ACCUMULATE, per_input_element(0.5)),
+    "PassThrough": OpCost(OpKind.CONTROL, free),
+    "RandomNormalLike": OpCost(OpKind.RANDOM, per_output_element(RANDOM_FLOPS)),
+    "AdamOptimizer": _optimizer(13),
+    "AdamWOptimizer": _optimizer(15),
+    "LambOptimizer": _optimizer(20),
+    "SGDOptimizer": _optimizer(2),
+    "SGDOptimizerV2": _optimizer(2),
+}  # fmt: skip
+
+#: ai.onnx.preview.training; `Gradient` is costed by the importer, which knows the graph.
+TRAINING_OPS: dict[str, OpCost] = {
+    "Adam": OpCost(OpKind.OPTIMIZER_UPDATE, per_output_element(5)),
+    "Adagrad": OpCost(OpKind.OPTIMIZER_UPDATE, per_output_element(4)),
+    "Momentum": OpCost(OpKind.OPTIMIZER_UPDATE, per_output_element(3)),
+    "Gradient": OpCost(OpKind.CUSTOM, per_output_element(1)),
+}

@@ -1,0 +1,213 @@
+"""Work of ONNX's arithmetic-bound ops: products, convolutions, recurrences, attention.
+
+The com.microsoft variants of the same ops are here too, since they share the arithmetic.
+"""
+
+from math import prod
+
+from graphs.costs.einsum import einsum_flops
+from graphs.costs.formulas import (
+    attention_flops,
+    conv_flops,
+    matmul_flops,
+    output_elements,
+    recurrent_flops,
+    streaming,
+)
+from graphs.costs.work import Formula, OpCost, Signature, TensorSpec, Work
+from graphs.kinds import OpKind
+
+
+def matmul(op: Signature) -> Work:
+    """`A @ B` with NumPy broadcasting; the product's inner size is read from the first input."""
+    shape = op.inputs[0].shape
+    inner = shape[-2] if op.attributes.get("transA") and len(shape) > 1 else shape[-1]
+    return streaming(matmul_flops(1, inner, 1, op.outputs[0].elements), op)
+
+
+def gemm(op: Signature) -> Work:
+    """`alpha A B + beta C`, where C costs an addition."""
+    work = matmul(op)
+    addition = op.outputs[0].elements if len(op.inputs) > 2 else 0
+    return streaming(work.flops + addition, op)
+
+
+def einsum(op: Signature) -> Work:
+    return streaming(
+        einsum_flops(op.attributes["equation"], [tensor.shape for tensor in op.inputs]), op
+    )
+
+
+def _quantized_gemm(op: Signature) -> Work:
+    return streaming(matmul(op).flops + 4 * op.outputs[0].elements, op)
+
+
+def convolution(weight: int, flops_after: int = 0) -> Formula:
+    """A convolution whose filter `[out, in / groups, ...]` is the input number `weight`.
+
+    `flops_after` are per output element: a bias, a requantisation, a fused activation.
+    """
+
+    def formula(op: Signature) -> Work:
+        out, kernel = op.outputs[0], op.inputs[weight].shape
+        flops = conv_flops(out, kernel[2:], kernel[1]) + flops_after * out.elements
+        if weight == 1 and len(op.inputs) > 2:
+            flops += out.elements
+        return streaming(flops, op)
+
+    return formula
+
+
+def _conv_transpose(op: Signature) -> Work:
+    kernel = op.inputs[1].shape
+    bias = op.outputs[0].elements if len(op.inputs) > 2 else 0
+    return streaming(conv_flops(op.inputs[0], kernel[2:], kernel[1]) + bias, op)
+
+
+def _deformable(op: Signature) -> Work:
+    """A convolution whose every tap is sampled bilinearly (8 flops) once per input channel."""
+    out, kernel, channels = op.outputs[0], op.inputs[1].shape, op.inputs[0].shape[1]
+    samples = out.shape[0] * prod(out.shape[2:]) * prod(kernel[2:]) * channels
+    return streaming(conv_flops(out, kernel[2:], kernel[1]) + 8 * samples, op)
+
+
+def _causal_conv(op: Signature) -> Work:
+    """One filter per channel along the last axis."""
+    return streaming(conv_flops(op.outputs[0], op.inputs[1].shape[2:], 1), op)
+
+
+def recurrent(gates: int, weight: int = 1, recurrence: int = 2) -> Formula:
+    """RNN, GRU and LSTM: `X [steps, batch, inputs]`, `R [directions, gates hidden, hidden]`."""
+
+    def formula(op: Signature) -> Work:
+        first, second, inputs = op.inputs[0].shape
+        directions = op.inputs[weight].shape[0]
+        hidden = op.attributes.get("hidden_size") or op.inputs[recurrence].shape[-1]
+        return streaming(recurrent_flops(first, second, inputs, hidden, gates, directions), op)
+
+    return formula
+
+
+def attention(op: Signature) -> Work:
+    """Standard Attention: 4-D `[batch, heads, length, size]`, or 3-D with heads as attribute."""
+    query, key, value = (tensor.shape for tensor in op.inputs[:3])
+    if len(query) == 4:
+        heads, size, value_size = query[1], query[3], value[3]
+    else:
+        heads = op.attributes["q_num_heads"]
+        size = query[2] // heads
+        value_size = value[2] // op.attributes.get("kv_num_heads", heads)
+    keys = op.outputs[1].shape[-2] if len(op.outputs) > 2 else key[-2]
+    flops = attention_flops(query[0], heads, query[-2], keys, size, value_size)
+    return streaming(flops, op)
+
+
+def _linear_attention(op: Signature) -> Work:
+    """Per token and head: decay, update and query a state of `key size x value size`."""
+    batch, length, width = op.inputs[0].shape
+    heads = op.attributes["q_num_heads"]
+    value_size = op.inputs[2].shape[-1] // op.attributes["kv_num_heads"]
+    return streaming(5.0 * batch * length * heads * (width // heads) * value_size, op)
+
+
+def _microsoft_attention(op: Signature) -> Work:
+    """Input projection `[batch, length, width] x [width, 3 hidden]`, then self-attention."""
+    batch, length, width = op.inputs[0].shape
+    columns = op.inputs[1].shape[-1]
+    hidden = op.outputs[0].shape[-1]
+    heads = op.attributes["num_heads"]
+    keys = op.outputs[1].shape[-2] if len(op.outputs) > 1 else length
+    flops = matmul_flops(batch * length, width, columns)
+    flops += attention_flops(batch, heads, length, keys, hidden // heads, hidden // heads)
+    return streaming(flops, op)
+
+
+def _multi_head_attention(op: Signature) -> Work:
+    """Projected `[batch, length, hidden]` inputs, or all three packed in one of five dimensions."""
+    query = op.inputs[0].shape
+    heads = op.attributes["num_heads"]
+    batch, length = query[0], query[1]
+    hidden = op.outputs[0].shape[-1]
+    if len(op.outputs) > 1:
+        keys = op.outputs[1].shape[-2]
+    elif len(query) == 3 and len(op.inputs) > 1:
+        keys = op.inputs[1].shape[-2] if len(op.inputs[1].shape) > 2 else length
+    else:
+        keys = length
+    size = hidden // heads
+    return streaming(attention_flops(batch, heads, length, keys, size, size), op)
+
+
+def _low_bit_matmul(op: Signature) -> Work:
+    """Weights of a few bits: the product, and two flops to dequantise each weight."""
+    inner, columns = op.attributes["K"], op.attributes["N"]
+    return streaming(2.0 * op.outputs[0].elements * inner + 2.0 * inner * columns, op)
+
+
+def _mixture_of_experts(op: Signature) -> Work:
+    """Each token passes the two layers of `k` experts: `[tokens, hidden]`, `[_, inner, _]`."""
+    hidden = op.inputs[0].shape[-1]
+    tokens = op.inputs[0].elements // max(hidden, 1)
+    inner = _largest(op.inputs[2]) // max(hidden, 1)
+    return streaming(op.attributes.get("k", 1) * matmul_flops(tokens, hidden, 2 * inner), op)
+
+
+def _largest(weight: TensorSpec) -> int:
+    """Elements of one expert's matrix."""
+    return prod(weight.shape[1:])
+
+
+def _determinant(op: Signature) -> Work:
+    """LU factorisation, two thirds of the cube of the size per matrix."""
+    size = op.inputs[0].shape[-1]
+    return streaming(2.0 / 3.0 * size**3 * output_elements(op), op)
+
+
+DENSE_OPS: dict[str, OpCost] = {
+    "MatMul": OpCost(OpKind.MATMUL, matmul),
+    "MatMulInteger": OpCost(OpKind.MATMUL, matmul),
+    "QLinearMatMul": OpCost(OpKind.MATMUL, _quantized_gemm),
+    "Gemm": OpCost(OpKind.MATMUL, gemm),
+    "Einsum": OpCost(OpKind.MATMUL, einsum),
+    "Det": OpCost(OpKind.MATMUL, _determinant),
+    "Conv": OpCost(OpKind.CONV, convolution(1)),
+    "ConvInteger": OpCost(OpKind.CONV, convolution(1)),
+    "QLinearConv": OpCost(OpKind.CONV, convolution(3, flops_after=4)),
+    "ConvTranspose": OpCost(OpKind.CONV, _conv_transpose),
+    "DeformConv": OpCost(OpKind.CONV, _deformable),
+    "CausalConvWithState": OpCost(OpKind.DEPTHWISE_CONV, _causal_conv),
+    "RNN": OpCost(OpKind.RECURRENT, recurrent(1)),
+    "GRU": OpCost(OpKind.RECURRENT, recurrent(3)),
+    "LSTM": OpCost(OpKind.RECURRENT, recurrent(4)),
+    "Attention": OpCost(OpKind.ATTENTION, attention),
+    "LinearAttention": OpCost(OpKind.ATTENTION, _linear_attention),
+}
+
+#: ai.onnx.preview.
+PREVIEW_DENSE_OPS: dict[str, OpCost] = {"FlexAttention": OpCost(OpKind.ATTENTION, attention)}
+
+#: com.microsoft.
+MICROSOFT_DENSE_OPS: dict[str, OpCost] = {
+    "FusedMatMul": OpCost(OpKind.MATMUL, matmul),
+    "TransposeMatMul": OpCost(OpKind.MATMUL, matmul),
+    "FusedGemm": OpCost(OpKind.MATMUL, gemm),
+    "GemmFastGelu": OpCost(OpKind.MATMUL, gemm),
+    "GemmFloat8": OpCost(OpKind.MATMUL, gemm),
+    "QGemm": OpCost(OpKind.MATMUL, _quantized_gemm),
+    "DynamicQuantizeMatMul": OpCost(OpKind.MATMUL, _quantized_gemm),
+    "MatMulIntegerToFloat": OpCost(OpKind.MATMUL, _quantized_gemm),
+    "MatMulInteger16": OpCost(OpKind.MATMUL, matmul),
+    "MatMulNBits": OpCost(OpKind.MATMUL, _low_bit_matmul),
+    "MatMulBnb4": OpCost(OpKind.MATMUL, _low_bit_matmul),
+    "MoE": OpCost(OpKind.MATMUL, _mixture_of_experts),
+    "QMoE": OpCost(OpKind.MATMUL, _mixture_of_experts),
+    "FusedConv": OpCost(OpKind.CONV, convolution(1, flops_after=1)),
+    "NhwcFusedConv": OpCost(OpKind.CONV, convolution(1, flops_after=1)),
+    "DynamicQuantizeLSTM": OpCost(OpKind.RECURRENT, recurrent(4)),
+    "Attention": OpCost(OpKind.ATTENTION, _microsoft_attention),
+    "QAttention": OpCost(OpKind.ATTENTION, _microsoft_attention),
+    "MultiHeadAttention": OpCost(OpKind.ATTENTION, _multi_head_attention),
+    "DecoderMaskedMultiHeadAttention": OpCost(OpKind.ATTENTION, _multi_head_attention),
+    "GroupQueryAttention": OpCost(OpKind.ATTENTION, _multi_head_attention),
+    "SparseAttention": OpCost(OpKind.ATTENTION, _multi_head_attention),
+}
