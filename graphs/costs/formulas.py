@@ -8,6 +8,12 @@ from math import prod
 
 from graphs.costs.work import Formula, Signature, TensorSpec, Work
 
+#: Flops of elementary operations, the same in every framework's table.
+SIMPLE = 1.0
+DIVISION = 4.0
+TRANSCENDENTAL = 10.0
+POWER = 20.0
+
 
 def streaming(flops: float, op: Signature) -> Work:
     """Reads every input and writes every output once."""

@@ -9,7 +9,7 @@ from math import prod
 from graphs.costs.formulas import copying, free, per_input_element, per_output_element, streaming
 from graphs.costs.onnx_dense import MICROSOFT_DENSE_OPS
 from graphs.costs.onnx_movement import expanding, gathering
-from graphs.costs.onnx_pointwise import RANDOM_FLOPS, pool
+from graphs.costs.onnx_pointwise import RANDOM_FLOPS, SOFTMAX_FLOPS, pool
 from graphs.costs.work import OpCost, Signature, Work
 from graphs.kinds import OpKind
 
@@ -53,8 +53,8 @@ MICROSOFT_OPS: dict[str, OpCost] = {
     **MICROSOFT_DENSE_OPS,
     **_many(
         OpKind.ACTIVATION,
-        {"BiasGelu": 6, "FastGelu": 8, "Gelu": 5, "QuickGelu": 5, "BiasSplitGelu": 7,
-         "QLinearSigmoid": 8, "QLinearLeakyRelu": 6},
+        {"BiasGelu": 15, "FastGelu": 18, "Gelu": 14, "QuickGelu": 11, "BiasSplitGelu": 16,
+         "QLinearSigmoid": 14, "QLinearLeakyRelu": 6},
     ),
     **_many(
         OpKind.ELEMENTWISE,
@@ -70,7 +70,7 @@ MICROSOFT_OPS: dict[str, OpCost] = {
     ),
     **_many(OpKind.NORMALIZATION, {"LayerNormalization": 8, "SimplifiedLayerNormalization": 5,
                                    "GroupNorm": 8, "SkipGroupNorm": 9}),
-    **_many(OpKind.SOFTMAX, {"QLinearSoftmax": 8, "BiasSoftmax": 6}),
+    **_many(OpKind.SOFTMAX, {"QLinearSoftmax": 21, "BiasSoftmax": 18}),
     **{
         name: OpCost(OpKind.POOL, pool)
         for name in ("QLinearAveragePool", "MaxpoolWithMask", "NhwcMaxPool")
@@ -91,8 +91,8 @@ MICROSOFT_OPS: dict[str, OpCost] = {
     "ConvGrad": OpCost(OpKind.CONV_GRAD, _conv_gradient),
     **_many(
         OpKind.ACTIVATION,
-        {"ReluGrad": 1, "GeluGrad": 12, "FastGeluGrad": 14, "BiasGeluGrad_dX": 13,
-         "BiasFastGeluGrad_dX": 15, "SigmoidGrad": 3, "TanhGrad": 3, "QuickGeluGrad": 10,
+        {"ReluGrad": 1, "GeluGrad": 25, "FastGeluGrad": 25, "BiasGeluGrad_dX": 26,
+         "BiasFastGeluGrad_dX": 26, "SigmoidGrad": 3, "TanhGrad": 3, "QuickGeluGrad": 15,
          "LeakyReluGrad": 1},
     ),
     **_many(
@@ -102,16 +102,16 @@ MICROSOFT_OPS: dict[str, OpCost] = {
     ),
     **_many(
         OpKind.SOFTMAX,
-        {"SoftmaxGrad": 4, "SoftmaxGrad_13": 4, "LogSoftmaxGrad": 4, "LogSoftmaxGrad_13": 4},
+        {"SoftmaxGrad": 4, "SoftmaxGrad_13": 4, "LogSoftmaxGrad": 13, "LogSoftmaxGrad_13": 13},
     ),
     **_many(
         OpKind.LOSS,
-        {"SoftmaxCrossEntropyLossGrad": 3, "SoftmaxCrossEntropyLossInternalGrad": 3,
-         "SoftmaxCrossEntropyGrad": 3},
+        {"SoftmaxCrossEntropyLossGrad": 12, "SoftmaxCrossEntropyLossInternalGrad": 12,
+         "SoftmaxCrossEntropyGrad": 12},
     ),
     **_many(OpKind.ELEMENTWISE, {"DropoutGrad": 2, "BitmaskDropoutGrad": 2, "AbsGrad": 1,
-                                 "LogGrad": 1, "SinGrad": 2, "MixedPrecisionScale": 1}),
-    "SoftmaxCrossEntropyLossInternal": OpCost(OpKind.LOSS, per_input_element(6)),
+                                 "LogGrad": 4, "SinGrad": 11, "MixedPrecisionScale": 1}),
+    "SoftmaxCrossEntropyLossInternal": OpCost(OpKind.LOSS, per_input_element(SOFTMAX_FLOPS + 1)),
     "MaxPoolGrad": OpCost(OpKind.POOL_GRAD, per_input_element(1)),
     "AveragePoolGrad": OpCost(OpKind.POOL_GRAD, per_output_element(1)),
     "GatherGrad": OpCost(OpKind.SCATTER, per_input_element(1)),

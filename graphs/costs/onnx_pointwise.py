@@ -1,11 +1,13 @@
-"""Work of ONNX ops that do a fixed amount per element: pointwise, norms, reductions, pools.
+"""Work of ONNX ops that do a fixed amount per element: pointwise, norms, reductions, pools."""
 
-Every arithmetic operation and every elementary function (exp, tanh, sqrt, compare) is one flop.
-"""
-
+from collections.abc import Mapping, Sequence
 from math import log2, prod
 
 from graphs.costs.formulas import (
+    DIVISION,
+    POWER,
+    SIMPLE,
+    TRANSCENDENTAL,
     input_elements,
     per_input_element,
     per_output_element,
@@ -14,32 +16,56 @@ from graphs.costs.formulas import (
 from graphs.costs.work import OpCost, Signature, Work
 from graphs.kinds import OpKind
 
+#: Flops per output element to the ops that take as many; an activation counts its parts.
 _ELEMENTWISE = {
-    "Abs": 1, "Acos": 1, "Acosh": 1, "Add": 1, "And": 1, "Asin": 1, "Asinh": 1, "Atan": 1,
-    "Atanh": 1, "BitShift": 1, "BitwiseAnd": 1, "BitwiseNot": 1, "BitwiseOr": 1,
-    "BitwiseXor": 1, "Ceil": 1, "Clip": 2, "Cos": 1, "Cosh": 1, "Div": 1, "Equal": 1, "Erf": 1,
-    "Exp": 1, "Floor": 1, "Greater": 1, "GreaterOrEqual": 1, "IsInf": 1, "IsNaN": 1, "Less": 1,
-    "LessOrEqual": 1, "Log": 1, "Mod": 1, "Mul": 1, "Neg": 1, "Not": 1, "Or": 1, "Pow": 1,
-    "Reciprocal": 1, "Round": 1, "Sign": 1, "Sin": 1, "Sinh": 1, "Sqrt": 1, "Sub": 1, "Tan": 1,
-    "Trilu": 0, "Where": 1, "Xor": 1,
+    0.0: ("Trilu",),
+    SIMPLE: (
+        "Abs", "Add", "And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor",
+        "Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less",
+        "LessOrEqual", "Mul", "Neg", "Not", "Or", "Round", "Sign", "Sub", "Where", "Xor",
+    ),
+    2.0: ("Clip",),
+    DIVISION: ("Div", "Mod", "Reciprocal", "Sqrt"),
+    TRANSCENDENTAL: (
+        "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Erf", "Exp", "Log",
+        "Sin", "Sinh", "Tan",
+    ),
+    POWER: ("Pow",),
 }  # fmt: skip
 
 _ACTIVATIONS = {
-    "Celu": 4, "Elu": 3, "Gelu": 5, "HardSigmoid": 4, "HardSwish": 5, "LeakyRelu": 2, "Mish": 5,
-    "PRelu": 2, "Relu": 1, "Selu": 4, "Shrink": 3, "Sigmoid": 4, "Softplus": 3, "Softsign": 3,
-    "SwiGLU": 6, "Swish": 5, "Tanh": 1, "ThresholdedRelu": 1,
+    SIMPLE: ("Relu", "ThresholdedRelu"),
+    2.0: ("LeakyRelu", "PRelu"),
+    3.0: ("Shrink",),
+    4.0: ("HardSigmoid",),
+    5.0: ("HardSwish",),
+    6.0: ("Softsign",),
+    TRANSCENDENTAL: ("Celu", "Elu", "Selu", "Sigmoid", "Softplus", "Tanh"),
+    TRANSCENDENTAL + 1: ("Swish",),
+    TRANSCENDENTAL + 2: ("SwiGLU",),
+    TRANSCENDENTAL + 4: ("Gelu",),
+    2 * TRANSCENDENTAL: ("Mish",),
 }  # fmt: skip
 
 _NORMALIZATIONS = {
-    "GroupNormalization": 8, "InstanceNormalization": 8, "LayerNormalization": 8,
-    "LpNormalization": 4, "MeanVarianceNormalization": 7, "RMSNormalization": 5,
+    4.0: ("LpNormalization",),
+    5.0: ("RMSNormalization",),
+    7.0: ("MeanVarianceNormalization",),
+    8.0: ("GroupNormalization", "InstanceNormalization", "LayerNormalization"),
+}
+
+#: Flops per input element.
+_REDUCTIONS = {
+    SIMPLE: (
+        "ArgMax", "ArgMin", "ReduceLogSum", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+        "ReduceSum",
+    ),
+    2.0: ("ReduceL1", "ReduceL2", "ReduceSumSquare"),
+    TRANSCENDENTAL + 2: ("ReduceLogSumExp",),
 }  # fmt: skip
 
-_REDUCTIONS = {
-    "ArgMax": 1, "ArgMin": 1, "ReduceL1": 2, "ReduceL2": 2, "ReduceLogSum": 1,
-    "ReduceLogSumExp": 3, "ReduceMax": 1, "ReduceMean": 1, "ReduceMin": 1, "ReduceProd": 1,
-    "ReduceSum": 1, "ReduceSumSquare": 2,
-}  # fmt: skip
+#: A maximum, a subtraction, an exponential, a sum and a division per element.
+SOFTMAX_FLOPS = TRANSCENDENTAL + DIVISION + 3
 
 #: Flops to draw one number: a counter-based generator's rounds and a transform.
 RANDOM_FLOPS = 10.0
@@ -63,7 +89,7 @@ def _batch_norm(op: Signature) -> Work:
 
 def _local_response(op: Signature) -> Work:
     """A window of squares across channels, then a power and a division."""
-    return streaming((2 * op.attributes["size"] + 4) * op.outputs[0].elements, op)
+    return streaming((2 * op.attributes["size"] + POWER + DIVISION) * op.outputs[0].elements, op)
 
 
 def pool(op: Signature) -> Work:
@@ -119,15 +145,23 @@ def _unnormalised_loss(op: Signature) -> Work:
     return streaming(2.0 * op.inputs[1].elements, op)
 
 
-def _table(kind: OpKind, flops: dict[str, int]) -> dict[str, OpCost]:
-    return {name: OpCost(kind, per_output_element(count)) for name, count in flops.items()}
+def _table(kind: OpKind, flops: Mapping[float, Sequence[str]]) -> dict[str, OpCost]:
+    return {
+        name: OpCost(kind, per_output_element(count))
+        for count, names in flops.items()
+        for name in names
+    }
 
 
 POINTWISE_OPS: dict[str, OpCost] = {
     **_table(OpKind.ELEMENTWISE, _ELEMENTWISE),
     **_table(OpKind.ACTIVATION, _ACTIVATIONS),
     **_table(OpKind.NORMALIZATION, _NORMALIZATIONS),
-    **{name: OpCost(OpKind.REDUCE, per_input_element(n)) for name, n in _REDUCTIONS.items()},
+    **{
+        name: OpCost(OpKind.REDUCE, per_input_element(count))
+        for count, names in _REDUCTIONS.items()
+        for name in names
+    },
     **{name: OpCost(OpKind.ELEMENTWISE, _variadic) for name in ("Max", "Min", "Mean", "Sum")},
     **{name: OpCost(OpKind.POOL, pool) for name in ("AveragePool", "MaxPool", "LpPool")},
     **{
@@ -136,9 +170,11 @@ POINTWISE_OPS: dict[str, OpCost] = {
     },
     **_table(
         OpKind.QUANTIZE,
-        {"QuantizeLinear": 4, "DequantizeLinear": 2, "DynamicQuantizeLinear": 6},
+        {2.0: ("DequantizeLinear",), 4.0: ("QuantizeLinear",), 6.0: ("DynamicQuantizeLinear",)},
     ),
-    **_table(OpKind.SIGNAL, {"BlackmanWindow": 6, "HammingWindow": 4, "HannWindow": 4}),
+    **_table(
+        OpKind.SIGNAL, {TRANSCENDENTAL + 2: ("BlackmanWindow", "HammingWindow", "HannWindow")}
+    ),
     **{
         name: OpCost(OpKind.RANDOM, per_output_element(RANDOM_FLOPS))
         for name in (
@@ -155,11 +191,11 @@ POINTWISE_OPS: dict[str, OpCost] = {
     "CastLike": OpCost(OpKind.CAST, per_output_element(0)),
     "BatchNormalization": OpCost(OpKind.NORMALIZATION, _batch_norm),
     "LRN": OpCost(OpKind.NORMALIZATION, _local_response),
-    "Softmax": OpCost(OpKind.SOFTMAX, per_output_element(5)),
-    "LogSoftmax": OpCost(OpKind.SOFTMAX, per_output_element(5)),
+    "Softmax": OpCost(OpKind.SOFTMAX, per_output_element(SOFTMAX_FLOPS)),
+    "LogSoftmax": OpCost(OpKind.SOFTMAX, per_output_element(SOFTMAX_FLOPS)),
     "Hardmax": OpCost(OpKind.SOFTMAX, per_output_element(2)),
     "SoftmaxCrossEntropyLoss": OpCost(
-        OpKind.LOSS, lambda op: streaming(6.0 * op.inputs[0].elements, op)
+        OpKind.LOSS, lambda op: streaming((SOFTMAX_FLOPS + 1) * op.inputs[0].elements, op)
     ),
     "NegativeLogLikelihoodLoss": OpCost(OpKind.LOSS, _unnormalised_loss),
     "CumSum": OpCost(OpKind.SCAN, per_output_element(1)),
@@ -175,7 +211,7 @@ POINTWISE_OPS: dict[str, OpCost] = {
     "NonMaxSuppression": OpCost(OpKind.SORT, _suppression),
     "DFT": OpCost(OpKind.SIGNAL, _fourier),
     "STFT": OpCost(OpKind.SIGNAL, _fourier),
-    "MelWeightMatrix": OpCost(OpKind.SIGNAL, per_output_element(4)),
+    "MelWeightMatrix": OpCost(OpKind.SIGNAL, per_output_element(TRANSCENDENTAL)),
 }
 
 
@@ -207,7 +243,7 @@ def support_vectors(op: Signature) -> Work:
 
 #: ai.onnx.ml.
 CLASSICAL_OPS: dict[str, OpCost] = {
-    **_table(OpKind.ELEMENTWISE, {"Binarizer": 1, "Imputer": 1, "Scaler": 2}),
+    **_table(OpKind.ELEMENTWISE, {1.0: ("Binarizer", "Imputer"), 2.0: ("Scaler",)}),
     **{
         name: OpCost(OpKind.CUSTOM, tree_ensemble)
         for name in ("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
