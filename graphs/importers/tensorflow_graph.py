@@ -1,0 +1,228 @@
+"""Imports TensorFlow graphs: GraphDef files, SavedModels, graphs in memory."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graphs.builder import GraphBuilder, OpRecord
+from graphs.costs.work import TensorSpec
+from graphs.errors import ModelError
+from graphs.graph import Graph
+from graphs.import_report import ImportReport
+from graphs.importers.tensorflow_colocation import colocation_keys
+from graphs.importers.tensorflow_control_flow import collapse_frames, scalar
+from graphs.importers.tensorflow_files import read_model
+from graphs.importers.tensorflow_functions import inline_calls, library_of
+from graphs.importers.tensorflow_lowering import chain_accumulations
+from graphs.importers.tensorflow_nodes import Node, parse_nodes, topological_order
+from graphs.importers.tensorflow_phases import phases_of
+from graphs.importers.tensorflow_prune import chosen_fetches, pruned
+from graphs.importers.tensorflow_shapes import (
+    Dimensions,
+    Specs,
+    has_open_inputs,
+    infer_specs,
+    open_dimensions,
+    specs_in,
+)
+from graphs.importers.tensorflow_storage import kind_in_context, output_tensors, resident_bytes
+from graphs.importers.tensorflow_work import WorkEstimator
+from graphs.kinds import DType, OpKind
+
+
+def import_tensorflow(path: Path, dims: Mapping[str, int]) -> Graph:
+    """Read a GraphDef file or SavedModel folder.
+
+    Args:
+        path: `.pb`, `.pbtxt`, either gzipped, or a folder with `saved_model.pb`.
+        dims: sizes for open dimensions: `batch` for leading ones, `node:axis` for any.
+
+    Raises:
+        ModelError: the file is damaged, or TensorFlow cannot make a graph of it.
+    """
+    model = read_model(path)
+    return _import(model.graph_def, str(path), path.name, model.fetches, dims, notes=model.notes)
+
+
+def import_graph_def(
+    graph_def: Any,
+    name: str,
+    fetches: Sequence[str] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Graph:
+    """Import a GraphDef in memory, which is not changed.
+
+    Args:
+        graph_def: a `tf.compat.v1.GraphDef`.
+        name: name of the graph, also used in messages.
+        fetches: ops or tensors that a step computes; None: guessed, see `ImportReport.notes`.
+        dims: sizes for open dimensions: `batch` for leading ones, `node:axis` for any.
+
+    Raises:
+        ModelError: TensorFlow cannot make a graph of it, or a fetch or dimension is unknown.
+    """
+    return _import(graph_def, name, name, fetches, dims or {})
+
+
+def import_tf_graph(
+    graph: Any,
+    name: str,
+    fetches: Sequence[Any] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Graph:
+    """Import a `tf.Graph` or a concrete function.
+
+    Args:
+        graph: a `tf.Graph`, or what `tf.function(...).get_concrete_function` returns.
+        name: name of the graph, also used in messages.
+        fetches: names, tensors or ops that a step computes; None: a concrete function's outputs
+            and effects, otherwise guessed.
+        dims: sizes for open dimensions: `batch` for leading ones, `node:axis` for any.
+
+    Raises:
+        ModelError: as `import_graph_def`.
+    """
+    inner = getattr(graph, "graph", None)
+    if inner is not None and hasattr(inner, "control_outputs"):
+        if fetches is None:
+            fetches = [*inner.outputs, *inner.control_outputs]
+        graph = inner
+    names = None if fetches is None else [getattr(item, "name", item) for item in fetches]
+    return _import(graph.as_graph_def(), name, name, names, dims or {}, graph)
+
+
+def _import(
+    graph_def: Any,
+    origin: str,
+    name: str,
+    fetches: Sequence[str] | None,
+    dims: Mapping[str, int],
+    live_graph: Any = None,
+    notes: Sequence[str] = (),
+) -> Graph:
+    said = list(notes)
+    library = library_of(graph_def, origin)
+    nodes = parse_nodes(graph_def.node, origin)
+    total = len(nodes)
+    if fetches is None:
+        fetches, how = chosen_fetches(nodes)
+        said.append(how)
+    nodes = pruned(nodes, fetches, origin)
+    definitions, fetches = inline_calls(
+        [node.definition for node in nodes.values()], library, fetches
+    )
+    inlined = len(definitions) != len(nodes)
+    if inlined:
+        nodes = pruned(parse_nodes(definitions, origin), fetches, origin)
+        said.append("Function calls are inlined; their ops carry the call's name as a prefix.")
+    elif len(nodes) < total:
+        said.append(f"{total - len(nodes)} of {total} nodes are not part of the step.")
+    if not nodes:
+        raise ModelError(f"{origin}: the fetches {list(fetches)} leave no node to run")
+    dimensions = Dimensions(_checked_dims(dims, nodes, origin))
+    if live_graph is not None and not inlined and not has_open_inputs(nodes):
+        specs = specs_in(live_graph, nodes, dimensions)
+    else:
+        specs = infer_specs(nodes, graph_def.versions, library, dimensions)
+    estimator = WorkEstimator(library, graph_def.versions)
+    builder, chained = _assemble(name, nodes, specs, estimator)
+    shape_ops = {record.name for record in builder.records if record.kind is OpKind.SHAPE}
+    unknown = tuple(t for t in specs.unknown if t.rpartition(":")[0] not in shape_ops)
+    if chained:
+        said.append(
+            f"{chained} AddN ops of more than two inputs are chains of ACCUMULATE ops, as "
+            "runtimes accumulate gradients one by one."
+        )
+    if estimator.uncounted_loops:
+        said.append(
+            f"{estimator.uncounted_loops} loops end on a condition: their bodies count once."
+        )
+    if unknown:
+        said.append(
+            "Dimensions that TensorFlow could not infer count as the batch size if they lead "
+            "and as 1 otherwise; tensors of unknown rank count as one element."
+        )
+    report = ImportReport(
+        source_format="tensorflow",
+        assumed_dims=dimensions.assumed,
+        bound_dims=dimensions.used,
+        unknown_shapes=unknown,
+        estimated_ops=dict(estimator.estimated),
+        composite_ops=dict(estimator.composite),
+        notes=tuple(said),
+    )
+    return builder.build(report)
+
+
+def _checked_dims(
+    dims: Mapping[str, int], nodes: Mapping[str, Node], origin: str
+) -> Mapping[str, int]:
+    known = open_dimensions(nodes)
+    for key in dims:
+        leading = key.endswith(":0") and "batch" in known
+        if key not in known and key != "batch" and not leading:
+            allowed = ", ".join(known) or "none, all are fixed"
+            raise ModelError(f"{origin}: no open dimension {key!r}; the open ones are: {allowed}")
+    return dims
+
+
+def _assemble(
+    name: str, nodes: Mapping[str, Node], specs: Specs, estimator: WorkEstimator
+) -> tuple[GraphBuilder, int]:
+    """Turn nodes with known shapes into records; also the number of sums made chains."""
+    library = estimator.library
+    collapsed = collapse_frames(nodes, library.origin)
+    outputs = dict(specs.outputs)
+    for node in collapsed.values():
+        if node.members:
+            outputs[node.name] = tuple(specs.outputs[n][i] for n, i in node.exits)
+    order = topological_order(collapsed, library.origin)
+    constants = {node.name: value for node in order if (value := scalar(node)) is not None}
+    kinds: dict[str, OpKind] = {}
+    for node in order:
+        cost = estimator.cost(node)
+        kinds[node.name] = kind_in_context(node, cost.kind, outputs, kinds, estimator.spec)
+    phases = phases_of(order, kinds)
+    keys = colocation_keys(
+        order,
+        lambda source, number: estimator.spec(outputs, (source, number)).dtype is DType.RESOURCE,
+        library.op_def,
+    )
+    builder = GraphBuilder(name)
+    position = {node.name: index for index, node in enumerate(order)}
+    chained = 0
+    for node in order:
+        kind = kinds[node.name]
+        inputs = [estimator.spec(outputs, endpoint) for endpoint in node.inputs]
+        own = outputs[node.name]
+        work = estimator.work(node, kind, inputs, own, specs, constants)
+        record = OpRecord(
+            name=node.name,
+            op_type=node.op_type,
+            kind=kind,
+            inputs=[f"{source}:{number}" for source, number in node.inputs],
+            outputs=output_tensors(node, kind, own, library.op_def(node.op_type)),
+            control_inputs=node.controls,
+            phase=phases[node.name],
+            dtype=_compute_type(inputs, own),
+            flops=work.flops,
+            bytes_read=work.bytes_read,
+            bytes_written=work.bytes_written,
+            resident_bytes=resident_bytes(node, kind, own),
+            workspace_bytes=work.workspace_bytes,
+            output_shape=own[0].shape if own else (),
+            colocation=keys.get(node.name),
+        )
+        chain = chain_accumulations(record, inputs, [position[s] for s, _ in node.inputs])
+        chained += len(chain) > 1
+        for link in chain:
+            builder.add(link)
+    return builder, chained
+
+
+def _compute_type(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> DType:
+    """The type of the first tensor that holds numbers, results before operands."""
+    for spec in (*outputs, *reversed(inputs)):
+        if spec.dtype not in {DType.RESOURCE, DType.STRING}:
+            return spec.dtype
+    return DType.FLOAT32

@@ -1,0 +1,243 @@
+"""Shapes and element types of a TensorFlow graph's tensors, by TensorFlow's own inference."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2, node_def_pb2, types_pb2
+
+from graphs.costs.work import TensorSpec
+from graphs.errors import ModelError
+from graphs.importers.tensorflow_functions import Library, registered_op
+from graphs.importers.tensorflow_nodes import Node
+from graphs.kinds import DType
+
+DEFAULT_BATCH = 1
+_LARGE_CONSTANT_ELEMENTS = 1024
+_REFERENCE = 100
+
+_DTYPES = {
+    "DT_FLOAT": DType.FLOAT32, "DT_HALF": DType.FLOAT16, "DT_BFLOAT16": DType.BFLOAT16,
+    "DT_DOUBLE": DType.FLOAT64, "DT_FLOAT8_E5M2": DType.FLOAT8, "DT_FLOAT8_E4M3FN": DType.FLOAT8,
+    "DT_INT4": DType.INT4, "DT_UINT4": DType.INT4, "DT_INT8": DType.INT8, "DT_UINT8": DType.INT8,
+    "DT_QINT8": DType.INT8, "DT_QUINT8": DType.INT8, "DT_INT16": DType.INT16,
+    "DT_UINT16": DType.INT16, "DT_QINT16": DType.INT16, "DT_QUINT16": DType.INT16,
+    "DT_INT32": DType.INT32, "DT_UINT32": DType.INT32, "DT_QINT32": DType.INT32,
+    "DT_INT64": DType.INT64, "DT_UINT64": DType.INT64, "DT_BOOL": DType.BOOL,
+    "DT_COMPLEX64": DType.COMPLEX64, "DT_COMPLEX128": DType.COMPLEX128,
+    "DT_STRING": DType.STRING, "DT_RESOURCE": DType.RESOURCE, "DT_VARIANT": DType.RESOURCE,
+}  # fmt: skip
+
+
+@dataclass
+class Dimensions:
+    """Sizes of open dimensions: what the user bound, and what had to be assumed."""
+
+    given: Mapping[str, int]
+    assumed: dict[str, int] = field(default_factory=dict)
+    used: dict[str, int] = field(default_factory=dict)
+
+    def size(self, node: str, axis: int) -> int:
+        """Size of an open dimension of an input: `node:axis`, else `batch` if it leads."""
+        exact = f"{node}:{axis}"
+        name = exact if exact in self.given or axis > 0 else "batch"
+        if name in self.given:
+            self.used[name] = self.given[name]
+            return self.given[name]
+        self.assumed[name] = DEFAULT_BATCH
+        return DEFAULT_BATCH
+
+    @property
+    def batch(self) -> int:
+        return self.given.get("batch", DEFAULT_BATCH)
+
+
+@dataclass(frozen=True)
+class Specs:
+    """Every tensor of a graph with known dimensions, and those that were completed."""
+
+    outputs: Mapping[str, tuple[TensorSpec, ...]]
+    """Node name to its outputs."""
+    unknown: tuple[str, ...]
+    """Tensors whose shape TensorFlow could not infer in full."""
+
+
+def dtype_of(enum: int) -> DType:
+    """Our element type for a TensorFlow DataType; references count as their values."""
+    return _dtype(enum % _REFERENCE)
+
+
+@cache
+def _dtype(enum: int) -> DType:
+    if enum not in types_pb2.DataType.values():
+        return DType.RESOURCE
+    return _DTYPES.get(types_pb2.DataType.Name(enum), DType.RESOURCE)
+
+
+def infer_specs(
+    nodes: Mapping[str, Node],
+    versions: Any,
+    library: Library,
+    dimensions: Dimensions,
+    known: Mapping[str, TensorSpec] | None = None,
+) -> Specs:
+    """Shapes by importing the graph into TensorFlow, without its large constants.
+
+    Args:
+        nodes: the graph; its NodeDefs are not changed.
+        versions: the GraphDef's version record.
+        library: functions that control-flow ops refer to.
+        dimensions: sizes for open dimensions of the inputs; records what it is asked.
+        known: specs of placeholders, by name.
+
+    Raises:
+        ModelError: TensorFlow refuses the graph; the message carries TensorFlow's reason.
+    """
+    graph_def = graph_pb2.GraphDef()
+    graph_def.versions.CopyFrom(versions)
+    graph_def.library.function.extend(library.functions.values())
+    output_counts = _output_counts(nodes)
+    for node in nodes.values():
+        graph_def.node.append(
+            _importable(node, library, dimensions, known or {}, output_counts.get(node.name, 0))
+        )
+    graph = tf.Graph()
+    try:
+        with graph.as_default():
+            tf.import_graph_def(graph_def, name="")
+    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:400]
+        raise ModelError(
+            f"{library.origin}: TensorFlow {tf.__version__} refuses the graph ({reason}); "
+            "the graph must be valid for this version"
+        ) from error
+    return specs_in(graph, nodes, dimensions)
+
+
+def specs_in(graph: Any, nodes: Iterable[str], dimensions: Dimensions) -> Specs:
+    """Shapes of the named nodes of a `tf.Graph`."""
+    outputs: dict[str, tuple[TensorSpec, ...]] = {}
+    unknown: list[str] = []
+    spec = cache(TensorSpec)
+    for name in nodes:
+        specs = []
+        for index, tensor in enumerate(graph.get_operation_by_name(name).outputs):
+            dtype = dtype_of(tensor.dtype.as_datatype_enum)
+            shape = tensor.shape
+            if shape.rank is None:
+                sizes: tuple[int, ...] = ()
+            else:
+                dims = shape.as_list()
+                sizes = tuple(dims)
+                if None in dims:
+                    head = dimensions.batch if dims[0] is None else dims[0]
+                    sizes = (head, *(1 if size is None else size for size in dims[1:]))
+            if dtype is not DType.RESOURCE and (shape.rank is None or None in shape.as_list()):
+                unknown.append(f"{name}:{index}")
+            specs.append(spec(sizes, dtype))
+        outputs[name] = tuple(specs)
+    return Specs(outputs, tuple(unknown))
+
+
+def has_open_inputs(nodes: Mapping[str, Node]) -> bool:
+    """Whether any input of the graph has a dimension without a size."""
+    return any(
+        dim.size < 0 for node in nodes.values() for shape in _input_shapes(node) for dim in shape
+    )
+
+
+def open_dimensions(nodes: Mapping[str, Node]) -> list[str]:
+    """Names by which the graph's open dimensions can be bound."""
+    names: dict[str, None] = {}
+    for node in nodes.values():
+        for shape in _input_shapes(node):
+            for axis, dim in enumerate(shape):
+                if dim.size < 0:
+                    names["batch" if axis == 0 else f"{node.name}:{axis}"] = None
+    return list(names)
+
+
+def _input_shapes(node: Node) -> Sequence[Any]:
+    attributes = node.definition.attr
+    if node.op_type in {"Placeholder", "PlaceholderWithDefault"}:
+        return [attributes["shape"].shape.dim] if "shape" in attributes else []
+    if node.op_type in {"IteratorGetNext", "IteratorGetNextSync"}:
+        return [shape.dim for shape in attributes["output_shapes"].list.shape]
+    return []
+
+
+def _importable(
+    node: Node,
+    library: Library,
+    dimensions: Dimensions,
+    known: Mapping[str, TensorSpec],
+    output_count: int,
+) -> Any:
+    """A NodeDef that TensorFlow can import cheaply and whose shapes are those of the node."""
+    source = node.definition
+    if library.op_def(node.op_type) is None:
+        return _stand_in(node, output_count)
+    if node.op_type == "Const":
+        large = _large_constant(node, library.origin)
+        if large is not None:
+            return large
+    copied = node_def_pb2.NodeDef()
+    copied.CopyFrom(source)
+    copied.device = ""
+    for key in [key for key in copied.attr if key.startswith("_")]:
+        del copied.attr[key]
+    if node.name in known:
+        shape = copied.attr["shape"].shape
+        shape.Clear()
+        for size in known[node.name].shape:
+            shape.dim.add(size=size)
+        return copied
+    for dims in _input_shapes(Node(node.name, node.op_type, (), (), copied)):
+        for axis, dim in enumerate(dims):
+            if dim.size < 0:
+                dim.size = dimensions.size(node.name, axis)
+    return copied
+
+
+def _large_constant(node: Node, origin: str) -> Any | None:
+    """A placeholder of the same shape, unless the constant may matter to shape inference."""
+    value = node.definition.attr["value"].tensor
+    elements = 1
+    for dim in value.tensor_shape.dim:
+        elements *= dim.size
+    if elements < 0 or elements > 1 << 48:
+        raise ModelError(f"{origin}: constant {node.name!r} has an impossible shape")
+    if elements <= _LARGE_CONSTANT_ELEMENTS:
+        return None
+    placeholder = node_def_pb2.NodeDef(name=node.name, op="Placeholder")
+    placeholder.attr["dtype"].type = value.dtype
+    placeholder.attr["shape"].shape.CopyFrom(value.tensor_shape)
+    placeholder.input.extend(f"^{name}" for name in node.controls)
+    return placeholder
+
+
+def _stand_in(node: Node, output_count: int) -> Any:
+    """A registered op with as many outputs as the unknown one is seen to have."""
+    attributes = node.definition.attr
+    typed = next((attributes[key].type for key in ("T", "dtype", "Tout") if key in attributes), 0)
+    stand_in = node_def_pb2.NodeDef(name=node.name, op="PyFunc")
+    stand_in.attr["token"].s = b"unknown op"
+    stand_in.attr["Tin"].list.SetInParent()
+    stand_in.attr["Tout"].list.type.extend([typed or types_pb2.DT_FLOAT] * output_count)
+    stand_in.input.extend(f"^{name}" for name in dict.fromkeys(s for s, _ in node.inputs))
+    return stand_in
+
+
+def _output_counts(nodes: Mapping[str, Node]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for node in nodes.values():
+        for source, number in node.inputs:
+            counts[source] = max(counts.get(source, 1), number + 1)
+    return counts
+
+
+def is_registered(op_type: str, library: Library) -> bool:
+    """Whether TensorFlow knows the op type."""
+    return op_type in library.functions or registered_op(op_type) is not None
