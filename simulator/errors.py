@@ -1,0 +1,17 @@
+"""Errors of clusters, plans and infeasible problems."""
+
+from graphs.errors import GraphwrightError
+
+
+class ClusterError(GraphwrightError):
+    """A cluster description that cannot be used."""
+
+
+class PlanError(GraphwrightError):
+    """A plan that does not belong to a graph and cluster, or breaks a rule."""
+
+
+class InfeasibleError(GraphwrightError):
+    """No plan can satisfy the memory limits and constraints that were given."""
+
+    exit_code = 3
