@@ -1,20 +1,23 @@
 """Costs of TensorFlow's elementwise ops, in flops per element of the output.
 
-Weights, chosen once for all frameworks' sake of comparison: an addition, multiplication,
-comparison or selection is 1; a division or square root 4; an exponential, logarithm or
-trigonometric function 10; a power 20 (a logarithm and an exponential).
+An addition, multiplication, comparison or selection is 1; a division or square root 4; an
+exponential, logarithm or trigonometric function 10; a power 20 (a logarithm, an exponential).
 """
 
 from collections.abc import Mapping
 
-from graphs.costs.formulas import free, per_input_element, per_output_element, streaming
+from graphs.costs.formulas import (
+    DIVISION,
+    POWER,
+    SIMPLE,
+    TRANSCENDENTAL,
+    free,
+    per_input_element,
+    per_output_element,
+    streaming,
+)
 from graphs.costs.work import OpCost, Signature, Work
 from graphs.kinds import OpKind
-
-SIMPLE = 1.0
-DIVISION = 4.0
-TRANSCENDENTAL = 10.0
-POWER = 20.0
 
 _WEIGHTS = {
     SIMPLE: (

@@ -139,8 +139,8 @@ def _import(
         )
     if unknown:
         said.append(
-            "Dimensions that TensorFlow could not infer count as the batch size if they lead "
-            "and as 1 otherwise; tensors of unknown rank count as one element."
+            "Leading dimensions that TensorFlow could not infer count as the largest that enters "
+            "the op, or as the batch size; other dimensions count as 1, unknown ranks as 0."
         )
     report = ImportReport(
         source_format="tensorflow",

@@ -36,7 +36,11 @@ def chosen_fetches(nodes: Mapping[str, Node]) -> tuple[list[str], str]:
         named = [name for name in after if _TRAIN_OP.search(name)]
         if named:
             return named, f"Pruned to what the train op {named[0]!r} needs."
-        sinks = [name for name in after if not readers.get(name)]
+        sinks = [
+            name
+            for name in after
+            if not readers.get(name) and nodes[name].op_type != "ReadVariableOp"
+        ]
         if sinks:
             return sinks, f"Pruned to what the optimizer's updates need ({len(sinks)} results)."
     fed = _fed(nodes)

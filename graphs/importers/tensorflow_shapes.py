@@ -1,6 +1,6 @@
 """Shapes and element types of a TensorFlow graph's tensors, by TensorFlow's own inference."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -17,6 +17,9 @@ from graphs.kinds import DType
 DEFAULT_BATCH = 1
 _LARGE_CONSTANT_ELEMENTS = 1024
 _REFERENCE = 100
+
+#: Outputs that only cuDNN fills, of a size that nothing else knows.
+_SCRATCH_OUTPUTS = frozenset({("FusedBatchNormV3", 5)})
 
 _DTYPES = {
     "DT_FLOAT": DType.FLOAT32, "DT_HALF": DType.FLOAT16, "DT_BFLOAT16": DType.BFLOAT16,
@@ -116,29 +119,46 @@ def infer_specs(
     return specs_in(graph, nodes, dimensions)
 
 
-def specs_in(graph: Any, nodes: Iterable[str], dimensions: Dimensions) -> Specs:
-    """Shapes of the named nodes of a `tf.Graph`."""
+def specs_in(graph: Any, nodes: Mapping[str, Node], dimensions: Dimensions) -> Specs:
+    """Shapes of the nodes as a `tf.Graph` knows them, completed where it does not.
+
+    A leading dimension that depends on data (the number of distinct tokens, say) counts as the
+    largest that enters the op, or as the batch size; other unknown dimensions count as 1.
+    """
     outputs: dict[str, tuple[TensorSpec, ...]] = {}
     unknown: list[str] = []
     spec = cache(TensorSpec)
-    for name in nodes:
+    for name, node in nodes.items():
         specs = []
         for index, tensor in enumerate(graph.get_operation_by_name(name).outputs):
             dtype = dtype_of(tensor.dtype.as_datatype_enum)
-            shape = tensor.shape
-            if shape.rank is None:
-                sizes: tuple[int, ...] = ()
-            else:
-                dims = shape.as_list()
-                sizes = tuple(dims)
-                if None in dims:
-                    head = dimensions.batch if dims[0] is None else dims[0]
-                    sizes = (head, *(1 if size is None else size for size in dims[1:]))
-            if dtype is not DType.RESOURCE and (shape.rank is None or None in shape.as_list()):
-                unknown.append(f"{name}:{index}")
-            specs.append(spec(sizes, dtype))
+            dims = None if tensor.shape.rank is None else tensor.shape.as_list()
+            if dims is None or None in dims:
+                if dtype is not DType.RESOURCE and (node.op_type, index) not in _SCRATCH_OUTPUTS:
+                    unknown.append(f"{name}:{index}")
+                dims = _completed(dims or [], node, outputs, dimensions)
+            specs.append(spec(tuple(dims), dtype))
         outputs[name] = tuple(specs)
     return Specs(outputs, tuple(unknown))
+
+
+def _completed(
+    dims: Sequence[int | None],
+    node: Node,
+    outputs: Mapping[str, Sequence[TensorSpec]],
+    dimensions: Dimensions,
+) -> list[int]:
+    sizes = [1 if size is None else size for size in dims]
+    if dims and dims[0] is None:
+        entering = [
+            outputs[source][number].shape[0]
+            for source, number in node.inputs
+            if source in outputs
+            and number < len(outputs[source])
+            and len(outputs[source][number].shape) == len(dims)
+        ]
+        sizes[0] = max(entering, default=dimensions.batch)
+    return sizes
 
 
 def has_open_inputs(nodes: Mapping[str, Node]) -> bool:

@@ -1,0 +1,1 @@
+"""Training steps of the models that placement papers measure, built as TensorFlow graphs."""
