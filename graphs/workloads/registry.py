@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.importers.tensorflow_graph import import_tf_graph
+from graphs.workloads.amoebanet import amoebanet
 from graphs.workloads.gnmt import GnmtConfig, gnmt
 from graphs.workloads.inception import inception_v3
+from graphs.workloads.nasnet import nasnet
 from graphs.workloads.resnet import ResnetConfig, resnet
 from graphs.workloads.rnnlm import RnnlmConfig, rnnlm
 from graphs.workloads.training import Workload
@@ -30,6 +32,8 @@ WORKLOADS: Mapping[str, Callable[[], Workload]] = {
     "transformer-xl-8": lambda: transformer_xl(TransformerXlConfig(layers=8)),
     "wavenet-2x18": lambda: wavenet(WavenetConfig(stacks=2, layers=18)),
     "wavenet-4x36": lambda: wavenet(WavenetConfig(stacks=4, layers=36)),
+    "nasnet-large": nasnet,
+    "amoebanet-d": amoebanet,
 }
 
 
