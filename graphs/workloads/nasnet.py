@@ -97,8 +97,8 @@ def _prepared(x: Any, before: Any, filters: int) -> list[Any]:
     """The cell's two inputs with the cell's channels and size."""
     with tf1.variable_scope("begin"):
         current = conv_bn("squeeze", tf.nn.relu(x), filters, 1)
-    if before is None:
-        return [current, current]
+    if before is None:  # the first cell has only one input, and takes it unsqueezed as well
+        return [current, x]
     with tf1.variable_scope("previous"):
         if before.shape[1] != x.shape[1]:
             return [current, _halved(tf.nn.relu(before), filters)]

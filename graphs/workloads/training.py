@@ -26,6 +26,9 @@ class Workload:
         """Nodes of the whole graph, initialisers included."""
         return len(self.graph.get_operations())
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.parameters:,} parameters, {self.node_count:,} nodes"
+
 
 def training_workload(name: str, loss: Callable[[], Any], optimizer: Callable[[], Any]) -> Workload:
     """Build `loss` in a graph of its own, then its gradients and the optimizer's updates.
