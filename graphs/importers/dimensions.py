@@ -1,0 +1,133 @@
+"""Symbolic dimensions: the arithmetic that exporters write in their names, and default sizes."""
+
+import ast
+from collections.abc import Callable, Mapping
+from math import ceil, floor
+
+from graphs.errors import ModelError
+
+#: Sizes for dimensions that neither the model nor the user states.
+ASSUMED_BATCH = 1
+ASSUMED_IMAGE_SIDE = 224
+ASSUMED_LENGTH = 128
+
+_LONGEST_EXPRESSION = 500
+_LARGEST = 2**48
+_BATCH_NAMES = frozenset({"n", "b", "bs", "bsz"})
+_SIDE_NAMES = frozenset({"h", "w"})
+
+_OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.FloorDiv: lambda a, b: a // b,
+    ast.Div: lambda a, b: a / b,
+    ast.Mod: lambda a, b: a % b,
+}
+_FUNCTIONS: dict[str, Callable[..., float]] = {
+    "Max": max,
+    "max": max,
+    "Min": min,
+    "min": min,
+    "FloorDiv": lambda a, b: a // b,
+    "CeilDiv": lambda a, b: -(-a // b),
+    "PythonMod": lambda a, b: a % b,
+    "Mod": lambda a, b: a % b,
+    "ModularIndexing": lambda a, b, c: (a // b) % c,
+    "floor": floor,
+    "FloorToInt": floor,
+    "ceiling": ceil,
+    "CeilToInt": ceil,
+    "TruncToInt": int,
+    "ToFloat": float,
+    "IntTrueDiv": lambda a, b: a / b,
+    "FloatTrueDiv": lambda a, b: a / b,
+}
+
+
+def assumed_size(name: str, axis: int | None = None, rank: int | None = None) -> int:
+    """The size of a dimension that was left open.
+
+    Args:
+        name: the dimension's symbol.
+        axis: its position, where it has no symbol of its own to go by.
+        rank: the number of dimensions of its tensor.
+
+    Returns:
+        `ASSUMED_BATCH` for a batch (by name, or the first axis), `ASSUMED_IMAGE_SIDE` for the
+        sides of an image (by name, or the last two axes of four), else `ASSUMED_LENGTH`.
+    """
+    if axis is not None:
+        if axis == 0:
+            return ASSUMED_BATCH
+        return ASSUMED_IMAGE_SIDE if rank == 4 and axis >= 2 else ASSUMED_LENGTH
+    lowered = name.lower()
+    if "batch" in lowered or lowered in _BATCH_NAMES:
+        return ASSUMED_BATCH
+    if "height" in lowered or "width" in lowered or lowered in _SIDE_NAMES:
+        return ASSUMED_IMAGE_SIDE
+    return ASSUMED_LENGTH
+
+
+def names_in(expression: str) -> frozenset[str]:
+    """The symbols of an expression such as `past + 4*s0`; empty where it is not one."""
+    tree = _parse(expression)
+    if tree is None or isinstance(tree, ast.Name):
+        return frozenset()
+    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return frozenset(
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in called
+    )
+
+
+def evaluate_dimension(expression: str, sizes: Mapping[str, int]) -> int | None:
+    """The size of an expression over known symbols, or None where it cannot be told."""
+    tree = _parse(expression)
+    if tree is None:
+        return None
+    try:
+        result = _evaluate(tree, sizes)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError, RecursionError):
+        return None
+    return int(result) if result == int(result) and abs(result) <= _LARGEST else None
+
+
+def refuse_unknown_dims(given: Mapping[str, int], known: frozenset[str], origin: str) -> None:
+    """Raise `ModelError` for a dimension that the user names and the model lacks."""
+    for name in given:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none, all its dimensions are fixed"
+            raise ModelError(
+                f"{origin}: the model has no dimension {name!r}; its open dimensions: {listed}"
+            )
+    for name, size in given.items():
+        if not 1 <= size <= _LARGEST:
+            raise ModelError(f"{origin}: dimension {name}={size}; expected 1 to 2**48")
+
+
+def _parse(expression: str) -> ast.expr | None:
+    if len(expression) > _LONGEST_EXPRESSION:
+        return None
+    try:
+        return ast.parse(expression.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _evaluate(tree: ast.expr, sizes: Mapping[str, int]) -> float:
+    match tree:
+        case ast.Constant(value=int() | float() as value):
+            return value
+        case ast.Name(id=name):
+            return sizes[name]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_evaluate(operand, sizes)
+        case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:
+            return _OPERATORS[type(operator)](_evaluate(left, sizes), _evaluate(right, sizes))
+        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int() as power)):
+            if not 0 <= power <= 8:
+                raise ValueError("an exponent out of range")
+            return _evaluate(left, sizes) ** power
+        case ast.Call(func=ast.Name(id=name), args=arguments):
+            return _FUNCTIONS[name](*(_evaluate(argument, sizes) for argument in arguments))
+    raise ValueError("not arithmetic on dimensions")
