@@ -143,13 +143,13 @@ def _free_name(frame: str, nodes: Mapping[str, Node]) -> str:
     return name
 
 
-def bodies(node: Node, library: Library, constants: Mapping[str, int]) -> list[list[Body]]:
+def bodies(node: Node, library: Library, nodes: Mapping[str, Node]) -> list[list[Body]]:
     """The functions of a version-2 loop or branch: alternatives, each a list of what runs.
 
     Args:
         node: an op of a type in `COMPOSITE_OPS`.
         library: the functions of the graph.
-        constants: integer scalars of the graph, by node, to count a loop's trips.
+        nodes: the graph that holds it, to count a loop's trips.
 
     Raises:
         ModelError: a function is missing or invalid.
@@ -158,7 +158,7 @@ def bodies(node: Node, library: Library, constants: Mapping[str, int]) -> list[l
     if node.op_type in _LOOPS:
         names = (attributes["cond"].func.name, attributes["body"].func.name)
         condition, body = (_body(name, node, library) for name in names)
-        trips = _trips(node, condition, body, constants)
+        trips = _trips(node, condition, body, nodes)
         return [[replace(condition, trips=trips), replace(body, trips=trips)]]
     if "branches" in attributes:
         names = tuple(function.name for function in attributes["branches"].list.func)
@@ -179,7 +179,7 @@ def _body(name: str, node: Node, library: Library) -> Body:
     return Body(parse_nodes(definitions, library.origin), arguments, 1)
 
 
-def _trips(node: Node, condition: Body, body: Body, constants: Mapping[str, int]) -> int:
+def _trips(node: Node, condition: Body, body: Body, outer: Mapping[str, Node]) -> int:
     """Trips of a loop that counts by ones from a constant to a constant; otherwise 1."""
     data = [name for name, _ in node.inputs]
 
@@ -188,7 +188,7 @@ def _trips(node: Node, condition: Body, body: Body, constants: Mapping[str, int]
             name = nodes[name].inputs[0][0]
         if name in condition.arguments:
             position = condition.arguments.index(name)
-            return constants.get(data[position]) if position < len(data) else None
+            return scalar(outer[data[position]]) if position < len(data) else None
         return scalar(nodes[name])
 
     if not any("Add" in inner.op_type for inner in body.nodes.values()):

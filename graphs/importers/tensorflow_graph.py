@@ -10,7 +10,7 @@ from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
 from graphs.importers.tensorflow_colocation import colocation_keys
-from graphs.importers.tensorflow_control_flow import collapse_frames, scalar
+from graphs.importers.tensorflow_control_flow import collapse_frames
 from graphs.importers.tensorflow_files import read_model
 from graphs.importers.tensorflow_functions import inline_calls, library_of
 from graphs.importers.tensorflow_lowering import chain_accumulations
@@ -177,7 +177,6 @@ def _assemble(
         if node.members:
             outputs[node.name] = tuple(specs.outputs[n][i] for n, i in node.exits)
     order = topological_order(collapsed, library.origin)
-    constants = {node.name: value for node in order if (value := scalar(node)) is not None}
     kinds: dict[str, OpKind] = {}
     for node in order:
         cost = estimator.cost(node)
@@ -195,7 +194,7 @@ def _assemble(
         kind = kinds[node.name]
         inputs = [estimator.spec(outputs, endpoint) for endpoint in node.inputs]
         own = outputs[node.name]
-        work = estimator.work(node, kind, inputs, own, specs, constants)
+        work = estimator.work(node, kind, inputs, own, specs, collapsed)
         record = OpRecord(
             name=node.name,
             op_type=node.op_type,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -66,6 +66,10 @@ class Specs:
     unknown: tuple[str, ...]
     """Tensors whose shape TensorFlow could not infer in full."""
 
+    @cached_property
+    def incomplete(self) -> frozenset[str]:
+        return frozenset(self.unknown)
+
 
 def dtype_of(enum: int) -> DType:
     """Our element type for a TensorFlow DataType; references count as their values."""
@@ -98,13 +102,28 @@ def infer_specs(
     Raises:
         ModelError: TensorFlow refuses the graph; the message carries TensorFlow's reason.
     """
+    specs = _inferred(nodes, versions, library, dimensions, known or {})
+    # What a loop's gradient pops has the shape of what the loop pushed, which is known by now.
+    popped = popped_specs(nodes, specs.outputs, specs.incomplete)
+    if popped:
+        specs = _inferred(nodes, versions, library, dimensions, {**(known or {}), **popped})
+    return specs
+
+
+def _inferred(
+    nodes: Mapping[str, Node],
+    versions: Any,
+    library: Library,
+    dimensions: Dimensions,
+    known: Mapping[str, TensorSpec],
+) -> Specs:
     graph_def = graph_pb2.GraphDef()
     graph_def.versions.CopyFrom(versions)
     graph_def.library.function.extend(library.functions.values())
     output_counts = _output_counts(nodes)
     for node in nodes.values():
         graph_def.node.append(
-            _importable(node, library, dimensions, known or {}, output_counts.get(node.name, 0))
+            _importable(node, nodes, library, dimensions, known, output_counts.get(node.name, 0))
         )
     graph = tf.Graph()
     try:
@@ -190,6 +209,7 @@ def _input_shapes(node: Node) -> Sequence[Any]:
 
 def _importable(
     node: Node,
+    nodes: Mapping[str, Node],
     library: Library,
     dimensions: Dimensions,
     known: Mapping[str, TensorSpec],
@@ -205,15 +225,32 @@ def _importable(
             return large
     copied = node_def_pb2.NodeDef()
     copied.CopyFrom(source)
+    copied.name = node.name
     copied.device = ""
     for key in [key for key in copied.attr if key.startswith("_")]:
         del copied.attr[key]
     if node.name in known:
+        if node.op_type == "StackPopV2":
+            copied = node_def_pb2.NodeDef(name=node.name, op="Placeholder")
+            copied.attr["dtype"].type = source.attr["elem_type"].type
         shape = copied.attr["shape"].shape
         shape.Clear()
         for size in known[node.name].shape:
             shape.dim.add(size=size)
         return copied
+    if node.op_type == "Enter":
+        copied.op = "Identity"  # has the same shape, which Enter's own inference forgets
+        for key in [key for key in copied.attr if key != "T"]:
+            del copied.attr[key]
+    if node.op_type == "Merge":
+        # A loop's variables keep the shapes with which they enter; TensorFlow's inference
+        # would give up where the loop closes.
+        kept = [name for name, _ in node.inputs if nodes[name].op_type != "NextIteration"]
+        if 0 < len(kept) < len(node.inputs):
+            texts = [text for text in source.input if text.partition(":")[0] in kept]
+            del copied.input[:]
+            copied.input.extend(texts)
+            copied.attr["N"].i = len(texts)
     for dims in _input_shapes(Node(node.name, node.op_type, (), (), copied)):
         for axis, dim in enumerate(dims):
             if dim.size < 0:
@@ -236,6 +273,38 @@ def _large_constant(node: Node, origin: str) -> Any | None:
     placeholder.attr["shape"].shape.CopyFrom(value.tensor_shape)
     placeholder.input.extend(f"^{name}" for name in node.controls)
     return placeholder
+
+
+def popped_specs(
+    nodes: Mapping[str, Node],
+    outputs: Mapping[str, Sequence[TensorSpec]],
+    incomplete: frozenset[str],
+) -> dict[str, TensorSpec]:
+    """Specs of what stacks return, by popping node, where inference does not know them."""
+
+    def stack(name: str) -> str:
+        for _ in range(len(nodes)):
+            node = nodes[name]
+            if node.op_type == "StackV2" or not node.inputs:
+                break
+            name = node.inputs[0][0]
+        return name
+
+    pops = [
+        node
+        for node in nodes.values()
+        if node.op_type == "StackPopV2" and node.inputs and f"{node.name}:0" in incomplete
+    ]
+    if not pops:
+        return {}
+    pushed = {
+        stack(node.name): outputs[node.inputs[1][0]][node.inputs[1][1]]
+        for node in nodes.values()
+        if node.op_type == "StackPushV2"
+        and len(node.inputs) > 1
+        and f"{node.inputs[1][0]}:{node.inputs[1][1]}" not in incomplete
+    }
+    return {pop.name: pushed[stack(pop.name)] for pop in pops if stack(pop.name) in pushed}
 
 
 def _stand_in(node: Node, output_count: int) -> Any:

@@ -13,13 +13,12 @@ from graphs.importers.tensorflow_control_flow import (
     LOOP_FRAME,
     Body,
     bodies,
-    scalar,
     total_work,
 )
 from graphs.importers.tensorflow_functions import Library, inline_calls
 from graphs.importers.tensorflow_nodes import Endpoint, Node, parse_nodes
 from graphs.importers.tensorflow_shapes import Dimensions, Specs, infer_specs
-from graphs.kinds import OpKind
+from graphs.kinds import DType, OpKind
 
 _MAX_NESTING = 32
 
@@ -73,15 +72,15 @@ class WorkEstimator:
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         specs: Specs,
-        constants: Mapping[str, int],
+        nodes: Mapping[str, Node],
     ) -> Work:
-        """The work of a node; a loop frame's members have their specs in `specs`."""
+        """The work of a node of `nodes`; `specs` also has those of loop frames' members."""
         if node.op_type == LOOP_FRAME:
             self.composite[node.op_type] += 1
             self.uncounted_loops += 1
-            return total_work(self._parts(node.members, specs), 1)
+            return total_work(self._parts({m.name: m for m in node.members}, specs), 1)
         if node.op_type in COMPOSITE_OPS:
-            return self._branching_work(node, inputs, constants, 0)
+            return self._branching_work(node, specs, nodes, 0)
         if kind is OpKind.SHAPE:
             return Work()
         return self._plain_work(node, inputs, outputs)
@@ -103,26 +102,21 @@ class WorkEstimator:
         return self._works[key]
 
     def _parts(
-        self, nodes: Sequence[Node], specs: Specs, depth: int = 0
+        self, nodes: Mapping[str, Node], specs: Specs, depth: int = 0
     ) -> list[tuple[Work, Sequence[TensorSpec]]]:
         parts: list[tuple[Work, Sequence[TensorSpec]]] = []
-        constants = {node.name: value for node in nodes if (value := scalar(node)) is not None}
-        for node in nodes:
-            inputs = [self.spec(specs.outputs, endpoint) for endpoint in node.inputs]
+        for node in nodes.values():
             if node.op_type in COMPOSITE_OPS:
-                work = self._branching_work(node, inputs, constants, depth + 1)
+                work = self._branching_work(node, specs, nodes, depth + 1)
             else:
                 self.cost(node)
+                inputs = [self.spec(specs.outputs, endpoint) for endpoint in node.inputs]
                 work = self._plain_work(node, inputs, specs.outputs[node.name])
             parts.append((work, specs.outputs[node.name]))
         return parts
 
     def _branching_work(
-        self,
-        node: Node,
-        inputs: Sequence[TensorSpec],
-        constants: Mapping[str, int],
-        depth: int,
+        self, node: Node, specs: Specs, nodes: Mapping[str, Node], depth: int
     ) -> Work:
         """The work of a loop's condition and body, or of the dearest branch."""
         if depth > _MAX_NESTING:
@@ -132,30 +126,43 @@ class WorkEstimator:
             )
         self.composite[node.op_type] += 1
         alternatives = []
-        for alternative in bodies(node, self.library, constants):
-            works = [self._body_work(node, body, inputs, depth) for body in alternative]
+        for alternative in bodies(node, self.library, nodes):
+            works = [self._body_work(node, body, specs, nodes, depth) for body in alternative]
             alternatives.append(total_work([(work, ()) for work in works], 1))
             if "While" in node.op_type and alternative[0].trips == 1:
                 self.uncounted_loops += 1
         return max(alternatives, key=lambda work: (work.flops, work.bytes_read), default=Work())
 
-    def _body_work(self, node: Node, body: Body, inputs: Sequence[TensorSpec], depth: int) -> Work:
+    def _body_work(
+        self, node: Node, body: Body, specs: Specs, outer: Mapping[str, Node], depth: int
+    ) -> Work:
         # If and Case take the condition first and do not pass it on.
-        actual = inputs[len(inputs) - len(body.arguments) :]
-        nodes = body.nodes
+        passed = node.inputs[len(node.inputs) - len(body.arguments) :]
+        if len(passed) != len(body.arguments):
+            raise ModelError(
+                f"{self.library.origin}: {node.name!r} passes {len(node.inputs)} tensors to a "
+                f"function that takes {len(body.arguments)}"
+            )
+        nodes = dict(body.nodes)
+        known: dict[str, TensorSpec] = {}
+        for argument, (source, number) in zip(body.arguments, passed, strict=True):
+            spec = self.spec(specs.outputs, (source, number))
+            origin = outer.get(source)
+            if origin is not None and origin.op_type == "VarHandleOp":
+                # A handle's placeholder would hide what the variable's values look like.
+                nodes[argument] = Node(argument, "VarHandleOp", (), (), origin.definition)
+            elif spec.dtype is not DType.RESOURCE and f"{source}:{number}" not in specs.incomplete:
+                known[argument] = spec
         definitions, _ = inline_calls(
             [inner.definition for inner in nodes.values()], self.library, list(nodes)
         )
         if len(definitions) != len(nodes):
-            nodes = parse_nodes(definitions, self.library.origin)
-        if len(actual) != len(body.arguments):
-            raise ModelError(
-                f"{self.library.origin}: {node.name!r} passes {len(inputs)} tensors to a function "
-                f"that takes {len(body.arguments)}"
-            )
-        known = dict(zip(body.arguments, actual, strict=True))
-        specs = infer_specs(nodes, self.versions, self.library, Dimensions({}), known)
-        return total_work(self._parts(list(nodes.values()), specs, depth), body.trips)
+            handles = {
+                name: inner for name, inner in nodes.items() if inner.op_type == "VarHandleOp"
+            }
+            nodes = {**parse_nodes(definitions, self.library.origin), **handles}
+        inner_specs = infer_specs(nodes, self.versions, self.library, Dimensions({}), known)
+        return total_work(self._parts(nodes, inner_specs, depth), body.trips)
 
 
 def _attributes(definition: Any) -> dict[str, Any]:
