@@ -1,8 +1,12 @@
-"""Symbolic dimensions: the arithmetic that exporters write in their names, and default sizes."""
+"""Symbolic dimensions: the arithmetic that exporters write in their names, and default sizes.
+
+Expressions come infix (`past + 4*s0`, ONNX) or as calls (`Mul(Integer(4), Symbol('s0'))`, torch);
+both are walked as syntax trees and never executed.
+"""
 
 import ast
 from collections.abc import Callable, Mapping
-from math import ceil, floor
+from math import ceil, floor, prod
 
 from graphs.errors import ModelError
 
@@ -25,6 +29,10 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Mod: lambda a, b: a % b,
 }
 _FUNCTIONS: dict[str, Callable[..., float]] = {
+    "Integer": int,
+    "Rational": lambda a, b: a / b,
+    "Add": lambda *terms: sum(terms),
+    "Mul": lambda *factors: prod(factors),
     "Max": max,
     "max": max,
     "Min": min,
@@ -74,10 +82,16 @@ def names_in(expression: str) -> frozenset[str]:
     tree = _parse(expression)
     if tree is None or isinstance(tree, ast.Name):
         return frozenset()
-    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    return frozenset(
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in called
-    )
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    called = {call.func for call in calls}
+    plain = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n not in called}
+    symbols = {
+        call.args[0].value
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "Symbol"
+        if call.args and isinstance(call.args[0], ast.Constant)
+    }
+    return frozenset(plain | {symbol for symbol in symbols if isinstance(symbol, str)})
 
 
 def evaluate_dimension(expression: str, sizes: Mapping[str, int]) -> int | None:
@@ -128,6 +142,13 @@ def _evaluate(tree: ast.expr, sizes: Mapping[str, int]) -> float:
             if not 0 <= power <= 8:
                 raise ValueError("an exponent out of range")
             return _evaluate(left, sizes) ** power
+        case ast.Call(func=ast.Name(id="Symbol"), args=[ast.Constant(value=str() as name)]):
+            return sizes[name]
+        case ast.Call(func=ast.Name(id="Pow"), args=[base, exponent]):
+            exponent_value = _evaluate(exponent, sizes)
+            if not -1 <= exponent_value <= 8:
+                raise ValueError("an exponent out of range")
+            return _evaluate(base, sizes) ** exponent_value
         case ast.Call(func=ast.Name(id=name), args=arguments):
             return _FUNCTIONS[name](*(_evaluate(argument, sizes) for argument in arguments))
     raise ValueError("not arithmetic on dimensions")

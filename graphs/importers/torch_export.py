@@ -1,0 +1,97 @@
+"""Imports `torch.export` programs, from `.pt2` files and from memory.
+
+A `.pt2` file is a zip archive whose `models/<name>.json` holds the whole program: operators,
+shapes, signature. Only that member is read. Weights, sample inputs and anything pickled in the
+archive stay untouched, so that opening a file runs none of its code; torch itself is not needed.
+"""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphs.errors import ModelError
+from graphs.graph import Graph
+from graphs.import_report import ImportReport
+from graphs.importers.torch_document import read_document
+from graphs.importers.torch_graph import build_exported
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+_LARGEST_DOCUMENT = 1 << 30
+_WANTED = "a torch.export program holds models/<name>.json (torch 2.8 or newer)"
+
+
+def import_torch_export(path: Path, dims: Mapping[str, int]) -> Graph:
+    """Read a `.pt2` file without loading weights or unpickling anything.
+
+    Args:
+        path: what `torch.export.save` wrote.
+        dims: sizes of symbolic dimensions: by torch's own symbol (`s77`) or as `input[axis]`.
+            Open ones keep the size of the example that the program was exported with.
+
+    Raises:
+        ModelError: not such an archive, a damaged program, or an unknown dimension.
+    """
+    origin = str(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            document = json.loads(_program_member(archive, origin))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        raise ModelError(f"{origin}: not a readable .pt2 archive ({error}); {_WANTED}") from error
+    except (ValueError, RecursionError, RuntimeError) as error:
+        # RuntimeError: an encrypted member.
+        raise ModelError(f"{origin}: its program is damaged ({error})") from error
+    exported, assumed = read_document(document, dims, origin)
+    return build_exported(exported, origin, _report(assumed, dims))
+
+
+def import_exported_program(
+    program: "ExportedProgram", name: str, dims: Mapping[str, int] | None = None
+) -> Graph:
+    """Turn a program in memory into a `Graph`; the program is not changed.
+
+    Args:
+        program: what `torch.export.export` returned.
+        name: the graph's name.
+        dims: as for `import_torch_export`.
+
+    Raises:
+        ModelError: an unknown dimension, or no operators.
+    """
+    from graphs.importers.torch_program import read_program
+
+    exported, assumed = read_program(program, dims or {}, name)
+    return build_exported(exported, name, _report(assumed, dims or {}))
+
+
+def _program_member(archive: zipfile.ZipFile, origin: str) -> bytes:
+    members = [
+        item
+        for item in archive.infolist()
+        if "models/" in item.filename and item.filename.endswith(".json")
+    ]
+    if not members:
+        legacy = any(
+            i.filename.endswith("serialized_exported_program.json") for i in archive.infolist()
+        )
+        hint = " (an older torch wrote it: save it again with torch 2.8 or newer)" if legacy else ""
+        raise ModelError(f"{origin}: no exported program inside{hint}; {_WANTED}")
+    if len(members) > 1:
+        listed = ", ".join(item.filename for item in members[:5])
+        raise ModelError(f"{origin}: holds several programs ({listed}); one per file is read")
+    if members[0].file_size > _LARGEST_DOCUMENT:
+        raise ModelError(f"{origin}: the program takes {members[0].file_size} bytes, over 1 GiB")
+    return archive.read(members[0])
+
+
+def _report(assumed: Mapping[str, int], dims: Mapping[str, int]) -> ImportReport:
+    notes: list[str] = []
+    if assumed:
+        notes.append("Open dimensions have the size of the program's example inputs.")
+    return ImportReport(
+        "torch-export", assumed_dims=assumed, bound_dims=dict(dims), notes=tuple(notes)
+    )
