@@ -43,12 +43,12 @@ _ELEMENTWISE = {
         "div", "floor_divide", "remainder", "fmod", "reciprocal", "sqrt", "rsqrt", "addcdiv",
         "hardsigmoid", "true_divide", "hypot",
     ),
-    6.0: ("hardswish", "softsign", "hardswish_backward", "hardsigmoid_backward"),
+    6.0: ("hardswish", "hardswish_backward", "hardsigmoid_backward"),
     TRANSCENDENTAL: (
         "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin",
         "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc",
         "erfinv", "sigmoid", "elu", "selu", "celu", "softplus", "logit", "lgamma", "digamma",
-        "xlogy", "polar", "log_sigmoid", "logsigmoid", "log_sigmoid_forward", "angle", "sinc",
+        "xlogy", "polar", "log_sigmoid", "log_sigmoid_forward", "angle", "sinc",
         "elu_backward", "softplus_backward", "logaddexp",
     ),
     TRANSCENDENTAL + 2: ("silu", "glu", "log_sigmoid_backward"),
@@ -61,8 +61,8 @@ _ELEMENTWISE = {
 _ACTIVATIONS = frozenset(
     {
         "relu", "relu6", "hardtanh", "leaky_relu", "prelu", "_prelu_kernel", "hardsigmoid",
-        "hardswish", "softsign", "sigmoid", "tanh", "elu", "selu", "celu", "softplus", "silu",
-        "glu", "gelu", "mish", "logsigmoid", "log_sigmoid_forward", "threshold_backward",
+        "hardswish", "sigmoid", "tanh", "elu", "selu", "celu", "softplus", "silu",
+        "glu", "gelu", "mish", "log_sigmoid_forward", "threshold_backward",
         "tanh_backward", "sigmoid_backward", "gelu_backward", "silu_backward", "threshold",
     }
 )  # fmt: skip
@@ -142,7 +142,7 @@ ATEN_OPS: dict[str, OpCost] = {
         for name in names
     },
     **{name: OpCost(OpKind.VIEW, free) for name in ATEN_VIEWS},
-    **_all(OpKind.CAST, per_output_element(0), "_to_copy", "to", "type_as", "to_dtype"),
+    **_all(OpKind.CAST, per_output_element(0), "_to_copy", "to", "type_as"),
     **_all(OpKind.TRANSPOSE, copying, "clone", "contiguous", "pixel_shuffle", "pixel_unshuffle",
            "channel_shuffle", "roll", "flip", "rot90"),
     **_all(OpKind.ELEMENTWISE, copying, "copy", "copy_", "fill"),
@@ -182,7 +182,6 @@ ATEN_OPS: dict[str, OpCost] = {
     **_all(OpKind.NORMALIZATION_GRAD, _reduction(12.0), "native_layer_norm_backward",
            "native_group_norm_backward", "native_batch_norm_backward", "batch_norm_backward",
            "_fused_rms_norm_backward"),
-    "local_response_norm": OpCost(OpKind.NORMALIZATION, _reduction(POWER + DIVISION)),
     **_all(OpKind.SOFTMAX, per_output_element(SOFTMAX_FLOPS), "softmax", "_softmax",
            "log_softmax", "_log_softmax", "special_softmax", "_safe_softmax"),
     **_all(OpKind.SOFTMAX, per_output_element(4.0), "_softmax_backward_data"),
@@ -208,7 +207,7 @@ ATEN_OPS: dict[str, OpCost] = {
            "upsample_bilinear2d_backward", "upsample_nearest2d_backward"),
     **_all(OpKind.RESIZE, per_output_element(32.0), "upsample_bicubic2d",
            "_upsample_bicubic2d_aa"),
-    **_all(OpKind.SORT, _sorting, "sort", "topk", "argsort", "unique", "_unique2",
+    **_all(OpKind.SORT, _sorting, "sort", "topk", "argsort", "_unique2",
            "unique_consecutive", "kthvalue", "searchsorted", "bucketize"),
     **_all(OpKind.RANDOM, per_output_element(RANDOM_FLOPS), "rand", "rand_like", "randn",
            "randn_like", "randint", "randint_like", "bernoulli", "uniform", "normal", "exponential",
