@@ -25,6 +25,7 @@ COMPOSITE_OPS = _LOOPS | _BRANCHES | {LOOP_FRAME}
 
 _COUNTED = re.compile(r"^(Less|LessEqual)$")
 _MAX_TRIPS = 1_000_000
+_MAX_IDENTITIES = 8
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _frames(nodes: Mapping[str, Node], origin: str) -> dict[str, str]:
     stacks: dict[str, tuple[str, ...]] = {}
     work: list[str] = []
     waiting = [node for node in nodes.values() if node.op_type in _ENTER]
-    if not waiting:
+    if not waiting and not any(node.op_type in _EXIT for node in nodes.values()):
         return {}
     # Enter nodes inside of a loop are met again on the way, with a deeper stack.
     for enter in waiting:
@@ -184,7 +185,9 @@ def _trips(node: Node, condition: Body, body: Body, outer: Mapping[str, Node]) -
     data = [name for name, _ in node.inputs]
 
     def value(nodes: Mapping[str, Node], name: str) -> int | None:
-        while nodes[name].op_type == "Identity":
+        for _ in range(_MAX_IDENTITIES):
+            if nodes[name].op_type != "Identity" or not nodes[name].inputs:
+                break
             name = nodes[name].inputs[0][0]
         if name in condition.arguments:
             position = condition.arguments.index(name)

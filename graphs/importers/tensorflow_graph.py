@@ -11,20 +11,14 @@ from graphs.graph import Graph
 from graphs.import_report import ImportReport
 from graphs.importers.tensorflow_colocation import colocation_keys
 from graphs.importers.tensorflow_control_flow import collapse_frames
+from graphs.importers.tensorflow_dimensions import Dimensions, has_open_inputs, open_dimensions
 from graphs.importers.tensorflow_files import read_model
 from graphs.importers.tensorflow_functions import inline_calls, library_of
 from graphs.importers.tensorflow_lowering import chain_accumulations
 from graphs.importers.tensorflow_nodes import Node, parse_nodes, topological_order
 from graphs.importers.tensorflow_phases import phases_of
 from graphs.importers.tensorflow_prune import chosen_fetches, pruned
-from graphs.importers.tensorflow_shapes import (
-    Dimensions,
-    Specs,
-    has_open_inputs,
-    infer_specs,
-    open_dimensions,
-    specs_in,
-)
+from graphs.importers.tensorflow_shapes import Specs, infer_specs, specs_in
 from graphs.importers.tensorflow_storage import kind_in_context, output_tensors, resident_bytes
 from graphs.importers.tensorflow_work import WorkEstimator
 from graphs.kinds import DType, OpKind

@@ -54,8 +54,7 @@ def chosen_fetches(nodes: Mapping[str, Node]) -> tuple[list[str], str]:
             f"Pruned to what the graph's {len(sinks)} results need; variable initialisation, "
             "saving and restoring are left out."
         )
-    everything = [node.name for node in nodes.values() if not readers.get(node.name)]
-    return everything or list(nodes), "Nothing looks like a result: all nodes are kept."
+    return list(nodes), "Nothing looks like a result: all nodes are kept."
 
 
 def pruned(nodes: Mapping[str, Node], fetches: Sequence[str], origin: str) -> dict[str, Node]:

@@ -1,21 +1,21 @@
 """Shapes and element types of a TensorFlow graph's tensors, by TensorFlow's own inference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.framework import graph_pb2, node_def_pb2, types_pb2
+from tensorflow.core.framework import types_pb2
 
 from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
-from graphs.importers.tensorflow_functions import Library, registered_op
+from graphs.importers.tensorflow_dimensions import Dimensions
+from graphs.importers.tensorflow_functions import Library
 from graphs.importers.tensorflow_nodes import Node
+from graphs.importers.tensorflow_sanitize import inferable_graph_def
 from graphs.kinds import DType
 
-DEFAULT_BATCH = 1
-_LARGE_CONSTANT_ELEMENTS = 1024
 _REFERENCE = 100
 
 #: Outputs that only cuDNN fills, of a size that nothing else knows.
@@ -32,29 +32,6 @@ _DTYPES = {
     "DT_COMPLEX64": DType.COMPLEX64, "DT_COMPLEX128": DType.COMPLEX128,
     "DT_STRING": DType.STRING, "DT_RESOURCE": DType.RESOURCE, "DT_VARIANT": DType.RESOURCE,
 }  # fmt: skip
-
-
-@dataclass
-class Dimensions:
-    """Sizes of open dimensions: what the user bound, and what had to be assumed."""
-
-    given: Mapping[str, int]
-    assumed: dict[str, int] = field(default_factory=dict)
-    used: dict[str, int] = field(default_factory=dict)
-
-    def size(self, node: str, axis: int) -> int:
-        """Size of an open dimension of an input: `node:axis`, else `batch` if it leads."""
-        exact = f"{node}:{axis}"
-        name = exact if exact in self.given or axis > 0 else "batch"
-        if name in self.given:
-            self.used[name] = self.given[name]
-            return self.given[name]
-        self.assumed[name] = DEFAULT_BATCH
-        return DEFAULT_BATCH
-
-    @property
-    def batch(self) -> int:
-        return self.given.get("batch", DEFAULT_BATCH)
 
 
 @dataclass(frozen=True)
@@ -117,14 +94,7 @@ def _inferred(
     dimensions: Dimensions,
     known: Mapping[str, TensorSpec],
 ) -> Specs:
-    graph_def = graph_pb2.GraphDef()
-    graph_def.versions.CopyFrom(versions)
-    graph_def.library.function.extend(library.functions.values())
-    output_counts = _output_counts(nodes)
-    for node in nodes.values():
-        graph_def.node.append(
-            _importable(node, nodes, library, dimensions, known, output_counts.get(node.name, 0))
-        )
+    graph_def = inferable_graph_def(nodes, versions, library, dimensions, known)
     graph = tf.Graph()
     try:
         with graph.as_default():
@@ -180,101 +150,6 @@ def _completed(
     return sizes
 
 
-def has_open_inputs(nodes: Mapping[str, Node]) -> bool:
-    """Whether any input of the graph has a dimension without a size."""
-    return any(
-        dim.size < 0 for node in nodes.values() for shape in _input_shapes(node) for dim in shape
-    )
-
-
-def open_dimensions(nodes: Mapping[str, Node]) -> list[str]:
-    """Names by which the graph's open dimensions can be bound."""
-    names: dict[str, None] = {}
-    for node in nodes.values():
-        for shape in _input_shapes(node):
-            for axis, dim in enumerate(shape):
-                if dim.size < 0:
-                    names["batch" if axis == 0 else f"{node.name}:{axis}"] = None
-    return list(names)
-
-
-def _input_shapes(node: Node) -> Sequence[Any]:
-    attributes = node.definition.attr
-    if node.op_type in {"Placeholder", "PlaceholderWithDefault"}:
-        return [attributes["shape"].shape.dim] if "shape" in attributes else []
-    if node.op_type in {"IteratorGetNext", "IteratorGetNextSync"}:
-        return [shape.dim for shape in attributes["output_shapes"].list.shape]
-    return []
-
-
-def _importable(
-    node: Node,
-    nodes: Mapping[str, Node],
-    library: Library,
-    dimensions: Dimensions,
-    known: Mapping[str, TensorSpec],
-    output_count: int,
-) -> Any:
-    """A NodeDef that TensorFlow can import cheaply and whose shapes are those of the node."""
-    source = node.definition
-    if library.op_def(node.op_type) is None:
-        return _stand_in(node, output_count)
-    if node.op_type == "Const":
-        large = _large_constant(node, library.origin)
-        if large is not None:
-            return large
-    copied = node_def_pb2.NodeDef()
-    copied.CopyFrom(source)
-    copied.name = node.name
-    copied.device = ""
-    for key in [key for key in copied.attr if key.startswith("_")]:
-        del copied.attr[key]
-    if node.name in known:
-        if node.op_type == "StackPopV2":
-            copied = node_def_pb2.NodeDef(name=node.name, op="Placeholder")
-            copied.attr["dtype"].type = source.attr["elem_type"].type
-        shape = copied.attr["shape"].shape
-        shape.Clear()
-        for size in known[node.name].shape:
-            shape.dim.add(size=size)
-        return copied
-    if node.op_type == "Enter":
-        copied.op = "Identity"  # has the same shape, which Enter's own inference forgets
-        for key in [key for key in copied.attr if key != "T"]:
-            del copied.attr[key]
-    if node.op_type == "Merge":
-        # A loop's variables keep the shapes with which they enter; TensorFlow's inference
-        # would give up where the loop closes.
-        kept = [name for name, _ in node.inputs if nodes[name].op_type != "NextIteration"]
-        if 0 < len(kept) < len(node.inputs):
-            texts = [text for text in source.input if text.partition(":")[0] in kept]
-            del copied.input[:]
-            copied.input.extend(texts)
-            copied.attr["N"].i = len(texts)
-    for dims in _input_shapes(Node(node.name, node.op_type, (), (), copied)):
-        for axis, dim in enumerate(dims):
-            if dim.size < 0:
-                dim.size = dimensions.size(node.name, axis)
-    return copied
-
-
-def _large_constant(node: Node, origin: str) -> Any | None:
-    """A placeholder of the same shape, unless the constant may matter to shape inference."""
-    value = node.definition.attr["value"].tensor
-    elements = 1
-    for dim in value.tensor_shape.dim:
-        elements *= dim.size
-    if elements < 0 or elements > 1 << 48:
-        raise ModelError(f"{origin}: constant {node.name!r} has an impossible shape")
-    if elements <= _LARGE_CONSTANT_ELEMENTS:
-        return None
-    placeholder = node_def_pb2.NodeDef(name=node.name, op="Placeholder")
-    placeholder.attr["dtype"].type = value.dtype
-    placeholder.attr["shape"].shape.CopyFrom(value.tensor_shape)
-    placeholder.input.extend(f"^{name}" for name in node.controls)
-    return placeholder
-
-
 def popped_specs(
     nodes: Mapping[str, Node],
     outputs: Mapping[str, Sequence[TensorSpec]],
@@ -305,28 +180,3 @@ def popped_specs(
         and f"{node.inputs[1][0]}:{node.inputs[1][1]}" not in incomplete
     }
     return {pop.name: pushed[stack(pop.name)] for pop in pops if stack(pop.name) in pushed}
-
-
-def _stand_in(node: Node, output_count: int) -> Any:
-    """A registered op with as many outputs as the unknown one is seen to have."""
-    attributes = node.definition.attr
-    typed = next((attributes[key].type for key in ("T", "dtype", "Tout") if key in attributes), 0)
-    stand_in = node_def_pb2.NodeDef(name=node.name, op="PyFunc")
-    stand_in.attr["token"].s = b"unknown op"
-    stand_in.attr["Tin"].list.SetInParent()
-    stand_in.attr["Tout"].list.type.extend([typed or types_pb2.DT_FLOAT] * output_count)
-    stand_in.input.extend(f"^{name}" for name in dict.fromkeys(s for s, _ in node.inputs))
-    return stand_in
-
-
-def _output_counts(nodes: Mapping[str, Node]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for node in nodes.values():
-        for source, number in node.inputs:
-            counts[source] = max(counts.get(source, 1), number + 1)
-    return counts
-
-
-def is_registered(op_type: str, library: Library) -> bool:
-    """Whether TensorFlow knows the op type."""
-    return op_type in library.functions or registered_op(op_type) is not None

@@ -15,9 +15,10 @@ from graphs.importers.tensorflow_control_flow import (
     bodies,
     total_work,
 )
+from graphs.importers.tensorflow_dimensions import Dimensions
 from graphs.importers.tensorflow_functions import Library, inline_calls
 from graphs.importers.tensorflow_nodes import Endpoint, Node, parse_nodes
-from graphs.importers.tensorflow_shapes import Dimensions, Specs, infer_specs
+from graphs.importers.tensorflow_shapes import Specs, infer_specs
 from graphs.kinds import DType, OpKind
 
 _MAX_NESTING = 32
