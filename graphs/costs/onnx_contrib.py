@@ -135,7 +135,7 @@ MICROSOFT_OPS: dict[str, OpCost] = {
     "SGDOptimizerV2": _optimizer(2),
 }  # fmt: skip
 
-#: ai.onnx.preview.training; `Gradient` is costed by the importer, which knows the graph.
+#: ai.onnx.preview.training. The importer, which knows the graph, replaces the work of `Gradient`.
 TRAINING_OPS: dict[str, OpCost] = {
     "Adam": OpCost(OpKind.OPTIMIZER_UPDATE, per_output_element(5)),
     "Adagrad": OpCost(OpKind.OPTIMIZER_UPDATE, per_output_element(4)),

@@ -24,6 +24,8 @@ class ImportContext:
     """Where external weights may be; None for a model in memory."""
     declared: Mapping[str, tuple[int, list[int | None]]] = field(default_factory=dict)
     """Element type and dimensions that the model itself states for intermediate tensors."""
+    assumed_dims: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of the inputs' dimensions that the user left open."""
     unknown_shapes: list[str] = field(default_factory=list)
     annotated: int = 0
     """Tensors whose shape only the model's own annotation tells."""

@@ -44,7 +44,7 @@ def bind_inputs(inputs: Sequence[ValueInfoProto], dims: Mapping[str, int], origi
         if not dim.HasField("dim_value")
     ]
     labels = {label for label, _, _ in open_dims}
-    derived = {label: names_in(label) for label in labels}
+    derived = {label: frozenset() if label.endswith("]") else names_in(label) for label in labels}
     known = frozenset(labels.union(*derived.values()))
     refuse_unknown_dims(dims, known, origin)
     sizes = dict(dims)

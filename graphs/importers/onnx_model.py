@@ -29,6 +29,7 @@ from graphs.importers.onnx_analysis import (
 from graphs.importers.onnx_context import ImportContext, standardised
 from graphs.importers.onnx_dims import Binding, bind_inputs, stated_dims, tensor_type
 from graphs.importers.onnx_file import check_external_data, check_model, read_onnx
+from graphs.importers.onnx_gradient import gradient_work, is_gradient
 from graphs.importers.onnx_topology import needed_nodes, node_names, ordered_nodes, read_names
 from graphs.importers.onnx_values import constant_node_value
 from graphs.kinds import OpKind, Phase, Storage
@@ -133,6 +134,7 @@ def _import(model: ModelProto, dims: Mapping[str, int], origin: str, folder: Pat
             nodes.append(node)
     inputs = [value for value in graph.input if value.name not in weights]
     binding = bind_inputs(inputs, dims, origin)
+    context.assumed_dims = binding.assumed
     context.declared = _declared(graph, binding.sizes)
     names = node_names(nodes)
     available = [value.name for value in inputs] + list(weights)
@@ -140,10 +142,14 @@ def _import(model: ModelProto, dims: Mapping[str, int], origin: str, folder: Pat
     nodes, names = [nodes[i] for i in order], [names[i] for i in order]
     needed = needed_nodes(nodes, [value.name for value in graph.output], origin, available)
     scope: Scope = {**binding.inputs, **weights}
-    steps = []
+    steps: list[_Step] = []
     for node, name, wanted in zip(nodes, names, needed, strict=True):
         if wanted:
             analysis = analyse_node(node, name, scope, context)
+            if is_gradient(node):
+                earlier = [(s.reads, list(s.analysis.outputs), s.analysis.work) for s in steps]
+                analysis = replace(analysis, work=gradient_work(node, earlier))
+                context.composite["Gradient"] += 1
             scope.update(analysis.outputs)
             steps.append(_Step(name, node, read_names(node), analysis))
     _note_oddities(model, nodes, names, needed, context)

@@ -128,9 +128,16 @@ def _by_schema(
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         raise ModelError(
             f"{context.origin}: op {label!r} ({node.op_type}) does not fit its inputs of shape "
-            f"{shapes}: {reason}"
+            f"{shapes}: {reason}{_assumptions(context)}"
         ) from error
     return found
+
+
+def _assumptions(context: ImportContext) -> str:
+    if not context.assumed_dims:
+        return ""
+    listed = ", ".join(f"{name}={size}" for name, size in context.assumed_dims.items())
+    return f" (assumed dimensions: {listed}; state the right sizes)"
 
 
 def _inferred_from_function(

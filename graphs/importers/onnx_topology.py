@@ -7,6 +7,7 @@ from onnx import AttributeProto, GraphProto, NodeProto
 from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.errors import ModelError
 from graphs.import_report import ImportReport
+from graphs.importers.onnx_gradient import differentiated, is_gradient
 from graphs.kinds import OpKind
 
 
@@ -22,6 +23,8 @@ def bodies_of(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
 def read_names(node: NodeProto) -> list[str]:
     """Tensors that a node reads: its inputs, then what its bodies capture, without repeats."""
     names = {name: None for name in node.input if name}
+    if is_gradient(node):
+        names.update(dict.fromkeys(differentiated(node)))
     for _, body in bodies_of(node):
         names.update(dict.fromkeys(_captured(body)))
     return list(names)
