@@ -192,6 +192,18 @@ def test_shape_arithmetic_and_views_are_free() -> None:
     assert graph.report.bound_dims == {"batch": 5}
 
 
+def test_reading_a_known_shape_holds_no_tensor() -> None:
+    live = tf.Graph()
+    with live.as_default():
+        x = tf1.placeholder(tf.float32, (4, 6), "x")
+        y = tf.tanh(x, name="y")
+        tf.identity(tf.raw_ops.Shape(input=y, name="shape"), name="result")
+    graph = import_tf_graph(live, "shapes", ["result"])
+    tensors = graph.inputs_of(graph.op_index["shape"])
+    assert [graph.tensor_storage[tensor] for tensor in tensors] == [Storage.CONTROL]
+    assert graph.tensor_producers[tensors[0]] == graph.op_index["y"]
+
+
 def test_open_dimensions_are_bound_assumed_or_refused() -> None:
     live, train_op = training_graph(batch=None)
     bound = import_tf_graph(live, "sample", [train_op], {"batch": 4})
@@ -259,6 +271,8 @@ def test_concrete_function_with_gradient() -> None:
     assert len(_ops(graph, "MatMul")) == 2
     assert len(_ops(graph, "AssignSubVariableOp")) == 1
     assert Phase.UPDATE in graph.phases
+    assert graph.resident_bytes.sum() == kernel.numpy().nbytes
+    assert (graph.kinds == OpKind.VARIABLE).sum() == 1
 
 
 def _loop(v2: bool) -> tuple[Any, Any]:

@@ -27,7 +27,7 @@ _WEIGHTS = {
         "Rint", "Real", "Imag", "Conj", "IsFinite", "IsNan", "IsInf", "BitwiseAnd", "BitwiseOr",
         "BitwiseXor", "Invert", "LeftShift", "RightShift", "ApproximateEqual", "CheckNumerics",
     ),
-    2.0: ("SquaredDifference", "ClipByValue", "Betainc", "Nextafter"),
+    2.0: ("SquaredDifference", "ClipByValue", "Betainc", "NextAfter"),
     DIVISION: (
         "Div", "RealDiv", "DivNoNan", "FloorDiv", "TruncateDiv", "FloorMod", "Mod", "TruncateMod",
         "Reciprocal", "Inv", "Sqrt", "Rsqrt", "Complex", "ComplexAbs",

@@ -43,7 +43,7 @@ VIEW_OPS = frozenset(
         "Bitcast", "EnsureShape", "PlaceholderWithDefault", "Snapshot", "IdentityN", "Enter",
         "Exit", "RefEnter", "RefExit", "RefIdentity", "Switch", "RefSwitch", "Merge", "RefMerge",
         "_SwitchN", "NextIteration", "RefNextIteration", "ReadVariableOp", "LoopCond",
-        "DebugGradientIdentity", "OptimizationBarrier",
+        "DebugGradientIdentity",
     }
 )  # fmt: skip
 
@@ -81,11 +81,11 @@ MOVEMENT_OPS: Mapping[str, OpCost] = {
     **_all(OpKind.REDUCE, per_output_element(1.0), "TileGrad"),
     **_all(OpKind.BROADCAST, _writing, "Fill", "OneHot", "ZerosLike", "OnesLike", "Range",
            "LinSpace", "Empty", "Diag", "DiagPart", "MatrixDiag", "MatrixDiagV2",
-           "MatrixDiagV3", "MatrixDiagPartV3", "SequenceMask", "InvertPermutation"),
+           "MatrixDiagV3", "MatrixDiagPartV3", "InvertPermutation"),
     **_all(OpKind.ELEMENTWISE, per_output_element(1.0), "MatrixBandPart", "MatrixSetDiagV3"),
     **_all(OpKind.TRANSPOSE, copying, "Reverse", "ReverseV2", "ReverseSequence", "Roll"),
     **_all(OpKind.GATHER, copying, "Gather", "GatherV2", "GatherNd", "ResourceGather",
-           "ResourceGatherNd", "Where", "BooleanMask", "ExtractImagePatches", "DeepCopy", "Copy"),
+           "ResourceGatherNd", "Where", "ExtractImagePatches", "DeepCopy", "Copy"),
     **_all(
         OpKind.SCATTER, _segment_sum,
         "UnsortedSegmentSum", "UnsortedSegmentMax", "UnsortedSegmentMin", "UnsortedSegmentProd",
@@ -122,7 +122,7 @@ MOVEMENT_OPS: Mapping[str, OpCost] = {
         "ParseExampleV2", "ParseSingleExample", "Timestamp", "StringSplit", "StringToNumber",
         "HashTableV2", "MutableHashTableV2", "LookupTableFindV2", "LookupTableSizeV2",
         "IteratorV2", "OneShotIterator", "AnonymousIterator", "FIFOQueueV2", "QueueEnqueueV2",
-        "RandomSeedGenerator", "DummySeedGenerator",
+        "DummySeedGenerator",
     ),
     **_all(
         OpKind.SHAPE, free,

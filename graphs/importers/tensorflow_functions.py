@@ -50,6 +50,28 @@ def library_of(graph_def: Any, origin: str) -> Library:
     return Library({f.signature.name: f for f in graph_def.library.function}, origin)
 
 
+def reveal_variables(graph_def: Any, function_graph: Any) -> None:
+    """Turn the placeholders by which a traced function captures variables into variables.
+
+    Args:
+        graph_def: the function's graph; its nodes are changed in place.
+        function_graph: the `FuncGraph` that it was written from.
+    """
+    variables = {id(variable.handle): variable for variable in function_graph.variables}
+    captured = {
+        inner.op.name: variables[id(outer)]
+        for outer, inner in function_graph.captures
+        if id(outer) in variables
+    }
+    for node in graph_def.node:
+        if node.name in captured and node.op == "Placeholder":
+            variable = captured[node.name]
+            node.op = "VarHandleOp"
+            node.attr.clear()
+            node.attr["dtype"].type = variable.dtype.as_datatype_enum
+            node.attr["shape"].shape.CopyFrom(variable.shape.as_proto())
+
+
 def inline_calls(
     definitions: Sequence[Any], library: Library, fetches: Sequence[str]
 ) -> tuple[list[Any], list[str]]:

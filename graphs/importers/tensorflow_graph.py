@@ -13,13 +13,18 @@ from graphs.importers.tensorflow_colocation import colocation_keys
 from graphs.importers.tensorflow_control_flow import collapse_frames
 from graphs.importers.tensorflow_dimensions import Dimensions, has_open_inputs, open_dimensions
 from graphs.importers.tensorflow_files import read_model
-from graphs.importers.tensorflow_functions import inline_calls, library_of
+from graphs.importers.tensorflow_functions import inline_calls, library_of, reveal_variables
 from graphs.importers.tensorflow_lowering import chain_accumulations
-from graphs.importers.tensorflow_nodes import Node, parse_nodes, topological_order
+from graphs.importers.tensorflow_nodes import Node, parse_nodes, sources, topological_order
 from graphs.importers.tensorflow_phases import phases_of
 from graphs.importers.tensorflow_prune import chosen_fetches, pruned
 from graphs.importers.tensorflow_shapes import Specs, infer_specs, specs_in
-from graphs.importers.tensorflow_storage import kind_in_context, output_tensors, resident_bytes
+from graphs.importers.tensorflow_storage import (
+    kind_in_context,
+    output_tensors,
+    reads_static_shapes,
+    resident_bytes,
+)
 from graphs.importers.tensorflow_work import WorkEstimator
 from graphs.kinds import DType, OpKind
 
@@ -76,13 +81,17 @@ def import_tf_graph(
     Raises:
         ModelError: as `import_graph_def`.
     """
-    inner = getattr(graph, "graph", None)
-    if inner is not None and hasattr(inner, "control_outputs"):
+    inner: Any = getattr(graph, "graph", None)
+    is_function = hasattr(inner, "control_outputs")
+    if is_function:
         if fetches is None:
             fetches = [*inner.outputs, *inner.control_outputs]
         graph = inner
     names = None if fetches is None else [getattr(item, "name", item) for item in fetches]
-    return _import(graph.as_graph_def(), name, name, names, dims or {}, graph)
+    graph_def = graph.as_graph_def()
+    if is_function:
+        reveal_variables(graph_def, graph)
+    return _import(graph_def, name, name, names, dims or {}, graph)
 
 
 def _import(
@@ -189,13 +198,14 @@ def _assemble(
         inputs = [estimator.spec(outputs, endpoint) for endpoint in node.inputs]
         own = outputs[node.name]
         work = estimator.work(node, kind, inputs, own, specs, collapsed)
+        detached = reads_static_shapes(node, specs.incomplete)
         record = OpRecord(
             name=node.name,
             op_type=node.op_type,
             kind=kind,
-            inputs=[f"{source}:{number}" for source, number in node.inputs],
+            inputs=[] if detached else [f"{source}:{number}" for source, number in node.inputs],
             outputs=output_tensors(node, kind, own, library.op_def(node.op_type)),
-            control_inputs=node.controls,
+            control_inputs=list(dict.fromkeys(sources(node))) if detached else node.controls,
             phase=phases[node.name],
             dtype=_compute_type(inputs, own),
             flops=work.flops,

@@ -18,6 +18,7 @@ _SHAPE_ARITHMETIC = frozenset(
         OpKind.GATHER, OpKind.VIEW, OpKind.BROADCAST, OpKind.SHAPE, OpKind.SCATTER, OpKind.PAD,
     }
 )  # fmt: skip
+_SHAPE_READERS = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _REFERENCES = frozenset({"VariableV2", "Variable", "TemporaryVariable"})
 
 Outputs = Mapping[str, tuple[TensorSpec, ...]]
@@ -48,6 +49,16 @@ def kind_in_context(
         elif source is not OpKind.CONSTANT or spec(outputs, endpoint).elements > _SMALL_ELEMENTS:
             return kind
     return OpKind.SHAPE if from_shapes else kind
+
+
+def reads_static_shapes(node: Node, incomplete: frozenset[str]) -> bool:
+    """Whether the node only looks at shapes that are known before the step.
+
+    Runtimes fold such ops: they wait for their input, but neither hold nor move it.
+    """
+    return node.op_type in _SHAPE_READERS and not any(
+        f"{source}:{number}" in incomplete for source, number in node.inputs
+    )
 
 
 def output_tensors(
