@@ -147,15 +147,20 @@ def analyse_body(
 
 
 def collect_weights(graph: GraphProto, scope: Scope, context: ImportContext) -> int:
-    """Enter a graph's initializers into a scope; returns their bytes."""
-    total = 0
-    for tensor in graph.initializer:
-        scope[tensor.name] = stored_value(tensor, context.folder)
-        total += scope[tensor.name].spec.bytes
-    for sparse in graph.sparse_initializer:
-        scope[sparse.values.name] = sparse_value(sparse)
-        total += scope[sparse.values.name].spec.bytes
-    return total
+    """Enter a graph's initializers into a scope; returns their bytes.
+
+    Raises:
+        ModelError: two of them have the same name.
+    """
+    values = [(tensor.name, stored_value(tensor, context.folder)) for tensor in graph.initializer]
+    values += [(s.values.name, sparse_value(s)) for s in graph.sparse_initializer]
+    entered: set[str] = set()
+    for name, value in values:
+        if name in entered:
+            raise ModelError(f"{context.origin}: weight {name!r} is declared more than once")
+        entered.add(name)
+        scope[name] = value
+    return sum(value.spec.bytes for _, value in values)
 
 
 def attributes_of(node: NodeProto) -> dict[str, Any]:

@@ -73,6 +73,8 @@ def check_model(model: ModelProto, origin: str) -> None:
         )
     newest = onnx.defs.onnx_opset_version()
     for opset in model.opset_import:
+        if not 0 <= opset.version < 2**31:
+            raise ModelError(f"{origin}: opset {opset.version} of {opset.domain!r} is no version")
         if opset.domain in ("", "ai.onnx") and not 1 <= opset.version <= newest:
             raise ModelError(
                 f"{origin}: opset {opset.version}; onnx {onnx.__version__} reads 1 to {newest}: "
@@ -82,6 +84,45 @@ def check_model(model: ModelProto, origin: str) -> None:
         raise ModelError(f"{origin}: the graph has no ops; a model needs at least one")
     if not model.graph.output:
         raise ModelError(f"{origin}: the graph declares no outputs, so no op is needed")
+    for text in _texts(model):
+        if not isinstance(text, str):
+            raise ModelError(f"{origin}: damaged, {text[:40]!r} is not UTF-8 text")
+
+
+def _texts(model: ModelProto) -> Iterator[str | bytes]:
+    """Every name in a model; protobuf hands out bytes where they are not valid text."""
+    for opset in model.opset_import:
+        yield opset.domain
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+        for node in function.node:
+            yield from _texts_of_node(node)
+    yield from _texts_of_graph(model.graph)
+
+
+def _texts_of_graph(graph: GraphProto) -> Iterator[str | bytes]:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        for dim in value.type.tensor_type.shape.dim:
+            yield dim.dim_param
+    for tensor in graph.initializer:
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
+    for sparse in graph.sparse_initializer:
+        yield sparse.values.name
+    for node in graph.node:
+        yield from _texts_of_node(node)
+
+
+def _texts_of_node(node: NodeProto) -> Iterator[str | bytes]:
+    yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for attribute in node.attribute:
+        yield attribute.name
+        if attribute.HasField("g"):
+            yield from _texts_of_graph(attribute.g)
+        for body in attribute.graphs:
+            yield from _texts_of_graph(body)
 
 
 def check_external_data(model: ModelProto, folder: Path | None, origin: str) -> None:

@@ -24,6 +24,8 @@ from graphs.importers.onnx_values import Value, checked_spec, constant_value
 
 Inputs = Sequence[Value | None]
 
+_AXIS_WORDS = ("axis", "axes", "perm")
+
 #: What onnx's inference raises on a node that breaks its schema or whose shapes do not fit.
 _INFERENCE_ERRORS = (
     onnx.shape_inference.InferenceError,
@@ -91,6 +93,7 @@ def _inferred(
 ) -> dict[str, TypeProto]:
     """Types by onnx's inference, and by own rules where it tells nothing."""
     schema = context.schema(node.domain, node.op_type)
+    _refuse_stray_axes(label, inputs, attributes, context)
     found = {} if schema is None else _by_schema(schema, node, label, inputs, context)
     if all(_complete(found.get(name)) for name in node.output if name):
         return found
@@ -99,6 +102,22 @@ def _inferred(
         if known is not None and not _complete(found.get(name)):
             found[name] = helper.make_tensor_type_proto(known[1], known[0])
     return found
+
+
+def _refuse_stray_axes(
+    label: str, inputs: Inputs, attributes: Mapping[str, Any], context: ImportContext
+) -> None:
+    """Raise `ModelError` for axes that no tensor has; onnx's inference would index with them."""
+    rank = max((len(value.spec.shape) for value in inputs if value), default=0)
+    for name, given in attributes.items():
+        if not any(word in name for word in _AXIS_WORDS):
+            continue
+        axes = given if isinstance(given, list) else [given]
+        bound = rank + max(len(axes), 1)
+        if any(isinstance(axis, int) and not -bound <= axis <= bound for axis in axes):
+            raise ModelError(
+                f"{context.origin}: op {label!r} has {name}={given} on inputs of rank {rank}"
+            )
 
 
 def _by_schema(
@@ -124,7 +143,7 @@ def _by_schema(
     except _INFERENCE_ERRORS as error:
         if any(value.assumed for value in named.values()):
             return {}
-        shapes = ", ".join(str(list(value.spec.shape)) for value in named.values())
+        shapes = ", ".join(str(list(value.spec.shape)) for value in inputs if value)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
         raise ModelError(
             f"{context.origin}: op {label!r} ({node.op_type}) does not fit its inputs of shape "
