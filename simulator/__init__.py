@@ -1,1 +1,38 @@
-"""placeholder"""
+"""How long it takes: clusters, plans, cost models, the event engine, traces."""
+
+from simulator.bounds import LowerBounds, lower_bounds
+from simulator.cluster import Cluster, Device, Link
+from simulator.cluster_file import dump_cluster, load_cluster, parse_cluster
+from simulator.costs import CostModel, ProfiledCosts, RooflineCosts, default_costs
+from simulator.engine import Simulator, simulate, simulate_many
+from simulator.errors import ClusterError, InfeasibleError, PlanError
+from simulator.evaluation import BatchEvaluation, Evaluation, Evaluator, OutOfMemory
+from simulator.plan import Plan
+from simulator.trace import Trace
+
+__all__ = [
+    "BatchEvaluation",
+    "Cluster",
+    "ClusterError",
+    "CostModel",
+    "Device",
+    "Evaluation",
+    "Evaluator",
+    "InfeasibleError",
+    "Link",
+    "LowerBounds",
+    "OutOfMemory",
+    "Plan",
+    "PlanError",
+    "ProfiledCosts",
+    "RooflineCosts",
+    "Simulator",
+    "Trace",
+    "default_costs",
+    "dump_cluster",
+    "load_cluster",
+    "lower_bounds",
+    "parse_cluster",
+    "simulate",
+    "simulate_many",
+]

@@ -123,7 +123,8 @@ class Cluster:
                 )
             if link.source == link.target or pair in seen:
                 raise ClusterError(
-                    f"cluster {self.name!r}: link {link.source} -> {link.target} is a loop or a repeat"
+                    f"cluster {self.name!r}: link {link.source} -> {link.target} is a loop "
+                    "or a repeat"
                 )
             seen.add(pair)
         missing = [(a, b) for a in names for b in names if a != b and (a, b) not in seen]
@@ -173,7 +174,10 @@ class Cluster:
     @cached_property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that identify everything but the cluster's name."""
-        document = {"devices": self.devices, "links": sorted(self.links, key=lambda k: (k.source, k.target))}
+        document = {
+            "devices": self.devices,
+            "links": sorted(self.links, key=lambda k: (k.source, k.target)),
+        }
         text = json.dumps(document, sort_keys=True, default=_plain)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -1,6 +1,7 @@
 """Cost models: how long each op takes on each device."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -95,8 +96,7 @@ def _by_device_kind(cluster: Cluster, column: Callable[[Device], np.ndarray]) ->
     """Compute one column per distinct device, so that equal devices cost nothing extra."""
     columns: dict[str, np.ndarray] = {}
     for device in cluster.devices:
-        key = repr((device.kind, device.flops_per_second, device.memory_bytes_per_second,
-                    device.launch_seconds, device.efficiency, sorted(device.unsupported)))  # fmt: skip
+        key = repr(replace(device, name="-", memory_bytes=1))
         if key not in columns:
             columns[key] = column(device)
         columns[device.name] = columns[key]

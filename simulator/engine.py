@@ -12,9 +12,9 @@ from graphs.graph import Graph
 from simulator.cluster import Cluster
 from simulator.costs import CostModel, Seconds, default_costs
 from simulator.errors import PlanError
-from simulator.evaluation import BatchEvaluation, Evaluation
+from simulator.evaluation import BatchEvaluation, Evaluation, OutOfMemory
 from simulator.fusion import FusedGraph, fuse
-from simulator.kernel import make_recording, make_state, run_kernel
+from simulator.kernel import NO_RECORDING, make_recording, make_state, run_kernel
 from simulator.plan import Plan, priority_ranks
 from simulator.program import Program, make_program
 from simulator.trace import Trace, make_trace
@@ -30,7 +30,7 @@ class Simulator:
 
     @staticmethod
     def of(graph: Graph, cluster: Cluster) -> "Simulator":
-        """A simulator with the costs that suit the graph: profiled if it has them, else roofline."""
+        """A simulator with profiled costs if the graph has them, else with the roofline."""
         return Simulator(graph, cluster, default_costs(graph, cluster))
 
     @cached_property
@@ -46,18 +46,24 @@ class Simulator:
         return make_program(self.graph, self.cluster, self.seconds)
 
     def evaluate(self, plan: Plan) -> Evaluation:
-        """Makespan, peak memory and, if memory does not suffice, where and why."""
+        """Makespan, peak memory and, if memory does not suffice, the device that it fails on.
+
+        `trace(plan).evaluation` says besides when, and what filled it.
+        """
         plan.check(self.graph, self.cluster)
         program, devices, ranks = self._lower(plan)
         peak = np.zeros(self.cluster.device_count, np.int64)
         makespan = run_kernel(
-            program.arrays, make_state(program.arrays), devices, ranks, peak, _NO_RECORDING
+            program.arrays, make_state(program.arrays), devices, ranks, peak, NO_RECORDING
         )
         if not np.isfinite(makespan):
             return Evaluation(makespan, tuple(map(int, peak)), self._unsupported(plan))
-        if (peak > self.cluster.memory_bytes).any():
-            return self.trace(plan).evaluation
-        return Evaluation(makespan, tuple(map(int, peak)))
+        excess = np.maximum(peak - self.cluster.memory_bytes, 0)
+        failure = None
+        if excess.any():
+            worst = self.cluster.devices[int(excess.argmax())]
+            failure = OutOfMemory(worst.name, worst.memory_bytes, int(peak[excess.argmax()]))
+        return Evaluation(makespan, tuple(map(int, peak)), failure, int(excess.sum()))
 
     def trace(self, plan: Plan) -> Trace:
         """Everything that happens while the plan runs.
@@ -69,7 +75,7 @@ class Simulator:
         plan.check(self.graph, self.cluster)
         program, devices, ranks = self._lower(plan)
         peak = np.zeros(self.cluster.device_count, np.int64)
-        recording = make_recording(len(devices), program.tensor_count, program.edge_count, on=True)
+        recording = make_recording(len(devices), program.tensor_count, program.edge_count)
         state = make_state(program.arrays)
         makespan = run_kernel(program.arrays, state, devices, ranks, peak, recording)
         if not np.isfinite(makespan):
@@ -88,7 +94,12 @@ class Simulator:
             plans[index].check(self.graph, self.cluster)
             program, devices, ranks = self._lower(plans[index])
             makespans[index] = run_kernel(
-                program.arrays, make_state(program.arrays), devices, ranks, peaks[index], _NO_RECORDING
+                program.arrays,
+                make_state(program.arrays),
+                devices,
+                ranks,
+                peaks[index],
+                NO_RECORDING,
             )
 
         with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
@@ -122,15 +133,12 @@ class Simulator:
         taken = self.seconds[np.arange(self.graph.op_count), plan.devices]
         op = int(np.argmax(np.isinf(taken)))
         device = self.cluster.devices[plan.devices[op]]
-        return f"{device.name} cannot run op {self.graph.op_names[op]!r} ({self.graph.op_types[op]})"
+        return (
+            f"{device.name} cannot run op {self.graph.op_names[op]!r} ({self.graph.op_types[op]})"
+        )
 
 
-_NO_RECORDING = make_recording(0, 0, 0, on=False)
-
-
-def simulate(
-    graph: Graph, cluster: Cluster, plan: Plan, costs: CostModel | None = None
-) -> Trace:
+def simulate(graph: Graph, cluster: Cluster, plan: Plan, costs: CostModel | None = None) -> Trace:
     """Run one plan and return what happened; `costs` default to what suits the graph."""
     return _simulator(graph, cluster, costs).trace(plan)
 

@@ -17,17 +17,17 @@ class OutOfMemory:
     device: str
     capacity_bytes: int
     peak_bytes: int
-    seconds: float
-    """The first instant at which the device is over its capacity."""
-    largest: tuple[tuple[str, int], ...]
+    seconds: float | None = None
+    """The first instant at which the device is over its capacity; None where none was traced."""
+    largest: tuple[tuple[str, int], ...] = ()
     """The largest holdings at that instant: name and bytes."""
 
     def __str__(self) -> str:
+        when = "" if self.seconds is None else f" at {format_seconds(self.seconds)}"
         held = ", ".join(f"{name} ({format_bytes(size)})" for name, size in self.largest)
         return (
-            f"{self.device} runs out of memory at {format_seconds(self.seconds)}: peak "
-            f"{format_bytes(self.peak_bytes)} of {format_bytes(self.capacity_bytes)}; "
-            f"largest holdings: {held}"
+            f"{self.device} runs out of memory{when}: peak {format_bytes(self.peak_bytes)} of "
+            f"{format_bytes(self.capacity_bytes)}" + (f"; largest holdings: {held}" if held else "")
         )
 
 
@@ -39,6 +39,8 @@ class Evaluation:
     """Step time, also where memory does not suffice; infinite where an op cannot run."""
     peak_bytes: tuple[int, ...]
     failure: OutOfMemory | str | None = None
+    excess_bytes: int = 0
+    """Peak bytes over capacity, summed over devices."""
     source: Literal["simulated", "measured"] = "simulated"
 
     @property

@@ -89,9 +89,7 @@ def greedy_groups(
     return np.where(sizes[groups] > 1, groups, -1).astype(np.int32)
 
 
-def xla_like_groups(
-    graph: Graph, devices: Int32[np.ndarray, " ops"]
-) -> Int32[np.ndarray, " ops"]:
+def xla_like_groups(graph: Graph, devices: Int32[np.ndarray, " ops"]) -> Int32[np.ndarray, " ops"]:
     """Everything that may be fused, consumers first, as XLA's instruction fusion walks."""
     return greedy_groups(graph, np.arange(1.0, graph.op_count + 1), devices)
 
@@ -274,14 +272,12 @@ def fuse(
         tensor_producers=kernel_of[graph.tensor_producers[kept]],
         tensor_bytes=graph.tensor_bytes[kept],
         tensor_storage=storage,
-        tensor_alias_of=np.where(
-            storage == Storage.ALIAS, renumber[alias_of], np.int32(-1)
-        ).astype(np.int32),
+        tensor_alias_of=np.where(storage == Storage.ALIAS, renumber[alias_of], np.int32(-1)).astype(
+            np.int32
+        ),
         consumer_offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
         consumers=pairs[1].astype(np.int32),
-        profiled_seconds={
-            kind: total(seconds) for kind, seconds in graph.profiled_seconds.items()
-        },
+        profiled_seconds={kind: total(seconds) for kind, seconds in graph.profiled_seconds.items()},
         report=graph.report,
     )
     return FusedGraph(fused, kernel_of, root_of)

@@ -40,9 +40,9 @@ class Recording(NamedTuple):
     copy_free: Float64[np.ndarray, " copies"]
 
 
-def make_recording(ops: int, tensors: int, edges: int, on: bool) -> Recording:
-    """Arrays to record into; `on=False` gives the empty ones."""
-    ops, copies = (ops, tensors + edges) if on else (0, 0)
+def make_recording(ops: int, tensors: int, edges: int) -> Recording:
+    """Arrays to record into."""
+    copies = tensors + edges
     return Recording(
         op_ready=np.zeros(ops),
         op_start=np.zeros(ops),
@@ -57,6 +57,9 @@ def make_recording(ops: int, tensors: int, edges: int, on: bool) -> Recording:
         copy_blocker=np.full(copies, -1, np.int32),
         copy_free=np.zeros(copies),
     )
+
+
+NO_RECORDING = make_recording(0, 0, 0)
 
 
 class State(NamedTuple):

@@ -44,7 +44,9 @@ class Plan:
         if fusion is None:
             fusion = np.full(count, -1, np.int32)
         return Plan(
-            np.array(devices, np.int32), np.array(priorities, np.float64), np.array(fusion, np.int32)
+            np.array(devices, np.int32),
+            np.array(priorities, np.float64),
+            np.array(fusion, np.int32),
         )
 
     @cached_property
@@ -60,7 +62,11 @@ class Plan:
     def digest(self) -> str:
         """Sixteen hexadecimal digits that identify the content."""
         state = hashlib.blake2b(digest_size=8)
-        for values, dtype in ((self.devices, "<i4"), (self.priorities, "<f8"), (self.fusion, "<i4")):
+        for values, dtype in (
+            (self.devices, "<i4"),
+            (self.priorities, "<f8"),
+            (self.fusion, "<i4"),
+        ):
             state.update(np.ascontiguousarray(values, dtype).tobytes())
         return state.hexdigest()
 

@@ -109,20 +109,20 @@ def _seats(name: str, layout: str) -> list[_Seat]:
 def _link(a: _Seat, b: _Seat, interconnect: str, cluster: str) -> Link:
     source, target = a.device.name, b.device.name
     if a.node != b.node:
-        channels = (f"node{a.node}/nic/out", f"node{b.node}/nic/in")
-        return _connect(source, target, ETHERNET, channels)
+        cards = (f"node{a.node}/nic/out", f"node{b.node}/nic/in")
+        return _connect(source, target, ETHERNET, cards)
     fast = {a.device.kind, b.device.kind} <= set(NVLINK)
     if interconnect == "nvlink" and not fast:
         raise ClusterError(
             f"cluster {cluster!r}: {source} or {target} has no nvlink; use pcie, "
             f"or devices among {', '.join(NVLINK)}"
         )
-    if fast and (interconnect == "nvlink" or interconnect == "ethernet"):
+    if fast and interconnect in ("nvlink", "ethernet"):
         spec = _slower(NVLINK[a.device.kind], NVLINK[b.device.kind])
         if {a.device.kind, b.device.kind} <= {"a100", "h100"}:
             return _connect(source, target, spec, (f"{source}/out", f"{target}/in"))
         return _connect(source, target, spec, (f"{source}->{target}",))
-    channels = (f"{source}/out", f"{target}/in")
+    channels: tuple[str, ...] = (f"{source}/out", f"{target}/in")
     if a.switch != b.switch:
         uplinks = (f"node{a.node}/switch{a.switch}/up", f"node{b.node}/switch{b.switch}/down")
         channels += uplinks

@@ -77,7 +77,9 @@ def make_program(
     links = cluster.link_arrays
     arrays = ProgramArrays(
         seconds=np.ascontiguousarray(seconds),
-        output_offsets=_offsets(np.bincount(graph.tensor_producers[kept], minlength=graph.op_count)),
+        output_offsets=_offsets(
+            np.bincount(graph.tensor_producers[kept], minlength=graph.op_count)
+        ),
         consumer_offsets=_offsets(np.diff(graph.consumer_offsets)[kept]),
         consumers=consumers,
         edge_tensors=edge_tensors,

@@ -30,7 +30,12 @@ class _Run:
     """One simulation; all state is on the instance."""
 
     def __init__(
-        self, graph: Graph, cluster: Cluster, seconds: np.ndarray, devices: list[int], ranks: list[int]
+        self,
+        graph: Graph,
+        cluster: Cluster,
+        seconds: np.ndarray,
+        devices: list[int],
+        ranks: list[int],
     ) -> None:
         self.graph = graph
         self.seconds = seconds

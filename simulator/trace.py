@@ -60,8 +60,11 @@ class Trace:
         """The score, with the reason if memory does not suffice."""
         over = np.flatnonzero(self.peak_bytes > self.cluster.memory_bytes)
         failures = [self._out_of_memory(int(device)) for device in over]
-        first = min(failures, key=lambda failure: failure.seconds, default=None)
-        return Evaluation(self.makespan_seconds, tuple(map(int, self.peak_bytes)), first)
+        first = min(failures, key=lambda failure: failure.seconds or 0.0, default=None)
+        excess = np.maximum(self.peak_bytes - self.cluster.memory_bytes, 0).sum()
+        return Evaluation(
+            self.makespan_seconds, tuple(map(int, self.peak_bytes)), first, int(excess)
+        )
 
     @cached_property
     def busy_seconds(self) -> Float64[np.ndarray, " devices"]:
@@ -167,9 +170,7 @@ def make_trace(
         buffer_bytes=np.concatenate(
             [arrays.local_bytes[local], arrays.remote_bytes[record.copy_tensor[remote]]]
         ),
-        buffer_alloc=np.concatenate(
-            [record.op_start[producers[local]], record.copy_start[remote]]
-        ),
+        buffer_alloc=np.concatenate([record.op_start[producers[local]], record.copy_start[remote]]),
         buffer_free=record.copy_free[np.concatenate([local, remote])],
         resident_bytes=resident,
     )

@@ -51,7 +51,9 @@ def parse_quantity(text: object, units: Mapping[str, float], label: str) -> floa
         match = _NUMBER.fullmatch(text)
         if match is None or match[2] not in units:
             allowed = ", ".join(unit for unit in units if unit)
-            raise ClusterError(f"{label}: cannot read {text!r}; write a number and one of {allowed}")
+            raise ClusterError(
+                f"{label}: cannot read {text!r}; write a number and one of {allowed}"
+            )
         value = float(match[1]) * units[match[2]]
     if not math.isfinite(value):
         raise ClusterError(f"{label}: {text!r} is not finite")

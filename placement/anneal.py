@@ -1,0 +1,231 @@
+"""Simulated annealing over moves of nested groups, compiled together with the event engine."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Int32
+
+from placement.hierarchy import Hierarchy
+from placement.priorities import upward_ranks
+from placement.problem import Problem
+from simulator.compiled import compiled, inlined
+from simulator.kernel import NO_RECORDING, Recording, State, make_state, run_kernel
+from simulator.plan import priority_ranks
+from simulator.program import ProgramArrays
+
+#: A plan that does not fit is charged this on top of the logarithm of its step time, plus the
+#: second figure times the share of all memory that it is over: any plan that fits beats it.
+_MISFIT = 10.0
+_EXCESS_WEIGHT = 100.0
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """The state of one annealing chain; `Annealer.advance` gives the next one."""
+
+    devices: Int32[np.ndarray, " ops"]
+    ranks: Int32[np.ndarray, " ops"]
+    """Scheduling order; moves leave it alone."""
+    energy: float
+    """Logarithm of the step time, with a charge for memory over capacity."""
+    best_devices: Int32[np.ndarray, " ops"]
+    best_ranks: Int32[np.ndarray, " ops"]
+    best_energy: float
+    random_state: int
+    evaluations: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Annealer:
+    """Moves groups of a hierarchy between devices; keeps the kernel's buffers between calls."""
+
+    problem: Problem
+    hierarchy: Hierarchy
+    neighbour_share: float = 0.5
+    """How often a group moves to where an op next to it is, rather than anywhere."""
+    _state: State = field(init=False)
+
+    def __post_init__(self) -> None:
+        state = make_state(self.problem.simulator.program.arrays)
+        object.__setattr__(self, "_state", state)
+
+    def start(
+        self, devices: Int32[np.ndarray, " ops"], ranks: Int32[np.ndarray, " ops"], seed: int
+    ) -> Chain:
+        """A chain at a given placement and scheduling order."""
+        energy = self.energy(devices, ranks)
+        random_state = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) | 1
+        return Chain(devices, ranks, energy, devices, ranks, energy, random_state)
+
+    def energy(self, devices: Int32[np.ndarray, " ops"], ranks: Int32[np.ndarray, " ops"]) -> float:
+        """Logarithm of the simulated step time, with the charge for memory."""
+        # Copies: numba compiles anew for arrays that cannot be written.
+        devices, ranks = devices.copy(), ranks.copy()
+        peak = np.zeros(self.problem.cluster.device_count, np.int64)
+        arrays = self.problem.simulator.program.arrays
+        capacity = self.problem.cluster.memory_bytes
+        return float(_energy(arrays, self._state, devices, ranks, capacity, peak, NO_RECORDING))
+
+    def reprioritised(self, chain: Chain) -> Chain:
+        """The chain under critical-path priorities of its placement, if that is no worse."""
+        ranks = priority_ranks(upward_ranks(self.problem, chain.devices))
+        energy = self.energy(chain.devices, ranks)
+        if energy > chain.energy:
+            return chain
+        chain = replace(chain, ranks=ranks, energy=energy)
+        if energy < chain.best_energy:
+            chain = replace(chain, best_energy=energy, best_devices=chain.devices, best_ranks=ranks)
+        return chain
+
+    def advance(self, chain: Chain, moves: int, temperature: float) -> Chain:
+        """Propose `moves` moves, each of a random group of a random level to a random device.
+
+        A move is accepted if it raises the energy by less than `temperature` times a draw from
+        the unit exponential distribution.
+        """
+        devices, best = chain.devices.copy(), chain.best_devices.copy()
+        energies = np.array([chain.energy, chain.best_energy])
+        random_state = np.array([chain.random_state], np.uint64)
+        counts = np.zeros(2, np.int64)
+        hierarchy = self.hierarchy
+        _advance(
+            self.problem.simulator.program.arrays,
+            self._state,
+            devices,
+            chain.ranks.copy(),
+            self.problem.cluster.memory_bytes,
+            hierarchy.level_offsets,
+            hierarchy.member_offsets,
+            hierarchy.members,
+            hierarchy.allowed,
+            moves,
+            temperature,
+            self.neighbour_share,
+            best,
+            energies,
+            random_state,
+            counts,
+            np.zeros(self.problem.cluster.device_count, np.int64),
+            np.empty(len(devices), np.int32),
+            NO_RECORDING,
+        )
+        return replace(
+            chain,
+            devices=devices,
+            energy=float(energies[0]),
+            best_devices=best,
+            best_ranks=chain.ranks if energies[1] < chain.best_energy else chain.best_ranks,
+            best_energy=float(energies[1]),
+            random_state=int(random_state[0]),
+            evaluations=chain.evaluations + int(counts[0]),
+            accepted=chain.accepted + int(counts[1]),
+        )
+
+
+@inlined
+def _energy(
+    p: ProgramArrays,
+    s: State,
+    devices: np.ndarray,
+    ranks: np.ndarray,
+    capacity: np.ndarray,
+    peak: np.ndarray,
+    recording: Recording,
+) -> float:
+    makespan = run_kernel(p, s, devices, ranks, peak, recording)
+    excess = 0
+    total = 0
+    for device in range(capacity.size):
+        total += capacity[device]
+        excess += max(0, peak[device] - capacity[device])
+    energy = np.log(max(makespan, 1e-12))
+    if excess > 0:
+        energy += _MISFIT + _EXCESS_WEIGHT * excess / total
+    return energy
+
+
+@inlined
+def _random(state: np.ndarray) -> float:
+    """xorshift64*: uniform in [0, 1) (Vigna 2016)."""
+    x = state[0]
+    x ^= x >> np.uint64(12)
+    x ^= x << np.uint64(25)
+    x ^= x >> np.uint64(27)
+    state[0] = x
+    return ((x * np.uint64(2685821657736338717)) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+
+
+@inlined
+def _neighbour_device(
+    p: ProgramArrays, devices: np.ndarray, op: int, random_state: np.ndarray
+) -> int:
+    """Device of a random producer or consumer of an op; its own if it has neither."""
+    inputs = p.input_offsets[op + 1] - p.input_offsets[op]
+    first = p.consumer_offsets[p.output_offsets[op]]
+    outputs = p.consumer_offsets[p.output_offsets[op + 1]] - first
+    if inputs + outputs == 0:
+        return devices[op]
+    drawn = int(_random(random_state) * (inputs + outputs))
+    if drawn < inputs:
+        tensor = p.edge_tensors[p.input_edges[p.input_offsets[op] + drawn]]
+        return devices[p.tensor_producers[tensor]]
+    return devices[p.consumers[first + drawn - inputs]]
+
+
+@compiled
+def _advance(
+    p: ProgramArrays,
+    s: State,
+    devices: np.ndarray,
+    ranks: np.ndarray,
+    capacity: np.ndarray,
+    level_offsets: np.ndarray,
+    member_offsets: np.ndarray,
+    members: np.ndarray,
+    allowed: np.ndarray,
+    moves: int,
+    temperature: float,
+    neighbour_share: float,
+    best: np.ndarray,
+    energies: np.ndarray,
+    random_state: np.ndarray,
+    counts: np.ndarray,
+    peak: np.ndarray,
+    undo: np.ndarray,
+    recording: Recording,
+) -> None:
+    device_count = capacity.size
+    levels = level_offsets.size - 1
+    for _ in range(moves):
+        level = int(_random(random_state) * levels)
+        width = level_offsets[level + 1] - level_offsets[level]
+        group = level_offsets[level] + int(_random(random_state) * width)
+        first, last = member_offsets[group], member_offsets[group + 1]
+        if _random(random_state) < neighbour_share:
+            op = members[first + int(_random(random_state) * (last - first))]
+            device = _neighbour_device(p, devices, op, random_state)
+        else:
+            device = int(_random(random_state) * device_count)
+        if not allowed[group, device]:
+            continue
+        changed = False
+        for index in range(first, last):
+            op = members[index]
+            undo[index - first] = devices[op]
+            changed |= devices[op] != device
+            devices[op] = device
+        if not changed:
+            continue
+        counts[0] += 1
+        energy = _energy(p, s, devices, ranks, capacity, peak, recording)
+        if energy <= energies[0] - temperature * np.log(1.0 - _random(random_state)):
+            counts[1] += 1
+            energies[0] = energy
+            if energy < energies[1]:
+                energies[1] = energy
+                for op in range(devices.size):
+                    best[op] = devices[op]
+        else:
+            for index in range(first, last):
+                devices[members[index]] = undo[index - first]

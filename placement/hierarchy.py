@@ -1,0 +1,84 @@
+"""Nested groups of units: about 10, 32, 128 and 512, then single units."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64
+
+from placement.partition import UnitGraph, cut, subgraph, unit_graph
+from placement.problem import Problem
+
+LEVEL_SIZES = (10, 32, 128, 512)
+
+
+@dataclass(frozen=True, eq=False)
+class Hierarchy:
+    """All groups of all levels, each with the ops that it moves as a whole.
+
+    Level `l` holds the groups `level_offsets[l]:level_offsets[l + 1]`; a group of one level lies
+    inside a single group of the level before.
+    """
+
+    level_offsets: Int64[np.ndarray, " levels+1"]
+    member_offsets: Int64[np.ndarray, " groups+1"]
+    members: Int32[np.ndarray, " members"]
+    """Ops, ascending within a group."""
+    allowed: Bool[np.ndarray, "groups devices"]
+
+    @property
+    def level_count(self) -> int:
+        return len(self.level_offsets) - 1
+
+
+def build_hierarchy(
+    problem: Problem, seed: int, level_sizes: tuple[int, ...] = LEVEL_SIZES
+) -> Hierarchy:
+    """Cut the unit graph recursively with METIS; levels no finer than the units are left out."""
+    units = unit_graph(problem)
+    labels: list[np.ndarray] = []
+    for size in level_sizes:
+        if size >= problem.unit_count:
+            break
+        labels.append(_refine(units, labels[-1] if labels else None, size, seed))
+    labels.append(np.arange(problem.unit_count, dtype=np.int32))
+    return _collect(problem, labels)
+
+
+def _refine(
+    units: UnitGraph, parents: Int32[np.ndarray, " units"] | None, size: int, seed: int
+) -> Int32[np.ndarray, " units"]:
+    """Split each parent group in proportion to its number of units, to `size` groups in all."""
+    count = len(units.work_seconds)
+    if parents is None:
+        return cut(units, size, seed)
+    labels = np.empty(count, np.int32)
+    following = 0
+    for parent in range(int(parents.max()) + 1):
+        inside = np.flatnonzero(parents == parent).astype(np.int32)
+        if not inside.size:
+            continue
+        pieces = int(np.clip(round(size * len(inside) / count), 1, len(inside)))
+        part = cut(subgraph(units, inside), pieces, seed)
+        labels[inside] = following + part
+        following += pieces
+    return labels
+
+
+def _collect(problem: Problem, labels: list[np.ndarray]) -> Hierarchy:
+    level_offsets, counts, members, allowed = [0], [], [], []
+    for unit_label in labels:
+        _, unit_label = np.unique(unit_label, return_inverse=True)
+        groups = int(unit_label.max()) + 1
+        of_op = unit_label[problem.unit_of]
+        members.append(np.argsort(of_op, kind="stable").astype(np.int32))
+        counts.append(np.bincount(of_op, minlength=groups))
+        refused = np.zeros((groups, problem.cluster.device_count), np.int64)
+        np.add.at(refused, unit_label, (~problem.unit_allowed).astype(np.int64))
+        allowed.append(refused == 0)
+        level_offsets.append(level_offsets[-1] + groups)
+    return Hierarchy(
+        np.array(level_offsets, np.int64),
+        np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64),
+        np.concatenate(members),
+        np.concatenate(allowed),
+    )

@@ -1,0 +1,104 @@
+"""Placing a graph in one call, with everything that a caller wants to know of the result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphs.graph import Graph
+from placement.constraints import Constraints
+from placement.placer import Budget, Placed, Placer, Report, silent
+from placement.problem import Problem
+from placement.registry import get_placer
+from placement.warm_up import warm_up
+from simulator.cluster import Cluster
+from simulator.costs import CostModel
+from simulator.plan import Plan
+from simulator.trace import Trace
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A plan, its trace, and how it came about."""
+
+    problem: Problem
+    placed: Placed
+    trace: Trace
+    placer: str
+    budget_seconds: float
+    search_seconds: float
+    """CPU seconds that the placer took."""
+    seed: int
+
+    @property
+    def plan(self) -> Plan:
+        return self.placed.best.plan
+
+    @property
+    def feasible(self) -> bool:
+        return self.trace.evaluation.feasible
+
+    def summary(self) -> Mapping[str, Any]:
+        """The figures that every command reports, as plain values."""
+        graph, cluster = self.problem.graph, self.problem.given_cluster
+        evaluation = self.trace.evaluation
+        return {
+            "graph": graph.name,
+            "digest": graph.digest,
+            "ops": graph.op_count,
+            "cluster": cluster.name,
+            "placer": self.placer,
+            "origin": self.placed.best.origin,
+            "feasible": evaluation.feasible,
+            "failure": str(evaluation.failure) if evaluation.failure else None,
+            "makespan_seconds": evaluation.makespan_seconds,
+            "lower_bound_seconds": self.problem.bounds.seconds,
+            "peak_bytes": dict(zip(cluster.device_names, evaluation.peak_bytes, strict=True)),
+            "search_seconds": self.search_seconds,
+            "budget_seconds": self.budget_seconds,
+            "evaluations": self.placed.evaluations,
+            "costs": self.problem.costs.name,
+            "source": evaluation.source,
+            "seed": self.seed,
+        }
+
+
+def place(
+    graph: Graph,
+    cluster: Cluster,
+    placer: str | Placer = "portfolio",
+    constraints: Constraints | None = None,
+    costs: CostModel | None = None,
+    budget_seconds: float = 30.0,
+    seed: int = 0,
+    report: Report = silent,
+) -> Placement:
+    """Find a plan; look at `feasible` before using it.
+
+    Args:
+        placer: a name from the registry, or any placer.
+        budget_seconds: CPU seconds for any-time placers; heuristics ignore it.
+
+    Raises:
+        GraphwrightError: an unknown placer, or constraints that cannot be met.
+    """
+    name = placer if isinstance(placer, str) else getattr(placer, "__name__", "custom")
+    decide = get_placer(placer) if isinstance(placer, str) else placer
+    problem = Problem(graph, cluster, constraints or Constraints(), costs)
+    return place_problem(problem, decide, name, budget_seconds, seed, report)
+
+
+def place_problem(
+    problem: Problem,
+    placer: Placer,
+    name: str,
+    budget_seconds: float,
+    seed: int,
+    report: Report = silent,
+) -> Placement:
+    """Run a placer on a problem that may be shared by several."""
+    warm_up()
+    budget = Budget(budget_seconds)
+    placed = placer(problem, budget, seed, report)
+    spent = budget.spent_seconds
+    trace = problem.simulator.trace(placed.best.plan)
+    return Placement(problem, placed, trace, name, budget_seconds, spent, seed)

@@ -1,0 +1,76 @@
+"""What a placer is, and what it is allowed to spend."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from placement.problem import Problem
+from simulator.evaluation import Evaluation
+from simulator.plan import Plan
+
+
+@dataclass(frozen=True)
+class Budget:
+    """CPU seconds of this process that a placer may spend, counted from when it is made."""
+
+    cpu_seconds: float = 30.0
+    begun: float = field(default_factory=time.process_time)
+
+    @property
+    def spent_seconds(self) -> float:
+        return time.process_time() - self.begun
+
+    @property
+    def left_seconds(self) -> float:
+        return self.cpu_seconds - self.spent_seconds
+
+    @property
+    def is_spent(self) -> bool:
+        return self.left_seconds <= 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan with its score and where it came from."""
+
+    plan: Plan
+    evaluation: Evaluation
+    origin: str
+
+    @property
+    def rank_key(self) -> tuple[int, float]:
+        """Sorts by bytes over capacity, then by step time."""
+        return (self.evaluation.excess_bytes, self.evaluation.makespan_seconds)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What a placer returns: its best plan and how it got there."""
+
+    best: Candidate
+    candidates: tuple[Candidate, ...] = ()
+    """Everything that was compared, in the order tried; empty where there was no choice."""
+    progress: tuple[tuple[float, float], ...] = ()
+    """(CPU seconds, best makespan in seconds) at each improvement of an any-time placer."""
+    evaluations: int = 1
+
+
+#: Called now and then by any-time placers with the share of the budget that is spent.
+Report = Callable[[float], None]
+
+
+def silent(_share: float) -> None:
+    """A `Report` that says nothing."""
+
+
+class Placer(Protocol):
+    """Heuristics, search and trained policies alike."""
+
+    def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+        """Decide a plan; the same problem and seed give the same plan within the budget.
+
+        Raises:
+            InfeasibleError: constraints leave some op no device.
+        """
+        ...
