@@ -231,6 +231,19 @@ def test_axes_out_of_range() -> None:
         import_onnx_model(model, {}, "axes")
 
 
+def test_more_outputs_than_names() -> None:
+    """onnx's inference would count to two billion."""
+    model = _model([node("Split", ["x"], ["y", "z"], num_outputs=2**31)])
+    with pytest.raises(ModelError, match=r"num_outputs=2147483648 .* 2 outputs"):
+        import_onnx_model(model, {}, "split")
+
+
+def test_an_optional_that_holds_nothing() -> None:
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, [2])
+    nodes = [node("Optional", [], ["o"], type=tensor), node("OptionalHasElement", ["o"], ["y"])]
+    assert import_onnx_model(_model(nodes), {}, "optional").op_count == 2
+
+
 def test_names_that_are_not_text(tmp_path: Path) -> None:
     path = tmp_path / "bytes.onnx"
     path.write_bytes(VALID.replace(b"MatMul", b"Mat\x80ul"))

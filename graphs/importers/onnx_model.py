@@ -273,8 +273,8 @@ def _record(step: _Step, weights: Scope, shared: set[str], phase: Phase) -> OpRe
     analysis = step.analysis
     own = [name for name in step.reads if name in weights and name not in shared]
     outputs = [OutputTensor(name, value.spec.bytes) for name, value in analysis.outputs.items()]
-    if analysis.kind == OpKind.VIEW and step.node.op_type in ALIASING and outputs:
-        source = step.node.input[0]
+    source = next(iter(step.node.input), "")  # an Optional may hold nothing
+    if analysis.kind == OpKind.VIEW and step.node.op_type in ALIASING and outputs and source:
         outputs[0] = (
             replace(outputs[0], storage=Storage.RESIDENT)
             if source in own

@@ -93,7 +93,7 @@ def _inferred(
 ) -> dict[str, TypeProto]:
     """Types by onnx's inference, and by own rules where it tells nothing."""
     schema = context.schema(node.domain, node.op_type)
-    _refuse_stray_axes(label, inputs, attributes, context)
+    _refuse_stray_numbers(node, label, inputs, attributes, context)
     found = {} if schema is None else _by_schema(schema, node, label, inputs, context)
     if all(_complete(found.get(name)) for name in node.output if name):
         return found
@@ -104,19 +104,27 @@ def _inferred(
     return found
 
 
-def _refuse_stray_axes(
-    label: str, inputs: Inputs, attributes: Mapping[str, Any], context: ImportContext
+def _refuse_stray_numbers(
+    node: NodeProto,
+    label: str,
+    inputs: Inputs,
+    attributes: Mapping[str, Any],
+    context: ImportContext,
 ) -> None:
-    """Raise `ModelError` for axes that no tensor has; onnx's inference would index with them."""
+    """Raise `ModelError` for axes and counts that onnx's inference would use unchecked."""
     rank = max((len(value.spec.shape) for value in inputs if value), default=0)
     for name, given in attributes.items():
-        if not any(word in name for word in _AXIS_WORDS):
+        numbers = given if isinstance(given, list) else [given]
+        if any(word in name for word in _AXIS_WORDS):
+            bound = rank + max(len(numbers), 1)
+        elif name == "num_outputs":
+            bound = len(node.output)
+        else:
             continue
-        axes = given if isinstance(given, list) else [given]
-        bound = rank + max(len(axes), 1)
-        if any(isinstance(axis, int) and not -bound <= axis <= bound for axis in axes):
+        if any(isinstance(number, int) and not -bound <= number <= bound for number in numbers):
             raise ModelError(
-                f"{context.origin}: op {label!r} has {name}={given} on inputs of rank {rank}"
+                f"{context.origin}: op {label!r} has {name}={given} on inputs of rank {rank} "
+                f"and {len(node.output)} outputs"
             )
 
 
