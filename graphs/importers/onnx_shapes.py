@@ -117,11 +117,10 @@ def _refuse_stray_numbers(
         numbers = given if isinstance(given, list) else [given]
         if any(word in name for word in _AXIS_WORDS):
             bound = rank + max(len(numbers), 1)
-        elif name == "num_outputs":
-            bound = len(node.output)
+            stray = any(isinstance(n, int) and not -bound <= n <= bound for n in numbers)
         else:
-            continue
-        if any(isinstance(number, int) and not -bound <= number <= bound for number in numbers):
+            stray = name == "num_outputs" and given != len(node.output)
+        if stray:
             raise ModelError(
                 f"{context.origin}: op {label!r} has {name}={given} on inputs of rank {rank} "
                 f"and {len(node.output)} outputs"
