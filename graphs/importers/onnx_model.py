@@ -13,7 +13,7 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, inliner
+from onnx import GraphProto, ModelProto, NodeProto, OperatorSetIdProto, inliner
 
 from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.costs.onnx_movement import ALIASING
@@ -69,7 +69,7 @@ def import_onnx_model(
     try:
         check_model(model, name)
         check_external_data(model, folder, name)
-        return _import(_inlined(model, name), dims, name, folder)
+        return _import(model, *_inlined(model, name), dims, name, folder)
     except (DecodeError, UnicodeDecodeError) as error:
         # Protobuf checks text and nested messages only when they are touched.
         raise ModelError(f"{name}: damaged ONNX model ({error})") from error
@@ -77,10 +77,15 @@ def import_onnx_model(
         raise ModelError(f"{name}: control flow is nested too deeply to be read") from error
 
 
-def _inlined(model: ModelProto, origin: str) -> ModelProto:
-    """Replace calls of model-local functions by their bodies; weights are left behind."""
+def _inlined(
+    model: ModelProto, origin: str
+) -> tuple[Sequence[NodeProto], Sequence[OperatorSetIdProto]]:
+    """The model's nodes with calls of local functions replaced by their bodies, and the opsets.
+
+    Weights may be gigabytes, so that they are declared to the inliner and not copied.
+    """
     if not model.functions:
-        return model
+        return model.graph.node, model.opset_import
     graph = model.graph
     light = ModelProto(
         ir_version=model.ir_version,
@@ -99,12 +104,7 @@ def _inlined(model: ModelProto, origin: str) -> ModelProto:
         flat = inliner.inline_local_functions(light)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"{origin}: its functions cannot be inlined ({error})") from error
-    inlined = ModelProto(ir_version=model.ir_version, opset_import=flat.opset_import)
-    inlined.graph.name = graph.name
-    for field in ("input", "output", "initializer", "sparse_initializer", "value_info"):
-        getattr(inlined.graph, field).extend(getattr(graph, field))
-    inlined.graph.node.extend(flat.graph.node)
-    return inlined
+    return flat.graph.node, flat.opset_import
 
 
 @dataclass(frozen=True)
@@ -117,15 +117,22 @@ class _Step:
     analysis: NodeAnalysis
 
 
-def _import(model: ModelProto, dims: Mapping[str, int], origin: str, folder: Path | None) -> Graph:
+def _import(
+    model: ModelProto,
+    all_nodes: Sequence[NodeProto],
+    imports: Sequence[OperatorSetIdProto],
+    dims: Mapping[str, int],
+    origin: str,
+    folder: Path | None,
+) -> Graph:
     graph = model.graph
-    opsets = {standardised(item.domain): item.version for item in model.opset_import} or {"": 1}
+    opsets = {standardised(item.domain): item.version for item in imports} or {"": 1}
     context = ImportContext(origin, opsets, model.ir_version, folder)
     weights: Scope = {}
     collect_weights(graph, weights, context)
     weight_types = dict.fromkeys(weights, "Initializer")
     nodes = []
-    for node in graph.node:
+    for node in all_nodes:
         if node.op_type == "Constant" and not standardised(node.domain) and len(node.output) == 1:
             _refuse_second_producer(node.output[0], weights, origin)
             weights[node.output[0]] = constant_node_value(node, folder)
