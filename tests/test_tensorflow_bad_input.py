@@ -84,6 +84,11 @@ def _negative_constant(definition: Any) -> None:
     _node(definition, "w").attr["value"].tensor.tensor_shape.dim[0].size = -3
 
 
+def _lying_constant(definition: Any) -> None:
+    """TensorFlow's inference ends the process over such a constant."""
+    _node(definition, "w").attr["value"].tensor.dtype = 5
+
+
 def _from_the_future(definition: Any) -> None:
     definition.versions.min_consumer = 1 << 30
 
@@ -131,6 +136,7 @@ def _endless_enter(definition: Any) -> None:
         (_missing_attribute, "refuses"),
         (_impossible_constant, "impossible shape"),
         (_negative_constant, "impossible shape|refuses"),
+        (_lying_constant, "both must be the same"),
         (_from_the_future, "refuses"),
         (_self_calling_function, "recursive"),
         (_missing_function, "'absent'"),
@@ -199,6 +205,20 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_an_empty_graph_is_refused() -> None:
     with pytest.raises(ModelError, match="no nodes"):
         import_graph_def(tf1.GraphDef(), "empty")
+
+
+def test_a_loop_condition_without_inputs_is_refused() -> None:
+    live = tf.Graph()
+    with live.as_default():
+        tf.while_loop(lambda i: i < 5, lambda i: (i + 1,), (tf.constant(0),), name="loop")
+    definition = live.as_graph_def()
+    for function in definition.library.function:
+        for node in function.node_def:
+            if node.op == "Less":
+                node.op = "Identity"
+                del node.input[:]
+    with pytest.raises(ModelError):
+        import_graph_def(definition, "loop")
 
 
 _TRAINING = training_graph()[0].as_graph_def().SerializeToString()
