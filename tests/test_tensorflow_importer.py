@@ -260,6 +260,20 @@ def test_open_dimensions_are_bound_assumed_or_refused() -> None:
     assert assumed.report.assumed_dims == {"batch": 1}
     with pytest.raises(ModelError, match=r"'bacth'.*batch"):
         import_tf_graph(live, "sample", [train_op], {"bacth": 4})
+    with pytest.raises(ModelError, match="all its dimensions are fixed"):
+        import_tf_graph(fixed, "sample", [train_op], {"batch": 8})
+
+
+def test_image_sides_and_lengths_are_assumed_like_in_other_formats() -> None:
+    live = tf.Graph()
+    with live.as_default():
+        image = tf1.placeholder(tf.float32, (None, None, None, 3), "image")
+        text = tf1.placeholder(tf.float32, (None, None), "text")
+        tf.group(tf.tanh(image, name="a"), tf.tanh(text, name="b"), name="result")
+    graph = import_graph_def(live.as_graph_def(), "open", ["result"], {"image:2": 100})
+    assert graph.report.assumed_dims == {"batch": 1, "image:1": 224, "text:1": 128}
+    assert graph.report.bound_dims == {"image:2": 100}
+    assert tuple(graph.output_shapes[graph.op_index["a"]]) == (1, 224, 100, 3)
 
 
 @pytest.mark.parametrize("suffix", [".pb", ".pbtxt", ".pb.gz", ".pbtxt.gz"])

@@ -11,7 +11,7 @@ from graphs.graph import Graph
 from graphs.import_report import ImportReport
 from graphs.importers.tensorflow_colocation import colocation_keys
 from graphs.importers.tensorflow_control_flow import collapse_frames
-from graphs.importers.tensorflow_dimensions import Dimensions, has_open_inputs, open_dimensions
+from graphs.importers.tensorflow_dimensions import Dimensions, check_dims, has_open_inputs
 from graphs.importers.tensorflow_files import read_model
 from graphs.importers.tensorflow_functions import inline_calls, library_of, reveal_variables
 from graphs.importers.tensorflow_lowering import chain_accumulations
@@ -122,7 +122,8 @@ def _import(
         said.append(f"{total - len(nodes)} of {total} nodes are not part of the step.")
     if not nodes:
         raise ModelError(f"{origin}: the fetches {list(fetches)} leave no node to run")
-    dimensions = Dimensions(_checked_dims(dims, nodes, origin))
+    check_dims(dims, nodes, origin)
+    dimensions = Dimensions(dims)
     if live_graph is not None and not inlined and not has_open_inputs(nodes):
         specs = specs_in(live_graph, nodes, dimensions)
     else:
@@ -155,18 +156,6 @@ def _import(
         notes=tuple(said),
     )
     return builder.build(report)
-
-
-def _checked_dims(
-    dims: Mapping[str, int], nodes: Mapping[str, Node], origin: str
-) -> Mapping[str, int]:
-    known = open_dimensions(nodes)
-    for key in dims:
-        leading = key.endswith(":0") and "batch" in known
-        if key not in known and key != "batch" and not leading:
-            allowed = ", ".join(known) or "none, all are fixed"
-            raise ModelError(f"{origin}: no open dimension {key!r}; the open ones are: {allowed}")
-    return dims
 
 
 def _assemble(

@@ -82,7 +82,7 @@ def _adapt(
         for dims in input_shapes(Node(node.name, node.op_type, (), (), target)):
             for axis, dim in enumerate(dims):
                 if dim.size < 0:
-                    dim.size = dimensions.size(node.name, axis)
+                    dim.size = dimensions.size(node.name, axis, len(dims))
 
 
 def _give_shape(target: Any, spec: TensorSpec) -> None:
