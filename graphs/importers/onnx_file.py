@@ -40,6 +40,9 @@ def read_onnx(path: Path) -> ModelProto:
         model = onnx.load_model_from_string(data, format=text_kind or "protobuf")
     except _READ_ERRORS as error:
         raise ModelError(f"{path}: {_refusal(data, text_kind, error)}") from error
+    if not text_kind and not model.HasField("graph") and _is_text(data):
+        # Some texts happen to parse: protobuf skips fields that it does not know.
+        raise ModelError(f"{path}: {_refusal(data, None, ValueError())}")
     check_model(model, str(path))
     check_external_data(model, path.parent, str(path))
     return model
@@ -50,12 +53,16 @@ def _refusal(data: bytes, text_kind: str | None, error: Exception) -> str:
     reason = first_line[0][:200] if first_line else type(error).__name__
     if text_kind:
         return f"not readable as ONNX {text_kind} ({reason})"
-    if data[:512].isascii() and b"\0" not in data[:512]:
+    if _is_text(data):
         return (
             "holds text, not a binary ONNX model; ONNX in text form is recognised by the suffixes "
             f"{' and '.join(_TEXT_FORMATS)}"
         )
     return f"damaged, cut short or not an ONNX model ({reason})"
+
+
+def _is_text(data: bytes) -> bool:
+    return data[:512].isascii() and b"\0" not in data[:512]
 
 
 def check_model(model: ModelProto, origin: str) -> None:
