@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The decision process: environments, observations and rewards."""

@@ -1,0 +1,118 @@
+"""`graphwright graphs`: look at a model, list and write graphs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from agent.cli.options import Target, read_model
+from agent.cli.output import print_json, print_table, print_text
+
+if TYPE_CHECKING:
+    from graphs.summary import GraphSummary
+
+graphs_app = App(name="graphs", help="Look at a model, list bundled graphs, convert a model.")
+
+
+@graphs_app.command
+def show(
+    model: str,
+    *,
+    target: Target = Target(),
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Show ops by kind, flops, bytes, parameters, depth, width and what the import assumed.
+
+    Parameters
+    ----------
+    model
+        A model file, or the name of a bundled graph.
+    json
+        Print one JSON object instead of tables.
+    """
+    from graphs.summary import summarise
+
+    summary = summarise(read_model(model, target))
+    if json:
+        print_json(summary.as_dict())
+    else:
+        _print_summary(summary)
+    return 0
+
+
+def _print_summary(summary: "GraphSummary") -> None:
+    print_text(
+        f"{summary.name} ({summary.source_format}, digest {summary.digest}): {summary.ops:,} ops, "
+        f"{summary.edges:,} edges, depth {summary.depth:,}, width {summary.width:,}\n"
+        f"{summary.flops / 1e9:,.2f} GFLOP, {summary.resident_bytes / 1e6:,.1f} MB of parameters "
+        f"and state, {summary.bytes_moved / 1e9:,.2f} GB moved"
+    )
+    rows = [
+        [row.kind, f"{row.ops:,}", f"{row.flops / 1e9:,.3f}", f"{row.bytes_moved / 1e6:,.1f}",
+         f"{row.resident_bytes / 1e6:,.1f}"]
+        for row in summary.kinds
+    ]  # fmt: skip
+    print_table("", ["kind", "ops", "GFLOP", "MB moved", "MB resident"], rows)
+    for line in summary.assumptions:
+        print_text(line)
+
+
+@graphs_app.command(name="list")
+def list_graphs(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """List the graphs that ship with the package.
+
+    Parameters
+    ----------
+    json
+        Print one JSON object instead of a table.
+    """
+    from graphs.catalogue import bundled_names, load_bundled
+
+    found = [load_bundled(name) for name in bundled_names()]
+    if json:
+        print_json(
+            {
+                "graphs": [
+                    {"name": g.name, "digest": g.digest, "ops": g.op_count, "edges": g.edge_count}
+                    for g in found
+                ]
+            }
+        )
+        return 0
+    rows = [
+        [g.name, f"{g.op_count:,}", f"{g.edge_count:,}", f"{g.flops.sum() / 1e9:,.0f}", g.digest]
+        for g in found
+    ]
+    print_table("", ["graph", "ops", "edges", "GFLOP", "digest"], rows)
+    return 0
+
+
+@graphs_app.command
+def convert(
+    model: str,
+    *,
+    out: Path,
+    target: Target = Target(),
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Write a model as a graphwright graph: small, without weights, quick to load.
+
+    Parameters
+    ----------
+    model
+        A model file, or the name of a bundled graph.
+    out
+        The file to write, by custom with the ending .gwgraph.
+    json
+        Print one JSON object instead of text.
+    """
+    from graphs.graph_file import write_graph
+
+    graph = read_model(model, target)
+    write_graph(graph, out)
+    values = {"graph": graph.name, "digest": graph.digest, "ops": graph.op_count, "file": str(out)}
+    if json:
+        print_json(values)
+    else:
+        print_text(f"wrote {out}: {graph.op_count:,} ops, digest {graph.digest}")
+    return 0

@@ -1,0 +1,120 @@
+"""Options that several verbs share, and how they become models, clusters and constraints."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from graphs.errors import GraphwrightError
+
+if TYPE_CHECKING:
+    from graphs.graph import Graph
+    from placement.constraints import Constraints
+    from simulator.cluster import Cluster
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Target:
+    """The model's open dimensions, and the cluster."""
+
+    cluster: Annotated[str | None, Parameter(alias="-c")] = None
+    """Preset such as 4xv100-pcie or 8xa100-nvlink@16GiB, a cluster YAML, saved output of
+    `nvidia-smi topo -m`, or a dnn-partitioning benchmark file."""
+    dim: tuple[str, ...] = ()
+    """Size of a symbolic dimension, such as batch=8; repeat for several."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Rules:
+    """Constraints; op names may be regular expressions that match a whole name."""
+
+    constraints: Path | None = None
+    """YAML file with pins, forbidden, colocated, memory."""
+    pin: tuple[str, ...] = ()
+    """OP=DEVICE; repeat for several."""
+    forbid: tuple[str, ...] = ()
+    """OP=DEVICE; repeat for several."""
+    colocate: tuple[str, ...] = ()
+    """OP: all ops that match share a device; repeat for several."""
+    memory_cap: tuple[str, ...] = ()
+    """DEVICE=SIZE, such as v100:0=12GiB; repeat for several."""
+
+
+def read_model(model: str, target: Target) -> "Graph":
+    """The graph that a command is about: a file, or a bundled graph by name."""
+    from graphs.catalogue import resolve
+
+    dims = {}
+    for text in target.dim:
+        name, value = _pair(text, "--dim", "NAME=SIZE")
+        if not value.isdigit():
+            raise GraphwrightError(f"--dim {text}: {value!r} is not a positive whole number")
+        dims[name] = int(value)
+    return resolve(model, dims)
+
+
+def read_cluster(model: str, target: Target) -> "Cluster":
+    """The cluster that a command is about; a benchmark file brings its own."""
+    from simulator.cluster_file import load_cluster
+    from simulator.presets import PRESET_NAMES
+
+    if target.cluster is not None:
+        return load_cluster(target.cluster)
+    if Path(model).suffix.lower() == ".json" and Path(model).is_file():
+        return load_cluster(model)
+    raise GraphwrightError(
+        "which devices? Give --cluster with a preset, such as "
+        f"{', '.join(PRESET_NAMES[4:8])}, or a cluster file; `graphwright clusters list` shows "
+        "all, `graphwright clusters probe` measures this machine"
+    )
+
+
+def read_rules(rules: Rules) -> "Constraints":
+    """Constraints from the file, with those of the flags on top."""
+    from placement.constraints import Constraints, load_constraints
+    from simulator.units import BYTES, parse_quantity
+
+    found = load_constraints(rules.constraints) if rules.constraints else Constraints()
+    forbidden = {name: tuple(devices) for name, devices in found.forbidden.items()}
+    for text in rules.forbid:
+        name, device = _pair(text, "--forbid", "OP=DEVICE")
+        forbidden[name] = (*forbidden.get(name, ()), device)
+    caps = dict(found.memory_caps)
+    for text in rules.memory_cap:
+        device, size = _pair(text, "--memory-cap", "DEVICE=SIZE")
+        caps[device] = int(parse_quantity(size, BYTES, f"--memory-cap {text}"))
+    return replace(
+        found,
+        pins={**found.pins, **dict(_pair(text, "--pin", "OP=DEVICE") for text in rules.pin)},
+        forbidden=forbidden,
+        colocated=(*found.colocated, *rules.colocate),
+        memory_caps=caps,
+    )
+
+
+def read_seconds(text: str, flag: str) -> float:
+    """A duration such as 30, 30s or 2min; above zero."""
+    from simulator.units import SECONDS, parse_quantity
+
+    seconds = parse_quantity(float(text) if _is_number(text) else text, SECONDS, flag)
+    if seconds <= 0:
+        raise GraphwrightError(f"{flag} {text}: a budget must be above zero, such as 30s")
+    return seconds
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _pair(text: str, flag: str, form: str) -> tuple[str, str]:
+    name, separator, value = text.rpartition("=")
+    if not separator or not name or not value:
+        raise GraphwrightError(f"{flag} {text}: write {flag} {form}")
+    return name, value

@@ -1,0 +1,82 @@
+"""What a command shows: tables and progress for people, one JSON object for programs."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+_QUIET_SECONDS = 2.0
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """One object on standard output; infinities become null, as JSON knows none."""
+    sys.stdout.write(json.dumps(_finite(values), allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def print_text(text: str) -> None:
+    """A line or more for people."""
+    sys.stdout.write(text + "\n")
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
+) -> None:
+    """A table; the first `left` columns are aligned left, figures to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(
+            column, justify="left" if index < left else "right", overflow="fold", no_wrap=False
+        )
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    # A table in a file or a pipe keeps its natural width.
+    console.width = console.width if console.is_terminal else max(console.width, 160)
+    console.print(table)
+
+
+@contextmanager
+def progress(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Report the share done; a bar appears on a terminal once two seconds have passed."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    begun = time.monotonic()
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=1.0, visible=False)
+
+        def report(share: float) -> None:
+            late = time.monotonic() - begun > _QUIET_SECONDS
+            bar.update(task, completed=share, visible=late)
+
+        yield report
+
+
+def prepare(quiet: bool) -> None:
+    """Compile the kernels before any clock runs; says so where it takes long."""
+    from placement.warm_up import warm_up
+    from simulator.kernel import run_kernel
+
+    if not quiet and not run_kernel.stats.cache_path:  # type: ignore[attr-defined]
+        sys.stderr.write("graphwright: compiling kernels\n")
+    warm_up()

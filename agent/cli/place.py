@@ -1,0 +1,120 @@
+"""`graphwright place`: find a plan for a model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from agent.cli.options import Rules, Target, read_cluster, read_model, read_rules, read_seconds
+from agent.cli.output import prepare, print_json, print_table, print_text, progress
+
+if TYPE_CHECKING:
+    from placement.place import Placement
+
+INFEASIBLE = 3
+
+
+def place(
+    model: str,
+    *,
+    target: Target = Target(),
+    rules: Rules = Rules(),
+    placer: str = "search",
+    budget: str = "30s",
+    seed: int = 0,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Find a plan: which device runs each op, and in which order.
+
+    Parameters
+    ----------
+    model
+        A model file (ONNX, TensorFlow GraphDef or SavedModel, torch.export, dnn-partitioning
+        JSON, graphwright graph), or the name of a bundled graph.
+    placer
+        search, portfolio, genetic, or one heuristic; `graphwright compare` runs them all.
+    budget
+        CPU time for search, such as 30s or 5min.
+    seed
+        Same seed, same decisions.
+    out
+        Folder for plan.json, trace.json (Perfetto) and cluster.yaml.
+    json
+        Print one JSON object instead of tables.
+    """
+    from placement.place import place_problem
+    from placement.problem import Problem
+    from placement.registry import get_placer
+
+    seconds = read_seconds(budget, "--budget")
+    decide = get_placer(placer)
+    graph = read_model(model, target)
+    problem = Problem(graph, read_cluster(model, target), read_rules(rules))
+    prepare(quiet=json)
+    with progress(f"{placer} on {problem.given_cluster.name}", quiet=json) as report:
+        placement = place_problem(problem, decide, placer, seconds, seed, report)
+    written = write_outputs(placement, out) if out is not None else {}
+    if json:
+        print_json({**placement.summary(), "files": written})
+    else:
+        show(placement)
+        for name, path in written.items():
+            print_text(f"{name}: {path}")
+    return 0 if placement.feasible else INFEASIBLE
+
+
+def write_outputs(placement: "Placement", out: Path) -> dict[str, str]:
+    """Write plan, trace and cluster; returns what was written where."""
+    from placement.plan_file import PlanDocument, write_plan
+    from simulator.cluster_file import dump_cluster
+    from simulator.perfetto import perfetto_json
+
+    out.mkdir(parents=True, exist_ok=True)
+    summary = dict(placement.summary())
+    predicted = ("makespan_seconds", "lower_bound_seconds", "peak_bytes", "feasible", "costs")
+    document = PlanDocument(
+        placement.plan,
+        provenance={key: summary[key] for key in ("placer", "origin", "seed", "budget_seconds")},
+        predicted={key: summary[key] for key in predicted},
+    )
+    problem = placement.problem
+    files = {name: out / name for name in ("plan.json", "trace.json", "cluster.yaml")}
+    write_plan(document, problem.graph, problem.given_cluster, files["plan.json"])
+    files["trace.json"].write_text(perfetto_json(placement.trace), encoding="utf-8")
+    files["cluster.yaml"].write_text(dump_cluster(problem.given_cluster), encoding="utf-8")
+    return {name: str(path) for name, path in files.items()}
+
+
+def show(placement: "Placement") -> None:
+    """Summary, baselines and the trace as text."""
+    from simulator.trace_text import trace_text
+    from simulator.units import format_seconds
+
+    problem, evaluation = placement.problem, placement.trace.evaluation
+    bound = problem.bounds.seconds
+    print_text(
+        f"{problem.graph.name}: {problem.graph.op_count} ops on {problem.given_cluster.name}, "
+        f"{problem.costs.name} costs, simulated"
+    )
+    best: dict[str, tuple[float, bool]] = {}
+    for item in placement.placed.candidates:
+        family = item.origin.split(":")[0]
+        score = (item.evaluation.makespan_seconds, item.evaluation.feasible)
+        if family not in best or (not score[1], score[0]) < (not best[family][1], best[family][0]):
+            best[family] = score
+    rows = [
+        [name, format_seconds(seconds), f"{seconds / bound:.2f}", "" if fits else "out of memory"]
+        for name, (seconds, fits) in sorted(best.items(), key=lambda item: item[1])
+    ]
+    if len(rows) > 1:
+        print_table("baselines", ["placer", "step", "x bound", "memory"], rows)
+    step = format_seconds(placement.trace.makespan_seconds)
+    print_text(
+        f"plan by {placement.placed.best.origin}: step {step}, "
+        f"lower bound {format_seconds(bound)}, {placement.search_seconds:.1f} CPU s, "
+        f"{placement.placed.evaluations} plans tried, seed {placement.seed}"
+    )
+    if evaluation.failure is not None:
+        print_text(f"NOT FEASIBLE: {evaluation.failure}")
+    print_text(trace_text(placement.trace))

@@ -1,0 +1,78 @@
+"""`graphwright simulate`: run a plan through the simulator."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from agent.cli.options import Target, read_cluster, read_model
+from agent.cli.output import prepare, print_json, print_text
+
+INFEASIBLE = 3
+
+
+def simulate(
+    model: str,
+    *,
+    plan: Path,
+    target: Target = Target(),
+    trace: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Predict the step time of a plan, and what each device does.
+
+    Parameters
+    ----------
+    model
+        A model file, or the name of a bundled graph.
+    plan
+        A plan.json; it is applied by op name, also to a re-exported model.
+    trace
+        Write a Perfetto trace here.
+    json
+        Print one JSON object instead of text.
+    """
+    from placement.plan_file import read_plan
+    from simulator.bounds import lower_bounds
+    from simulator.engine import Simulator
+    from simulator.perfetto import perfetto_json
+    from simulator.trace_text import trace_text
+    from simulator.units import format_seconds
+
+    graph, cluster = read_model(model, target), read_cluster(model, target)
+    document = read_plan(plan, graph, cluster)
+    prepare(quiet=json)
+    simulator = Simulator.of(graph, cluster)
+    result = simulator.trace(document.plan)
+    evaluation = result.evaluation
+    bound = lower_bounds(graph, cluster, simulator.seconds).seconds
+    if trace is not None:
+        trace.write_text(perfetto_json(result), encoding="utf-8")
+    if json:
+        print_json(
+            {
+                "graph": graph.name,
+                "digest": graph.digest,
+                "ops": graph.op_count,
+                "cluster": cluster.name,
+                "placer": document.provenance.get("placer"),
+                "feasible": evaluation.feasible,
+                "failure": str(evaluation.failure) if evaluation.failure else None,
+                "makespan_seconds": evaluation.makespan_seconds,
+                "lower_bound_seconds": bound,
+                "peak_bytes": dict(zip(cluster.device_names, evaluation.peak_bytes, strict=True)),
+                "search_seconds": 0.0,
+                "costs": simulator.costs.name,
+                "source": evaluation.source,
+                "seed": document.provenance.get("seed"),
+            }
+        )
+    else:
+        print_text(
+            f"{graph.name} on {cluster.name}: step {format_seconds(evaluation.makespan_seconds)}, "
+            f"lower bound {format_seconds(bound)}, simulated with {simulator.costs.name} costs"
+        )
+        if evaluation.failure is not None:
+            print_text(f"NOT FEASIBLE: {evaluation.failure}")
+        print_text(trace_text(result))
+    return 0 if evaluation.feasible else INFEASIBLE
