@@ -30,12 +30,14 @@ if [ "$build" = cpu ]; then
     else
         $pip install --quiet "$torch"
     fi
-    "$venv/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' || {
-        echo "this is a CUDA build of torch; remove $venv, or ask for one with TORCH=cuda" >&2
-        exit 2
-    }
 else
     $pip install "$torch"
 fi
 $pip install --quiet --constraint constraints.txt --editable '.[dev]'
+if [ "$build" = cpu ]; then
+    "$venv/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' || {
+        echo "this is a CUDA build of torch; remove $venv, or ask for one with TORCH=cuda" >&2
+        exit 2
+    }
+fi
 touch "$venv/.complete"
