@@ -71,7 +71,8 @@ class GraphBuilder:
 
         Raises:
             ModelError: no ops, a repeated op or tensor name, an input that nothing produces,
-                or a cycle.
+                a cycle, a view of what its op does not read, or a size beyond 64 bits.
+            GraphError: a negative or infinite figure.
         """
         records = self.records
         if not records:
@@ -80,7 +81,12 @@ class GraphBuilder:
         index_of = {record.name: index for index, record in enumerate(records)}
         inputs = [self._input_ops(record, producer_of, index_of) for record in records]
         order = self._topological_order(inputs)
-        return _freeze(self.name, [records[i] for i in order], report, profiled_seconds or {})
+        try:
+            return _freeze(self.name, [records[i] for i in order], report, profiled_seconds or {})
+        except OverflowError as error:
+            raise ModelError(
+                f"{self.name!r}: a size does not fit into 64 bits ({error}); check the shapes"
+            ) from error
 
     def _producers(self) -> dict[str, int]:
         producer_of: dict[str, int] = {}
@@ -117,6 +123,12 @@ class GraphBuilder:
                         "nothing produces; every input must come from an op or a model input"
                     )
                 found.add(where[name])
+        for output in record.outputs:
+            if output.alias_of is not None and output.alias_of not in record.inputs:
+                raise ModelError(
+                    f"{self.name!r}: output {output.name!r} of op {record.name!r} is a view of "
+                    f"{output.alias_of!r}, which the op does not consume"
+                )
         return found
 
     def _topological_order(self, inputs: Sequence[set[int]]) -> list[int]:
