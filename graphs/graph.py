@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int32, Int64, UInt8
 
 from graphs.errors import GraphError
 from graphs.import_report import ImportReport
-from graphs.kinds import OpKind, Storage
+from graphs.kinds import DType, OpKind, Phase, Storage
 
 SHAPE_RANK = 4
 
@@ -87,7 +87,7 @@ class Graph:
         return len(self.consumers)
 
     @cached_property
-    def output_offsets(self) -> Int64[np.ndarray, " ops+1"]:
+    def output_offsets(self) -> Int64[np.ndarray, " {self.op_count}+1"]:
         """Offsets of each op's output tensors."""
         counts = np.bincount(self.tensor_producers, minlength=self.op_count)
         return _offsets(counts)
@@ -99,7 +99,7 @@ class Graph:
         return np.repeat(np.arange(self.tensor_count, dtype=np.int32), counts)
 
     @cached_property
-    def input_offsets(self) -> Int64[np.ndarray, " ops+1"]:
+    def input_offsets(self) -> Int64[np.ndarray, " {self.op_count}+1"]:
         """Offsets into `input_edges` per op."""
         return _offsets(np.bincount(self.consumers, minlength=self.op_count))
 
@@ -132,7 +132,10 @@ class Graph:
             if isinstance(value, np.ndarray):
                 state.update(np.ascontiguousarray(value, value.dtype.newbyteorder("<")).tobytes())
             elif isinstance(value, tuple):
-                state.update("\n".join(value).encode())
+                text = "\n".join(value)
+                state.update(text.encode())
+                if text.count("\n") >= len(value):  # names hold line breaks: tell where they end
+                    state.update(repr([len(part) for part in value]).encode())
             else:
                 for key in sorted(value):
                     state.update(key.encode())
@@ -166,8 +169,27 @@ def _offsets(counts: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n+1"]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
+def _check_types(graph: Graph) -> None:
+    for item in fields(graph):
+        wanted = getattr(item.type, "dtypes", None)
+        if wanted is None:
+            continue
+        value, rank = getattr(graph, item.name), len(item.type.dims)  # type: ignore[union-attr]
+        if not isinstance(value, np.ndarray) or value.dtype.name not in wanted:
+            found = getattr(value, "dtype", type(value).__name__)
+            raise GraphError(f"{item.name} is {found}; it must be an array of {wanted[0]}")
+        if value.ndim != rank:
+            raise GraphError(f"{item.name} has {value.ndim} dimensions; it must have {rank}")
+    for name in ("op_names", "op_types"):
+        try:
+            "\n".join(getattr(graph, name)).encode()
+        except (TypeError, UnicodeEncodeError) as error:
+            raise GraphError(f"{name} must be text that UTF-8 can hold ({error})") from error
+
+
 def _check(graph: Graph) -> None:
     """Raise `GraphError` unless the arrays form a graph."""
+    _check_types(graph)
     if graph.op_count == 0:
         raise GraphError(f"graph {graph.name!r} has no ops; a graph needs at least one")
     if len(graph.op_types) != graph.op_count:
@@ -187,10 +209,20 @@ def _check(graph: Graph) -> None:
             raise GraphError(f"{name} and tensor_producers differ in length")
     for name in ("flops", "bytes_read", "bytes_written", "resident_bytes", "workspace_bytes"):
         _check_figures(graph, name, getattr(graph, name), graph.op_names)
-    if graph.kinds.max() > max(OpKind):
-        raise GraphError(f"kinds hold {graph.kinds.max()}; the largest known is {max(OpKind)}")
+    for name, codes in (
+        ("kinds", OpKind), ("phases", Phase), ("dtypes", DType), ("tensor_storage", Storage)
+    ):  # fmt: skip
+        largest = getattr(graph, name).max(initial=0)
+        if largest > max(codes):
+            raise GraphError(f"{name} hold {largest}; the largest known is {max(codes)}")
+    if graph.output_shapes.shape[1] != SHAPE_RANK:
+        raise GraphError(f"output_shapes must have {SHAPE_RANK} columns")
+    if graph.colocation.min() < -1:
+        raise GraphError(f"colocation holds {graph.colocation.min()}; -1 is no group")
     for device_kind, seconds in graph.profiled_seconds.items():
-        if len(seconds) != graph.op_count or np.isnan(seconds).any() or (seconds < 0).any():
+        if seconds.dtype != np.float64 or seconds.shape != (graph.op_count,):
+            raise GraphError(f"profiled seconds for {device_kind!r} must be one float64 per op")
+        if np.isnan(seconds).any() or (seconds < 0).any():
             raise GraphError(f"profiled seconds for {device_kind!r} must be one figure >= 0 per op")
     _check_tensors(graph)
 
@@ -209,7 +241,8 @@ def _check_figures(
 
 def _check_tensors(graph: Graph) -> None:
     producers, offsets = graph.tensor_producers, graph.consumer_offsets
-    if len(offsets) != graph.tensor_count + 1 or offsets[-1] != graph.edge_count:
+    ends = (0, graph.edge_count)
+    if len(offsets) != graph.tensor_count + 1 or (offsets[0], offsets[-1]) != ends:
         raise GraphError("consumer_offsets do not match tensors and consumers")
     if graph.tensor_count == 0:
         return
@@ -237,11 +270,8 @@ def _check_tensors(graph: Graph) -> None:
         aliases.size and graph.tensor_alias_of[aliases].min() < 0
     ):
         raise GraphError("tensors of storage ALIAS, and only they, name the tensor they share")
-    edges = graph.alias_edges[aliases]
-    stray = np.flatnonzero(
-        (edges >= graph.edge_count)
-        | (edge_keys[np.minimum(edges, graph.edge_count - 1)] != _alias_keys(graph)[aliases])
-    )
+    keys = np.append(edge_keys, -1)  # where no edge is as large, the search ends behind the last
+    stray = np.flatnonzero(keys[graph.alias_edges[aliases]] != _alias_keys(graph)[aliases])
     if stray.size:
         owner = graph.op_names[producers[aliases[stray[0]]]]
         raise GraphError(f"an output of {owner!r} aliases a tensor that the op does not consume")

@@ -24,6 +24,7 @@ SCHEMA_VERSION = 1
 _MAX_HEADER_BYTES = 1 << 24
 _MAX_PAYLOAD_BYTES = 1 << 31
 _STRINGS = ("op_names", "op_types")
+_ARRAY_TYPES = frozenset({"|u1", "<i4", "<i8", "<f8"})
 
 
 def graph_to_bytes(graph: Graph) -> bytes:
@@ -78,13 +79,13 @@ def graph_from_bytes(data: bytes, origin: str) -> Graph:
         profiled = {k.removeprefix(prefix): values.pop(k) for k in list(values) if prefix in k}
         report = ImportReport(**_tupled(header["report"]))
         graph = Graph(name=header["name"], profiled_seconds=profiled, report=report, **values)
+        if graph.digest != header["digest"]:
+            raise GraphError(f"{origin}: damaged, its content does not match its digest")
     except GraphError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, lzma.LZMAError, struct.error,
-            EOFError, OverflowError) as error:  # fmt: skip
+    except (ValueError, LookupError, TypeError, AttributeError, lzma.LZMAError, struct.error,
+            EOFError, OverflowError, RecursionError) as error:  # fmt: skip
         raise GraphError(f"{origin}: damaged or cut short ({error})") from error
-    if graph.digest != header["digest"]:
-        raise GraphError(f"{origin}: damaged, its content does not match its digest")
     return graph
 
 
@@ -96,7 +97,10 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
     header = json.loads(data[start : start + length].decode())
     if not isinstance(header, dict):
         raise ValueError("the header is not an object")
-    payload = lzma.LZMADecompressor().decompress(data[start + length :], _MAX_PAYLOAD_BYTES)
+    decompressor = lzma.LZMADecompressor()
+    payload = decompressor.decompress(data[start + length :], _MAX_PAYLOAD_BYTES)
+    if not decompressor.eof or decompressor.unused_data:
+        raise ValueError("the payload does not end where the file does")
     return header, payload
 
 
@@ -104,9 +108,9 @@ def _arrays(header: dict[str, Any], payload: bytes) -> dict[str, Any]:
     values: dict[str, Any] = {}
     position = 0
     for entry in header["arrays"]:
+        if entry["dtype"] not in _ARRAY_TYPES:
+            raise ValueError(f"unknown array type {entry['dtype']!r}")
         dtype = np.dtype(entry["dtype"])
-        if dtype.hasobject:
-            raise ValueError("object arrays are not allowed")
         shape = tuple(int(size) for size in entry["shape"])
         count = int(np.prod(shape, dtype=np.int64))
         if count < 0 or position + count * dtype.itemsize > len(payload):
