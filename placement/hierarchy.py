@@ -19,8 +19,8 @@ class Hierarchy:
     inside a single group of the level before.
     """
 
-    level_offsets: Int64[np.ndarray, " levels+1"]
-    member_offsets: Int64[np.ndarray, " groups+1"]
+    level_offsets: Int64[np.ndarray, " level_bounds"]
+    member_offsets: Int64[np.ndarray, " {len(allowed)}+1"]
     members: Int32[np.ndarray, " members"]
     """Ops, ascending within a group."""
     allowed: Bool[np.ndarray, "groups devices"]

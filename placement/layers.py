@@ -1,7 +1,7 @@
 """The layer-wise human expert: contiguous layers, forward and backward of a layer together."""
 
 import numpy as np
-from jaxtyping import Float64, Int32
+from jaxtyping import Float64, Int32, Int64
 
 from graphs.kinds import OpKind, Phase
 from placement.partition import unit_graph
@@ -152,7 +152,7 @@ def contiguous(
 
 
 def _traffic_at_cuts(
-    problem: Problem, order: Int32[np.ndarray, " units"]
+    problem: Problem, order: Int64[np.ndarray, " units"]
 ) -> Float64[np.ndarray, " cuts"]:
     """Seconds of transfers if the sorted units are cut before position k, for each k."""
     units = unit_graph(problem)

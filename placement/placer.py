@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from placement.problem import Problem
 from simulator.evaluation import Evaluation
@@ -64,6 +64,7 @@ def silent(_share: float) -> None:
     """A `Report` that says nothing."""
 
 
+@runtime_checkable
 class Placer(Protocol):
     """Heuristics, search and trained policies alike."""
 

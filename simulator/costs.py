@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
@@ -15,6 +15,7 @@ from simulator.errors import ClusterError
 Seconds = Float64[np.ndarray, "ops devices"]
 
 
+@runtime_checkable
 class CostModel(Protocol):
     """Predicts compute seconds; `inf` means that the device cannot run the op."""
 

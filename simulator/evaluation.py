@@ -1,7 +1,7 @@
 """What scoring a plan gives: seconds, or the reason why there are none."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -57,6 +57,7 @@ class BatchEvaluation:
     feasible: Bool[np.ndarray, " plans"]
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Scores plans of one graph on one cluster: the simulator, or real devices."""
 

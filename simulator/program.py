@@ -106,5 +106,5 @@ def make_program(
     return Program(arrays, graph, cluster, kept)
 
 
-def _offsets(counts: np.ndarray) -> Int32[np.ndarray, " n+1"]:
+def _offsets(counts: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n+1"]:
     return np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])

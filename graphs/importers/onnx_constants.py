@@ -11,6 +11,8 @@ from graphs.importers.onnx_values import SMALL_ELEMENTS
 
 Arrays = Sequence[np.ndarray | None]
 Attributes = Mapping[str, Any]
+#: NumPy gives scalars for arrays without dimensions.
+Value = np.ndarray | np.generic
 
 #: What NumPy raises on operands that do not fit; such an op is simply not evaluated.
 _EVALUATION_ERRORS = (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError, KeyError)
@@ -55,14 +57,14 @@ def _bounded(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _cast(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _cast(inputs: Arrays, attributes: Attributes) -> Value:
     target = attributes["to"]
     if target == TensorProto.STRING:
         raise ValueError("text is not evaluated")
     return _given(inputs, 0).astype(helper.tensor_dtype_to_np_dtype(target))
 
 
-def _divide(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _divide(inputs: Arrays, attributes: Attributes) -> Value:
     left, right = _given(inputs, 0), _given(inputs, 1)
     if not np.issubdtype(left.dtype, np.integer):
         return left / right
@@ -72,14 +74,14 @@ def _divide(inputs: Arrays, attributes: Attributes) -> np.ndarray:
     return (quotient * np.sign(left) * np.sign(right)).astype(left.dtype)
 
 
-def _modulo(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _modulo(inputs: Arrays, attributes: Attributes) -> Value:
     left, right = _given(inputs, 0), _given(inputs, 1)
     if not right.all():
         raise ZeroDivisionError
     return np.fmod(left, right) if attributes.get("fmod") else np.mod(left, right)
 
 
-def _power(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _power(inputs: Arrays, attributes: Attributes) -> Value:
     left = _given(inputs, 0)
     return np.power(left.astype(np.float64), _given(inputs, 1)).astype(left.dtype)
 
@@ -91,7 +93,7 @@ def _reshape(inputs: Arrays, attributes: Attributes) -> np.ndarray:
     return array.reshape(target)
 
 
-def _squeeze(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _squeeze(inputs: Arrays, attributes: Attributes) -> Value:
     axes = _option(inputs, attributes, 1, "axes")
     return np.squeeze(_given(inputs, 0), None if axes is None else tuple(axes))
 
@@ -100,7 +102,7 @@ def _unsqueeze(inputs: Arrays, attributes: Attributes) -> np.ndarray:
     return np.expand_dims(_given(inputs, 0), tuple(_option(inputs, attributes, 1, "axes") or ()))
 
 
-def _slice(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _slice(inputs: Arrays, attributes: Attributes) -> Value:
     array = _given(inputs, 0)
     starts = _option(inputs, attributes, 1, "starts") or []
     ends = _option(inputs, attributes, 2, "ends") or []
@@ -114,7 +116,7 @@ def _slice(inputs: Arrays, attributes: Attributes) -> np.ndarray:
     return array[tuple(index)]
 
 
-def _gather(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _gather(inputs: Arrays, attributes: Attributes) -> Value:
     array, indices = _given(inputs, 0), _given(inputs, 1)
     _bounded((array.size, max(indices.size, 1)))
     return np.take(array, indices.astype(np.int64), axis=attributes.get("axis", 0))
@@ -161,11 +163,11 @@ def _tile(inputs: Arrays, attributes: Attributes) -> np.ndarray:
     return np.tile(array, repeats)
 
 
-def _where(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _where(inputs: Arrays, attributes: Attributes) -> Value:
     return np.where(_given(inputs, 0), _given(inputs, 1), _given(inputs, 2))
 
 
-def _clip(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _clip(inputs: Arrays, attributes: Attributes) -> Value:
     array = _given(inputs, 0)
     low = inputs[1] if len(inputs) > 1 else attributes.get("min")
     high = inputs[2] if len(inputs) > 2 else attributes.get("max")
@@ -173,18 +175,18 @@ def _clip(inputs: Arrays, attributes: Attributes) -> np.ndarray:
     return array if high is None else np.minimum(array, high)
 
 
-def _pointwise(function: Callable[..., np.ndarray]) -> Callable[[Arrays, Attributes], np.ndarray]:
-    def rule(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _pointwise(function: Callable[..., Value]) -> Callable[[Arrays, Attributes], Value]:
+    def rule(inputs: Arrays, attributes: Attributes) -> Value:
         return function(*(_given(inputs, position) for position in range(len(inputs))))
 
     return rule
 
 
-def _folding(function: Callable[..., np.ndarray]) -> Callable[[Arrays, Attributes], np.ndarray]:
+def _folding(function: Callable[..., Value]) -> Callable[[Arrays, Attributes], Value]:
     """`Min`, `Max`, `Sum`: any number of operands."""
 
-    def rule(inputs: Arrays, attributes: Attributes) -> np.ndarray:
-        result = _given(inputs, 0)
+    def rule(inputs: Arrays, attributes: Attributes) -> Value:
+        result: Value = _given(inputs, 0)
         for position in range(1, len(inputs)):
             result = function(result, _given(inputs, position))
         return result
@@ -192,8 +194,8 @@ def _folding(function: Callable[..., np.ndarray]) -> Callable[[Arrays, Attribute
     return rule
 
 
-def _reduction(function: Callable[..., np.ndarray]) -> Callable[[Arrays, Attributes], np.ndarray]:
-    def rule(inputs: Arrays, attributes: Attributes) -> np.ndarray:
+def _reduction(function: Callable[..., Value]) -> Callable[[Arrays, Attributes], Value]:
+    def rule(inputs: Arrays, attributes: Attributes) -> Value:
         array, axes = _given(inputs, 0), _option(inputs, attributes, 1, "axes")
         if not axes and attributes.get("noop_with_empty_axes"):
             return array
@@ -205,7 +207,7 @@ def _reduction(function: Callable[..., np.ndarray]) -> Callable[[Arrays, Attribu
 
 
 #: Op types that compute shapes; with shapes and small constants as inputs they take no time.
-FOLDABLE: dict[str, Callable[[Arrays, Attributes], np.ndarray | list[np.ndarray]]] = {
+FOLDABLE: dict[str, Callable[[Arrays, Attributes], Value | list[np.ndarray]]] = {
     "Identity": _pointwise(np.asarray),
     "Cast": _cast,
     "Add": _pointwise(np.add),

@@ -1,0 +1,56 @@
+"""What holds for all tests: checked shapes, no foreign packages, W&B offline, no deadlines."""
+
+import os
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from jaxtyping import install_import_hook
+from shape_checks import PACKAGES, checked_modules, violations
+
+ROOT = Path(__file__).resolve().parent.parent
+
+install_import_hook(checked_modules(ROOT), "shape_checks.checked")
+
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def foreign_claims(owners: dict[str, list[str]]) -> list[str]:
+    """What other distributions claim of the five top-level names, as sentences."""
+    return [
+        f"{other} installs a top-level package {package!r}"
+        for package in PACKAGES
+        for other in sorted(set(owners.get(package, [])) - {"graphwright"})
+    ]
+
+
+def pytest_sessionstart() -> None:
+    if claims := foreign_claims(dict(packages_distributions())):
+        raise pytest.UsageError(
+            f"{'; '.join(claims)}: graphwright needs a virtual environment of its own"
+        )
+
+
+@pytest.fixture(autouse=True)
+def no_hidden_type_errors() -> Iterator[None]:
+    """A value that its annotation forbids fails the test, also where code catches the error."""
+    violations.clear()
+    yield
+    assert not violations, violations[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def wandb_offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reaches for the network, a W&B account or the user's folders."""
+    folder = tmp_path_factory.mktemp("wandb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_SILENT", "true")
+        patch.delenv("WANDB_API_KEY", raising=False)
+        for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+            patch.setenv(name, str(folder))
+        yield
