@@ -19,7 +19,7 @@ _WEIGHT_SCALE = 1_000_000
 class UnitGraph:
     """Units and the traffic between them, as an undirected graph in CSR."""
 
-    offsets: Int64[np.ndarray, " units+1"]
+    offsets: Int64[np.ndarray, " {len(work_seconds)}+1"]
     neighbours: Int32[np.ndarray, " arcs"]
     traffic_seconds: Float64[np.ndarray, " arcs"]
     """Mean transfer time of what two units exchange, both directions together."""
@@ -76,8 +76,7 @@ def cut(
     with _quiet_stdout():
         result = pymetis.part_graph(
             parts,
-            xadj=units.offsets.tolist(),
-            adjncy=units.neighbours.tolist(),
+            pymetis.CSRAdjacency(units.offsets.tolist(), units.neighbours.tolist()),
             vweights=np.maximum(1, weight * _WEIGHT_SCALE).astype(np.int64).tolist(),
             eweights=_scaled(units.traffic_seconds).tolist(),
             tpwgts=None if shares is None else (shares / shares.sum()).tolist(),
