@@ -78,10 +78,10 @@ class State(NamedTuple):
     last_op: Int32[np.ndarray, " devices"]
     event_time: Float64[np.ndarray, " events"]
     event_key: Int64[np.ndarray, " events"]
-    """`rank` for an op's end; `ops + 2 * transfer` for its start, one more for its arrival.
+    """`rank` for an op's end, `ops + transfer` for an arrival.
 
-    The heap stays small: of each link it holds the first coming start and arrival only, for
-    those of one link come in the order of its transfers.
+    The heap stays small: of each link it holds the first coming arrival only, for those of one
+    link come in the order of its transfers.
     """
     edge_copy: Int32[np.ndarray, " edges"]
     """The copy that serves each edge."""
@@ -93,10 +93,17 @@ class State(NamedTuple):
     transfer_start: Float64[np.ndarray, " edges"]
     transfer_arrival: Float64[np.ndarray, " edges"]
     next_start: Int32[np.ndarray, " edges"]
-    """The transfer that starts next on the same link, or -1."""
+    """The transfer that starts next on the same link, or -1.
+
+    Starts are no events: between two events they do nothing but take memory, so all that lie in
+    between are made up for at once.
+    """
     next_arrival: Int32[np.ndarray, " edges"]
+    first_start: Int32[np.ndarray, " links"]
+    """The first transfer that waits to start on a link, or -1."""
     last_start: Int32[np.ndarray, " links"]
-    """The last transfer that waits to start on a link, or -1."""
+    earliest_start: Float64[np.ndarray, " 1"]
+    """Of all transfers that wait to start."""
     last_arrival: Int32[np.ndarray, " links"]
     sent_tensor: Int32[np.ndarray, " devices"]
     """The tensor last sent to each device, to send it there once."""
@@ -129,8 +136,8 @@ def make_state(p: ProgramArrays) -> State:
         ready_size=np.empty(devices, np.int64),
         running=np.empty(devices, np.int32),
         last_op=np.empty(devices, np.int32),
-        event_time=np.empty(ops + devices * (2 * devices + 1), np.float64),
-        event_key=np.empty(ops + devices * (2 * devices + 1), np.int64),
+        event_time=np.empty(ops + devices * (devices + 1), np.float64),
+        event_key=np.empty(ops + devices * (devices + 1), np.int64),
         edge_copy=np.empty(edges, np.int32),
         references=np.empty(len(p.tensor_bytes) + edges, np.int32),
         transfer_device=np.empty(edges, np.int32),
@@ -140,7 +147,9 @@ def make_state(p: ProgramArrays) -> State:
         transfer_arrival=np.empty(edges, np.float64),
         next_start=np.empty(edges, np.int32),
         next_arrival=np.empty(edges, np.int32),
+        first_start=np.empty(devices * devices, np.int32),
         last_start=np.empty(devices * devices, np.int32),
+        earliest_start=np.empty(1, np.float64),
         last_arrival=np.empty(devices * devices, np.int32),
         sent_tensor=np.empty(devices, np.int32),
         sent_transfer=np.empty(devices, np.int32),
@@ -243,18 +252,18 @@ def _send(
     s.transfer_arrival[transfer] = arrival
     s.next_start[transfer] = -1
     s.next_arrival[transfer] = -1
-    key = s.devices.size + 2 * transfer
     if start <= now:
         s.starting[s.counts[_STARTING]] = transfer
         s.counts[_STARTING] += 1
     else:
-        if s.last_start[link] < 0:
-            _schedule(s, start, key)
+        if s.first_start[link] < 0:
+            s.first_start[link] = transfer
+            s.earliest_start[0] = min(s.earliest_start[0], start)
         else:
             s.next_start[s.last_start[link]] = transfer
         s.last_start[link] = transfer
     if s.last_arrival[link] < 0:
-        _schedule(s, arrival, key + 1)
+        _schedule(s, arrival, s.devices.size + transfer)
     else:
         s.next_arrival[s.last_arrival[link]] = transfer
     s.last_arrival[link] = transfer
@@ -333,7 +342,7 @@ def _arrive(p: ProgramArrays, s: State, r: Recording, transfer: int, now: float)
     if following < 0:
         s.last_arrival[s.transfer_link[transfer]] = -1
     else:
-        _schedule(s, s.transfer_arrival[following], s.devices.size + 2 * following + 1)
+        _schedule(s, s.transfer_arrival[following], s.devices.size + following)
     tensor = s.transfer_tensor[transfer]
     device = s.transfer_device[transfer]
     for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
@@ -343,14 +352,25 @@ def _arrive(p: ProgramArrays, s: State, r: Recording, transfer: int, now: float)
 
 
 @inlined
-def _begin(s: State, transfer: int) -> None:
-    s.starting[s.counts[_STARTING]] = transfer
-    s.counts[_STARTING] += 1
-    following = s.next_start[transfer]
-    if following < 0:
-        s.last_start[s.transfer_link[transfer]] = -1
-    else:
-        _schedule(s, s.transfer_start[following], s.devices.size + 2 * following)
+def _take_buffer(p: ProgramArrays, s: State, transfer: int) -> int:
+    device = s.transfer_device[transfer]
+    s.memory[device] += p.remote_bytes[s.transfer_tensor[transfer]]
+    return device
+
+
+@inlined
+def _begin_waiting(p: ProgramArrays, s: State, peak: np.ndarray, limit: float) -> None:
+    """Start the transfers whose time came before `limit`, and find the next after it."""
+    s.earliest_start[0] = np.inf
+    for link in range(s.first_start.size):
+        transfer = s.first_start[link]
+        while transfer >= 0 and s.transfer_start[transfer] < limit:
+            device = _take_buffer(p, s, transfer)
+            peak[device] = max(peak[device], s.memory[device])
+            transfer = s.next_start[transfer]
+        s.first_start[link] = transfer
+        if transfer >= 0:
+            s.earliest_start[0] = min(s.earliest_start[0], s.transfer_start[transfer])
 
 
 @inlined
@@ -400,7 +420,8 @@ def run_kernel(
         s.touched[device] = 0
         s.memory[device] = 0
     s.references[:] = 0
-    s.last_start[:] = -1
+    s.first_start[:] = -1
+    s.earliest_start[0] = np.inf
     s.last_arrival[:] = -1
     s.channel_free[:] = 0.0
     s.channel_copy[:] = -1
@@ -419,14 +440,12 @@ def run_kernel(
             s.counts[_EVENTS] = pop_event(s.event_time, s.event_key, s.counts[_EVENTS])
             if key < ops:
                 _finish_op(p, s, r, s.op_of_rank[key], now)
-            elif (key - ops) & 1 == 1:
-                _arrive(p, s, r, (key - ops) >> 1, now)
             else:
-                _begin(s, (key - ops) >> 1)
+                _arrive(p, s, r, key - ops, now)
+        if s.earliest_start[0] <= now:
+            _begin_waiting(p, s, peak, np.nextafter(now, np.inf))
         for index in range(s.counts[_STARTING]):
-            transfer = s.starting[index]
-            s.memory[s.transfer_device[transfer]] += p.remote_bytes[s.transfer_tensor[transfer]]
-            _touch(s, s.transfer_device[transfer])
+            _touch(s, _take_buffer(p, s, s.starting[index]))
         s.counts[_STARTING] = 0
         if s.counts[_TOUCHED] != 0:
             s.counts[_TOUCHED] = 0
@@ -440,3 +459,5 @@ def run_kernel(
         if s.counts[_EVENTS] == 0:
             return now
         now = s.event_time[0]
+        if s.earliest_start[0] < now:
+            _begin_waiting(p, s, peak, now)
