@@ -209,6 +209,16 @@ def _check(graph: Graph) -> None:
             raise GraphError(f"{name} and tensor_producers differ in length")
     for name in ("flops", "bytes_read", "bytes_written", "resident_bytes", "workspace_bytes"):
         _check_figures(graph, name, getattr(graph, name), graph.op_names)
+    _check_codes(graph)
+    for device_kind, seconds in graph.profiled_seconds.items():
+        if seconds.dtype != np.float64 or seconds.shape != (graph.op_count,):
+            raise GraphError(f"profiled seconds for {device_kind!r} must be one float64 per op")
+        if np.isnan(seconds).any() or (seconds < 0).any():
+            raise GraphError(f"profiled seconds for {device_kind!r} must be one figure >= 0 per op")
+    _check_tensors(graph)
+
+
+def _check_codes(graph: Graph) -> None:
     for name, codes in (
         ("kinds", OpKind), ("phases", Phase), ("dtypes", DType), ("tensor_storage", Storage)
     ):  # fmt: skip
@@ -219,12 +229,6 @@ def _check(graph: Graph) -> None:
         raise GraphError(f"output_shapes must have {SHAPE_RANK} columns")
     if graph.colocation.min() < -1:
         raise GraphError(f"colocation holds {graph.colocation.min()}; -1 is no group")
-    for device_kind, seconds in graph.profiled_seconds.items():
-        if seconds.dtype != np.float64 or seconds.shape != (graph.op_count,):
-            raise GraphError(f"profiled seconds for {device_kind!r} must be one float64 per op")
-        if np.isnan(seconds).any() or (seconds < 0).any():
-            raise GraphError(f"profiled seconds for {device_kind!r} must be one figure >= 0 per op")
-    _check_tensors(graph)
 
 
 def _check_figures(
