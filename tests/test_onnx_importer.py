@@ -1,6 +1,5 @@
 """The ONNX importer against onnxruntime, against onnx's own models, and rule by rule."""
 
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
