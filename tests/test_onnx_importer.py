@@ -571,3 +571,20 @@ def test_unknown_dimensions_are_refused_with_the_known_ones() -> None:
         _imported([node("Relu", ["x"], ["y"])], {"x": ["n", None]}, ["y"], dims={"batch": 2})
     with pytest.raises(ModelError, match="none, all its dimensions are fixed"):
         _imported([node("Relu", ["x"], ["y"])], {"x": [2]}, ["y"], dims={"batch": 2})
+
+
+def test_shape_waits_for_its_input_but_never_moves_it() -> None:
+    graph = _imported(
+        _model(
+            [
+                node("Relu", ["x"], ["hot"], name="relu"),
+                node("Shape", ["hot"], ["size"], name="shape"),
+                node("Reshape", ["y", "size"], ["out"], name="reshape"),
+            ],
+            {"x": (2, 3), "y": (6,)},
+            ["out"],
+        )
+    )
+    (tensor,) = graph.inputs_of(_op(graph, "shape"))
+    assert graph.tensor_storage[tensor] == Storage.CONTROL
+    assert graph.op_names[graph.tensor_producers[tensor]] == "relu"

@@ -107,6 +107,10 @@ def _inlined(
     return flat.graph.node, flat.opset_import
 
 
+#: Ops that read the shape of a tensor, which is known, and never its data.
+_SHAPE_READERS = frozenset({"Shape", "Size"})
+
+
 @dataclass(frozen=True)
 class _Step:
     """One needed node and what is known of it."""
@@ -216,12 +220,14 @@ def _build(
     readers = Counter(name for step in steps for name in step.reads)
     taken = {step.name for step in steps}
     unused = [name for name in binding.inputs if name not in readers]
+    makers: dict[str, str] = {}
     for name, value in binding.inputs.items():
         if name in readers:
             output = OutputTensor(name, value.spec.bytes)
+            makers[name] = _free_name(name, taken)
             builder.add(
                 OpRecord(
-                    name=_free_name(name, taken),
+                    name=makers[name],
                     op_type="Input",
                     kind=OpKind.INPUT,
                     outputs=[output],
@@ -244,7 +250,11 @@ def _build(
             builder.add(_variable(name, weights, weight_types[name], taken))
         phase = max([step.analysis.phase, *(phases.get(name, 0) for name in step.reads)])
         phases.update(dict.fromkeys(step.analysis.outputs, Phase(phase)))
-        builder.add(_record(step, weights, shared, Phase(phase)))
+        record = _record(step, weights, shared, Phase(phase))
+        if step.node.op_type in _SHAPE_READERS and not standardised(step.node.domain):
+            record = _waiting_only(record, makers)
+        builder.add(record)
+        makers.update(dict.fromkeys(step.analysis.outputs, step.name))
     for name in given:
         if name not in shared or name in pending:
             builder.add(_variable(name, weights, "Constant", taken))
@@ -304,6 +314,12 @@ def _record(step: _Step, weights: Scope, shared: set[str], phase: Phase) -> OpRe
         workspace_bytes=analysis.work.workspace_bytes,
         output_shape=first.spec.shape if first is not None else (),
     )
+
+
+def _waiting_only(record: OpRecord, makers: Mapping[str, str]) -> OpRecord:
+    """The op held to its inputs by control edges: runtimes know a shape without the data."""
+    waits = [makers[name] for name in record.inputs if name in makers]
+    return replace(record, inputs=(), control_inputs=waits)
 
 
 def _report(binding: Binding, context: ImportContext, dims: Mapping[str, int]) -> ImportReport:
