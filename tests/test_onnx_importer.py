@@ -575,15 +575,13 @@ def test_unknown_dimensions_are_refused_with_the_known_ones() -> None:
 
 def test_shape_waits_for_its_input_but_never_moves_it() -> None:
     graph = _imported(
-        _model(
-            [
-                node("Relu", ["x"], ["hot"], name="relu"),
-                node("Shape", ["hot"], ["size"], name="shape"),
-                node("Reshape", ["y", "size"], ["out"], name="reshape"),
-            ],
-            {"x": (2, 3), "y": (6,)},
-            ["out"],
-        )
+        [
+            node("Relu", ["x"], ["hot"], name="relu"),
+            node("Shape", ["hot"], ["size"], name="shape"),
+            node("Reshape", ["y", "size"], ["out"], name="reshape"),
+        ],
+        {"x": (2, 3), "y": (6,)},
+        ["out"],
     )
     (tensor,) = graph.inputs_of(_op(graph, "shape"))
     assert graph.tensor_storage[tensor] == Storage.CONTROL
