@@ -90,9 +90,9 @@ def make_program(
         local_bytes=np.where(storage == Storage.BUFFER, sizes, 0),
         remote_bytes=np.where(storage == Storage.UNCOUNTED, 0, sizes),
         # A view of a weight shares memory that is resident anyway: nothing to hold.
-        alias_edges=np.where(
-            (alias_edges >= 0) & edge_kept[alias_edges], renumber_edges[alias_edges], -1
-        ).astype(np.int32),
+        alias_edges=np.append(np.where(edge_kept, renumber_edges, np.int32(-1)), np.int32(-1))[
+            alias_edges
+        ],
         resident_bytes=graph.resident_bytes,
         workspace_bytes=graph.workspace_bytes,
         weight_bytes=graph.tensor_bytes[weights],

@@ -135,8 +135,8 @@ def make_trace(
     sent = record.copy_tensor[used]
     blockers = record.copy_blocker[used]
     has_cause = record.op_cause_edge >= 0
-    cause_copy = np.where(has_cause, edge_copy[record.op_cause_edge], -1)
-    cause_tensor = arrays.edge_tensors[record.op_cause_edge] if program.edge_count else cause_copy
+    cause_copy = np.where(has_cause, _take(edge_copy, record.op_cause_edge), -1)
+    cause_tensor = _take(arrays.edge_tensors, record.op_cause_edge)
     producers = arrays.tensor_producers
     local = np.flatnonzero(arrays.local_bytes > 0)
     remote = used[arrays.remote_bytes[sent] > 0]
@@ -177,4 +177,5 @@ def make_trace(
 
 
 def _take(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Index, where there may be nothing to index."""
     return values[at] if values.size else np.full(len(at), -1, np.int32)
