@@ -7,7 +7,7 @@ from graphs.graph import Graph
 from graphs.importers.tensorflow_graph import import_tf_graph
 from graphs.workloads.amoebanet import amoebanet
 from graphs.workloads.gnmt import GnmtConfig, gnmt
-from graphs.workloads.inception import inception_v3
+from graphs.workloads.inception import InceptionConfig, inception_v3
 from graphs.workloads.nasnet import nasnet
 from graphs.workloads.resnet import ResnetConfig, resnet
 from graphs.workloads.rnnlm import RnnlmConfig, rnnlm
@@ -25,6 +25,7 @@ WORKLOADS: Mapping[str, Callable[[], Workload]] = {
     "gnmt-8-35k": lambda: gnmt(GnmtConfig(layers=8, steps=40)),
     "gnmt-8-80k": lambda: gnmt(GnmtConfig(layers=8, steps=92)),
     "inception-v3": inception_v3,
+    "inception-v3-64": lambda: inception_v3(InceptionConfig(batch=64)),
     "resnet-50": lambda: resnet(ResnetConfig(depth=50)),
     "resnet-152": lambda: resnet(ResnetConfig(depth=152)),
     "transformer-xl-2": lambda: transformer_xl(TransformerXlConfig(layers=2)),
