@@ -122,6 +122,9 @@ class Simulator:
     def _fuse(self, plan: Plan) -> tuple[Program, FusedGraph]:
         fused = fuse(self.graph, plan.fusion, plan.devices)
         seconds = self.costs.seconds(fused.graph, self.cluster)
+        refused = np.zeros(seconds.shape, bool)  # a kernel hides the kinds of all members but one
+        np.logical_or.at(refused, fused.kernel_of, np.isinf(self.seconds))
+        seconds = np.where(refused, np.inf, seconds)
         return make_program(fused.graph, self.cluster, seconds), fused
 
     @cached_property
