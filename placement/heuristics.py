@@ -17,6 +17,9 @@ from simulator.plan import Plan
 #: Shares of memory that estimates may fill, tried in turn until the simulator agrees.
 _MEMORY_SHARES = (1.0, 0.9, 0.75, 0.6)
 
+#: A person leaves devices idle that take this many times as long as the fastest.
+_SLOW_DEVICE = 4.0
+
 #: Yields (name, device of each op); each is answered by whether it fits in memory.
 Placements = Generator[tuple[str, np.ndarray], bool, None]
 Heuristic = Callable[[Problem, int], Placements]
@@ -80,12 +83,13 @@ def round_robin(problem: Problem, seed: int) -> Placements:
 
 
 def human_expert(problem: Problem, seed: int) -> Placements:
-    """Contiguous by depth, the same number of layers on each device."""
+    """Contiguous by depth, the same number of layers on each device that is not far slower."""
     layers = unit_layers(problem)
     order = np.argsort(layers, kind="stable")
     depths = np.empty(problem.unit_count)
     depths[order] = np.diff(layers[order], prepend=0.0)
-    devices = np.arange(problem.cluster.device_count, dtype=np.int32)
+    load = np.where(np.isfinite(problem.seconds), problem.seconds, 0.0).sum(axis=0)
+    devices = np.flatnonzero(load <= _SLOW_DEVICE * load.min()).astype(np.int32)
     equal = np.ones(len(devices))
     yield "human-expert", contiguous(problem, layers, depths, devices, equal)
 

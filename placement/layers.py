@@ -14,10 +14,11 @@ def op_layers(problem: Problem) -> Float64[np.ndarray, " ops"]:
     """The layer of each op, counted from the input as a person would count them.
 
     Forward: the uses of a variable in matrix products (and the like) of one shape are one layer,
-    placed at the first of them, so that the steps of an unrolled recurrent layer are one; other
-    ops belong with the latest layer that they read. Backward: an op belongs with the variable
-    that it reads, if only one layer has it, or else with the latest forward activation, or else
-    with its gradients; a gradient that only a variable's update reads belongs with the variable.
+    placed at the first of them, so that the steps of an unrolled recurrent layer are one; an op
+    with parameters of its own is a layer (where nothing has parameters, each depth is); other ops
+    belong with the latest layer that they read. Backward: an op belongs with the variable that it
+    reads, if only one layer has it, or else with the latest forward activation, or else with its
+    gradients; a gradient that only a variable's update reads belongs with the variable.
     Variables, constants and what is made of them alone (initial states, random masks) belong with
     their first reader.
     """
@@ -42,11 +43,16 @@ def op_layers(problem: Problem) -> Float64[np.ndarray, " ops"]:
             for variable in variables[op]:
                 first_use.setdefault((variable, shapes[op]), depth[op])
 
+    holds = (graph.resident_bytes > 0).tolist()
+    if not first_use and not any(hold and data for hold, data in zip(holds, forward, strict=True)):
+        holds = [True] * count
     layers = [0] * count
     used_in: dict[int, set[int]] = {}
     for op in range(count):
         if forward[op]:
             own = [first_use[variable, shapes[op]] for variable in variables[op]]
+            if holds[op]:
+                own.append(depth[op])
             layers[op] = max(own or [layers[i] for i in moving[op]], default=0)
             for variable in variables[op]:
                 used_in.setdefault(variable, set()).add(layers[op])
@@ -83,6 +89,7 @@ _ANCHORS = frozenset(
         OpKind.RECURRENT,
         OpKind.ATTENTION,
         OpKind.GATHER,
+        OpKind.CUSTOM,
     )
 )
 #: What a gradient passes through between where it is computed and the update.
@@ -98,7 +105,10 @@ def _inputs(problem: Problem) -> list[list[int]]:
 
 
 def _parameter_roots(problem: Problem, inputs: list[list[int]]) -> list[int]:
-    """The variable that an op hands on, `_CONSTANT` for other fixed values, `_MOVING` for data."""
+    """The variable that an op hands on, `_CONSTANT` for other fixed values, `_MOVING` for data.
+
+    An op of unknown kind may look up data that is no op of the graph, so it counts as data.
+    """
     kinds = problem.graph.kinds.tolist()
     fixed = {int(OpKind.CONSTANT), int(OpKind.SHAPE)}
     roots: list[int] = []
@@ -107,7 +117,7 @@ def _parameter_roots(problem: Problem, inputs: list[list[int]]) -> list[int]:
             roots.append(op)
         elif kinds[op] in fixed:
             roots.append(_CONSTANT)
-        elif sources and all(roots[i] != _MOVING for i in sources):
+        elif sources and kinds[op] != OpKind.CUSTOM and all(roots[i] != _MOVING for i in sources):
             roots.append(max(roots[i] for i in sources))
         else:
             roots.append(_MOVING)

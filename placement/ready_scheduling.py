@@ -1,7 +1,8 @@
 """m-ETF and m-SCT: among ready ops, the one that can start earliest anywhere goes next.
 
 After Jeon et al., "Baechi: Fast Device Placement of Machine Learning Graphs" (SoCC 2020),
-section 3. SCT's favourite children, there from a linear program, come from a greedy matching on
+section 3, whose devices are alike; on unlike ones a start counts as late by what the device is
+slower than the op's fastest. SCT's favourite children, there from a linear program, come from a greedy matching on
 transfer time here.
 """
 
@@ -102,6 +103,9 @@ def _place(
             output_bytes = p.workspace_bytes[op]
             for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
                 output_bytes += p.local_bytes[tensor]
+            fastest = np.inf
+            for device in range(device_count):
+                fastest = min(fastest, p.seconds[op, device])
             for device in range(device_count):
                 if p.seconds[op, device] == np.inf:
                     continue
@@ -128,6 +132,8 @@ def _place(
                     start = max(start, when)
                 if used[device] + need > capacity[device] and unit_device[unit] < 0:
                     start += 1e6 * (1.0 + (used[device] + need) / capacity[device])
+                # On unlike devices an early start on a slow one is worth nothing.
+                start += p.seconds[op, device] - fastest
                 # Ties in start go to the op with the longer way to the end.
                 better = start < best_start or (
                     start == best_start and urgency[op] > urgency[ready_ops[best_slot]]

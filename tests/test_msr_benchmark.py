@@ -67,7 +67,12 @@ def test_samples_keep_every_figure(path: Path) -> None:
         graph.phases == Phase.BACKWARD, [bool(node["isBackwardNode"]) for node in wanted]
     )
     assert set(graph.tensor_storage) == {Storage.UNCOUNTED}
-    assert set(graph.kinds) == {OpKind.CUSTOM}
+    reached = {edge["destId"] for edge in document["edges"]}
+    parameters = [
+        node["id"] not in reached and node["size"] > 0 and not node["cpuLatency"] for node in wanted
+    ]
+    np.testing.assert_array_equal(graph.kinds == OpKind.VARIABLE, parameters)
+    assert set(graph.kinds[~np.array(parameters)]) == {OpKind.CUSTOM}
 
 
 def test_the_gnmt_sample_takes_the_published_time_on_one_accelerator() -> None:

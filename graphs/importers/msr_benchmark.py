@@ -108,12 +108,15 @@ def _build(nodes: Sequence[_Node], edges: Sequence[_Edge], origin: str) -> Graph
     uneven = sum(len(set(seconds)) > 1 for seconds in hops.values())
     builder = GraphBuilder(origin)
     for node in nodes:
+        # The benchmark's parameters are nodes that nothing leads to, that take memory but no time.
+        takes_time = node.accelerator_seconds > 0 or node.cpu_seconds > 0
+        is_parameter = not (sources[node.identifier] or takes_time) and node.resident_bytes > 0
         moved = round(max(hops[node.identifier], default=0.0) * NOMINAL_HOP_BYTES_PER_SECOND)
         builder.add(
             OpRecord(
                 name=labels[node.identifier],
                 op_type="Profiled",
-                kind=OpKind.CUSTOM,
+                kind=OpKind.VARIABLE if is_parameter else OpKind.CUSTOM,
                 inputs=[str(source) for source in sources[node.identifier]],
                 outputs=[OutputTensor(str(node.identifier), moved, Storage.UNCOUNTED)],
                 phase=Phase.BACKWARD if node.backward else Phase.FORWARD,
