@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from jaxtyping import Bool
 
 from graphs.errors import GraphwrightError
 from graphs.graph import Graph
 from simulator.cluster import Cluster
 from simulator.errors import ClusterError, PlanError
+from simulator.plain_yaml import load_plain_yaml
 from simulator.plan import Plan
 from simulator.units import BYTES, parse_quantity
 
@@ -130,8 +130,8 @@ def load_constraints(path: Path) -> Constraints:
         ConstraintError: not YAML, object tags, unknown keys, values of another form.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        document = load_plain_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConstraintError(f"{path}: not a plain YAML file ({error})") from error
     if document is None:
         return Constraints()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int32
@@ -21,6 +22,9 @@ _PEAK_FALLBACK = {
     DType.INT8: (DType.FLOAT16, DType.FLOAT32),
     DType.INT4: (DType.INT8, DType.FLOAT16, DType.FLOAT32),
 }
+
+#: Leaves room to add up many devices in 64 bits.
+MAX_MEMORY_BYTES = 1 << 56
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class Device:
             raise ClusterError(f"{where}: a device needs a name and a kind")
         for label in ("memory_bytes", "memory_bytes_per_second"):
             _require_positive(getattr(self, label), f"{where}: {label}")
+        if self.memory_bytes > MAX_MEMORY_BYTES:
+            raise ClusterError(
+                f"{where}: memory_bytes is {self.memory_bytes:.3g}; at most 2^56 can be counted"
+            )
         if not (math.isfinite(self.launch_seconds) and self.launch_seconds >= 0):
             raise ClusterError(f"{where}: launch_seconds is {self.launch_seconds}; it must be >= 0")
         if "float32" not in self.flops_per_second:
@@ -220,10 +228,26 @@ def _link_arrays(cluster: Cluster) -> LinkArrays:
 
 def _plain(value: object) -> object:
     if isinstance(value, Device):
-        return {**asdict(value), "unsupported": sorted(value.unsupported)}
+        return {
+            **_floats(asdict(value)),
+            "memory_bytes": int(value.memory_bytes),
+            "unsupported": sorted(value.unsupported),
+        }
     if isinstance(value, Link):
-        return asdict(value)
+        return _floats(asdict(value))
     raise TypeError(f"cannot serialise {type(value).__name__}")
+
+
+def _floats(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Equal figures written alike: 1 as 1.0."""
+    return {
+        key: float(value)
+        if isinstance(value, int)
+        else _floats(value)
+        if isinstance(value, Mapping)
+        else value
+        for key, value in values.items()
+    }
 
 
 def _require_positive(value: float, label: str) -> None:

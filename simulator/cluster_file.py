@@ -11,6 +11,7 @@ from graphs.importers.msr_benchmark import NOMINAL_HOP_BYTES_PER_SECOND
 from simulator.cluster import Cluster, Device, Link
 from simulator.device_specs import DEVICE_SPECS
 from simulator.errors import ClusterError
+from simulator.plain_yaml import load_plain_yaml
 from simulator.presets import preset
 from simulator.topology_matrix import cluster_from_topology, looks_like_topology
 from simulator.units import (
@@ -64,16 +65,14 @@ def parse_cluster(text: str, origin: str) -> Cluster:
         ClusterError: not YAML, object tags, unknown or missing keys, figures out of range.
     """
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        document = load_plain_yaml(text)
+    except ValueError as error:
         raise ClusterError(f"{origin}: not a plain YAML document ({error})") from error
-    except RecursionError as error:
-        raise ClusterError(f"{origin}: nested too deeply") from error
     body = _mapping(document, _TOP_KEYS, origin)
     version = body.get("schema_version", SCHEMA_VERSION)
     if version != SCHEMA_VERSION:
         raise ClusterError(
-            f"{origin}: schema_version {version!r}; this graphwright reads {SCHEMA_VERSION}"
+            f"{origin}: schema_version {version!r:.80}; this graphwright reads {SCHEMA_VERSION}"
         )
     devices = tuple(_device(item, origin) for item in _sequence(body, "devices", origin))
     links: list[Link] = []
@@ -106,14 +105,14 @@ def _device(item: Any, origin: str) -> Device:
     body = _mapping(item, _DEVICE_KEYS, f"{origin}: device")
     name = body.get("name")
     if not isinstance(name, str):
-        raise ClusterError(f"{origin}: every device needs a name; found {name!r}")
+        raise ClusterError(f"{origin}: every device needs a name; found {name!r:.80}")
     where = f"{origin}: device {name!r}"
     base = None
     if "like" in body:
         base = DEVICE_SPECS.get(str(body["like"]))
         if base is None:
             raise ClusterError(
-                f"{where}: unknown like {body['like']!r}; known are {', '.join(DEVICE_SPECS)}"
+                f"{where}: unknown like {body['like']!r:.80}; known are {', '.join(DEVICE_SPECS)}"
             )
     needed = {"memory", "flops_per_second", "memory_bandwidth"} - set(body)
     if base is None and needed:
@@ -161,7 +160,7 @@ def _links(item: Any, origin: str) -> list[Link]:
     if ("between" in body) == ("from" in body or "to" in body):
         raise ClusterError(f"{origin}: a link says either `between: [a, b]` or `from` and `to`")
     if "bandwidth" not in body:
-        raise ClusterError(f"{origin}: link {body}: missing bandwidth")
+        raise ClusterError(f"{origin}: link {dict(body)!s:.120}: missing bandwidth")
     bandwidth = parse_quantity(body["bandwidth"], BYTES_PER_SECOND, f"{origin}: link bandwidth")
     latency = parse_quantity(body.get("latency", 0), SECONDS, f"{origin}: link latency")
     channels = body.get("channels", [])
@@ -172,7 +171,7 @@ def _links(item: Any, origin: str) -> list[Link]:
         return [Link(str(body.get("from")), str(body.get("to")), bandwidth, latency, named)]
     ends = body["between"]
     if not isinstance(ends, list) or len(ends) < 2:
-        raise ClusterError(f"{origin}: `between` lists two or more devices; found {ends!r}")
+        raise ClusterError(f"{origin}: `between` lists two or more devices; found {ends!r:.80}")
     names = [str(end) for end in ends]
     return [Link(a, b, bandwidth, latency, named) for a in names for b in names if a != b]
 

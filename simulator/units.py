@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 
 from simulator.errors import ClusterError
 
@@ -44,19 +45,24 @@ def parse_quantity(text: object, units: Mapping[str, float], label: str) -> floa
         ClusterError: not a figure, an unknown unit, or not finite.
     """
     if isinstance(text, bool) or not isinstance(text, str | int | float):
-        raise ClusterError(f"{label}: {text!r} is not a figure; write one like {_example(units)}")
-    if not isinstance(text, str):
-        value = float(text)
-    else:
+        raise ClusterError(
+            f"{label}: {text!r:.80} is not a figure; write one like {_example(units)}"
+        )
+    number, scale = text, 1.0
+    if isinstance(text, str):
         match = _NUMBER.fullmatch(text)
         if match is None or match[2] not in units:
             allowed = ", ".join(unit for unit in units if unit)
             raise ClusterError(
-                f"{label}: cannot read {text!r}; write a number and one of {allowed}"
+                f"{label}: cannot read {text!r:.80}; write a number and one of {allowed}"
             )
-        value = float(match[1]) * units[match[2]]
+        number, scale = match[1], units[match[2]]
+    try:  # in decimal, so that 10us is 1e-5 to the last bit
+        value = float(Decimal(number) * Decimal(repr(scale)))
+    except (ArithmeticError, ValueError):
+        value = math.inf
     if not math.isfinite(value):
-        raise ClusterError(f"{label}: {text!r} is not finite")
+        raise ClusterError(f"{label}: {text!s:.80} is not finite")
     return value
 
 
