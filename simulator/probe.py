@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from simulator.cluster import Cluster, Device, Link
+from simulator.errors import ClusterError
 
 _MATRIX = 768
 _BUFFER_BYTES = 64 << 20
@@ -22,6 +23,9 @@ def probe_machine(max_devices: int = 8) -> Cluster:
     Compute peaks and memory bandwidth are those of one NumPy process pinned to a core; links are
     a pipe between two processes, as the runtimes use between cores. Medians of several runs; a
     busy machine measures slow.
+
+    Raises:
+        ClusterError: the processes that measure could not be started.
     """
     cores = sorted(os.sched_getaffinity(0))[:max_devices]
     figures = _on_core(cores[0], _measure_core)
@@ -77,8 +81,14 @@ def _on_core(
     try:
         worker = context.Process(target=_pinned, args=(there, core, measure))
         worker.start()
+        there.close()  # so that the end of the worker is the end of the pipe
         result: tuple[float, float, float] = here.recv()
         worker.join()
+    except EOFError as error:
+        raise ClusterError(
+            "the process that measures ended without an answer; a script that probes keeps its "
+            "statements under `if __name__ == '__main__':`"
+        ) from error
     finally:
         for name, value in kept.items():
             if value is None:
@@ -106,6 +116,7 @@ def _measure_pipe() -> tuple[float, float]:
     here, there = context.Pipe()
     worker = context.Process(target=_echo, args=(there,))
     worker.start()
+    there.close()
 
     def round_trip(payload: bytes) -> None:
         here.send_bytes(payload)
