@@ -1,0 +1,1 @@
+"""Seeded generators of graphs like the real ones; no framework at run time."""
