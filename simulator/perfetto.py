@@ -8,7 +8,7 @@ import numpy as np
 from graphs.kinds import OpKind
 from simulator.trace import Trace
 
-_MICROSECONDS = 1e6
+_NANOSECONDS = 1e9
 
 
 def perfetto_json(trace: Trace) -> str:
@@ -16,6 +16,7 @@ def perfetto_json(trace: Trace) -> str:
 
     Slices on a track never overlap: ops run one at a time, and transfers of one link occupy it
     one after the other (latency, during which the next may already be under way, is in `args`).
+    Perfetto rounds times to nanoseconds, so begins and ends are rounded here, lengths follow.
     """
     events: list[dict[str, Any]] = []
     links = sorted(
@@ -38,7 +39,7 @@ def perfetto_json(trace: Trace) -> str:
         for time, level in zip(times.tolist(), levels.tolist(), strict=True):
             events.append(
                 {"ph": "C", "name": "memory", "pid": index + 1, "tid": 0,
-                 "ts": time * _MICROSECONDS, "args": {"bytes": level}}
+                 **_span(time), "args": {"bytes": level}}
             )  # fmt: skip
     document = {
         "traceEvents": events,
@@ -57,6 +58,14 @@ def _meta(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:
     return {"ph": "M", "name": what, "pid": pid, "tid": tid, "args": {"name": name}}
 
 
+def _span(begin: float, end: float | None = None) -> dict[str, float]:
+    """Whole nanoseconds, in the microseconds that the format wants."""
+    first = round(begin * _NANOSECONDS)
+    if end is None:
+        return {"ts": first / 1000}
+    return {"ts": first / 1000, "dur": (round(end * _NANOSECONDS) - first) / 1000}
+
+
 def _op_slices(trace: Trace) -> list[dict[str, Any]]:
     graph = trace.graph
     lasting = np.flatnonzero(trace.end > trace.start)
@@ -67,8 +76,7 @@ def _op_slices(trace: Trace) -> list[dict[str, Any]]:
             "cat": OpKind(graph.kinds[op]).name.lower(),
             "pid": int(trace.devices[op]) + 1,
             "tid": 0,
-            "ts": trace.start[op] * _MICROSECONDS,
-            "dur": (trace.end[op] - trace.start[op]) * _MICROSECONDS,
+            **_span(trace.start[op], trace.end[op]),
             "args": {"type": graph.op_types[op], "flops": graph.flops[op]},
         }
         for op in lasting.tolist()
@@ -78,12 +86,12 @@ def _op_slices(trace: Trace) -> list[dict[str, Any]]:
 def _transfer_slices(
     trace: Trace, tracks: dict[tuple[int, int], int], pid: int
 ) -> list[dict[str, Any]]:
-    latency = trace.cluster.link_arrays.latency_seconds
+    bytes_per_second = trace.cluster.link_arrays.bytes_per_second
     slices = []
     for index in range(len(trace.transfer_tensors)):
         source, target = int(trace.transfer_sources[index]), int(trace.transfer_targets[index])
-        begin, arrival = trace.transfer_start[index], trace.transfer_arrival[index]
-        tensor = int(trace.transfer_tensors[index])
+        begin, tensor = trace.transfer_start[index], int(trace.transfer_tensors[index])
+        size = int(trace.graph.tensor_bytes[tensor])
         producer = trace.graph.tensor_producers[tensor]
         slices.append(
             {
@@ -92,12 +100,11 @@ def _transfer_slices(
                 "cat": "transfer",
                 "pid": pid,
                 "tid": tracks[source, target],
-                "ts": begin * _MICROSECONDS,
-                "dur": max(0.0, arrival - begin - latency[source, target]) * _MICROSECONDS,
+                **_span(begin, begin + size / bytes_per_second[source, target]),
                 "args": {
-                    "bytes": int(trace.graph.tensor_bytes[tensor]),
+                    "bytes": size,
                     "waited_seconds": float(begin - trace.transfer_request[index]),
-                    "arrives_seconds": float(arrival),
+                    "arrives_seconds": float(trace.transfer_arrival[index]),
                 },
             }
         )
