@@ -174,9 +174,10 @@ def _plan(
             devices[op] = devices[known[0]] if known else 0
             priorities[op] = priorities[known[0]] if known else 0.0
     _follow_groups(graph, devices, missing)
-    _, compact = np.unique(fusion, return_inverse=True)
-    groups = compact - 1 if (fusion < 0).any() else compact
-    return Plan.of(devices, priorities, groups.astype(np.int32))
+    if fusion.max() >= graph.op_count:  # numbers so large would cost memory, and only tell apart
+        _, compact = np.unique(fusion, return_inverse=True)
+        fusion = compact - 1 if (fusion < 0).any() else compact
+    return Plan.of(devices, priorities, fusion.astype(np.int32))
 
 
 def _follow_groups(graph: Graph, devices: np.ndarray, missing: list[int]) -> None:
