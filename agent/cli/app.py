@@ -52,6 +52,9 @@ def run(tokens: Sequence[str]) -> int:
         return _fail(str(error), USER_MISTAKE, as_json)
     except GraphwrightError as error:
         return _fail(str(error), error.exit_code, as_json)
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except OSError as error:
         return _fail(_os_error(error), USER_MISTAKE, as_json)
     except KeyboardInterrupt:
