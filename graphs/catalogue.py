@@ -27,15 +27,19 @@ def load_bundled(name: str) -> Graph:
 
 
 def resolve(model: str | Path, dims: dict[str, int] | None = None) -> Graph:
-    """A model file, or else a bundled graph of that name.
+    """A model file, or else a bundled graph of that name, or else a generated one.
 
     Raises:
         ModelError: neither, or a model that cannot become a graph.
     """
+    from graphs.families.reference import graph_of_reference, is_reference
     from graphs.loading import load
 
-    if not Path(model).exists() and str(model) in bundled_names():
-        return load_bundled(str(model))
+    if not Path(model).exists():
+        if str(model) in bundled_names():
+            return load_bundled(str(model))
+        if is_reference(str(model)):
+            return graph_of_reference(str(model))
     try:
         return load(model, dims)
     except ModelError as error:

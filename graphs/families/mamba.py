@@ -64,21 +64,24 @@ def _scan(
     batch, steps, inner = driven.shape
     size, width = steps // chunks, enter.shape[-1]
     memory = tape.constant((batch, width, inner), DType.FLOAT32)
-    outputs = []
-    for chunk in range(chunks):
-        x, keep, write, read = (
-            sliced(tape, whole, (batch, size, whole.shape[-1]))
-            for whole in (driven, decay, enter, leave)
-        )
+    outputs: list[Value] = []
+    whole = (driven, decay, enter, leave)
+    for x, keep, write, read in zip(*(_chunked(tape, y, chunks) for y in whole), strict=True):
         scores = tape.op("BatchMatMulV2", (read, write), (batch, size, size), {"adj_y": True})
         scores = tape.op("Mul", (scores, tape.constant((size, size), DType.FLOAT32)))
         inside = tape.op("BatchMatMulV2", (scores, x), x.shape)
         before = tape.op("BatchMatMulV2", (read, memory), x.shape)
         outputs.append(tape.op("AddV2", (inside, tape.op("Mul", (before, keep)))))
-        if chunk == chunks - 1:
+        if len(outputs) == chunks:
             break
         last = sliced(tape, keep, (batch, 1, inner))
         added = tape.op("BatchMatMulV2", (transposed(tape, write, (0, 2, 1)), x), memory.shape)
         kept = tape.op("Mul", (memory, last), memory.shape)
         memory = tape.op("AddV2", (kept, added))
     return tape.op("ConcatV2", (*outputs, tape.constant()), driven.shape)
+
+
+def _chunked(tape: Tape, x: Value, chunks: int) -> tuple[Value, ...]:
+    batch, steps, width = x.shape
+    spec = tape.spec((batch, steps // chunks, width))
+    return tape.multi_op("Split", (tape.constant(), x), [spec] * chunks)

@@ -80,7 +80,7 @@ def _scaled(graph: Graph, rng: Random) -> Graph:
     factor = np.where(like, width**2, batch * width)
     size = np.where(graph.tensor_bytes > 64, graph.tensor_bytes * factor, graph.tensor_bytes)
     aliases = graph.tensor_storage == Storage.ALIAS
-    kinds = np.array([2.0 ** rng.gauss(0, 0.3) for _ in OpKind])[graph.kinds]
+    kinds = np.array([2.0 ** rng.gauss(0, 0.2) for _ in OpKind])[graph.kinds]
     weights_only = (graph.kinds == OpKind.OPTIMIZER_UPDATE) | (graph.phases == Phase.UPDATE)
     moved = kinds * np.where(weights_only, width**2, _mean_factor(graph, factor))
     return replace(

@@ -1,0 +1,137 @@
+"""The suites that ship: training, validation, two kinds of held-out, the papers' table, large.
+
+Held out entirely are the families `wavenet`, `moe` and `cells` (random NASNet-style cells), with
+the real graphs of WaveNet, NASNet and AmoebaNet: convolutions over time, conditional branches, and
+irregular cells are what the trained families have nothing like. No figure, normaliser or constant
+may come from them. `perturbed` varies real graphs of trained families, so the real graphs among
+`paper` that are not held out are related to what training sees.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from random import Random
+
+from graphs.errors import GraphwrightError
+from placement.suites.folder import suite_from_folder
+from placement.suites.pair import Headroom, Pair, Suite
+
+TRAINED_FAMILIES = (
+    "rnnlm", "gnmt", "convnet", "inception", "transformer", "layered", "unet", "mamba", "perturbed",
+)  # fmt: skip
+HELD_OUT_FAMILIES = ("wavenet", "moe", "cells")
+HELD_OUT_GRAPHS = ("wavenet-2x18", "wavenet-4x36", "nasnet-large", "amoebanet-d")
+
+#: Seeds of different suites never meet.
+_FIRST_SEED = {"train": 0, "validation": 10_000, "test-instances": 20_000, "test-families": 30_000}
+
+_CLUSTERS: Sequence[tuple[str, Headroom]] = (
+    ("4xv100-pcie", Headroom.SLOW_LINKS),
+    ("2xv100-pcie@tight:1.3", Headroom.TIGHT_MEMORY),
+    ("2xa100+2xv100-pcie", Headroom.UNLIKE_DEVICES),
+    ("8xp100-pcie", Headroom.SLOW_LINKS),
+    ("4xp100-pcie@tight:1.2", Headroom.TIGHT_MEMORY),
+    ("1xh100+3xt4-pcie", Headroom.UNLIKE_DEVICES),
+    ("2x4xa100-ethernet", Headroom.SLOW_LINKS),
+    ("4xv100-nvlink@tight:1.5", Headroom.TIGHT_MEMORY),
+    ("1xa100+1xt4-pcie@tight:1.5", Headroom.UNLIKE_DEVICES),
+    ("2xp100-pcie", Headroom.SLOW_LINKS),
+    ("8xv100-pcie@tight:1.3", Headroom.TIGHT_MEMORY),
+    ("cpu+2xv100", Headroom.UNLIKE_DEVICES),
+    ("8xa100-nvlink", Headroom.FAST_LINKS),
+    ("1xv100-pcie", Headroom.NONE),
+)
+_SMALLEST, _LARGEST = 400, 8_000
+
+_PAPER: Sequence[tuple[str, int]] = (
+    ("rnnlm-2", 2), ("rnnlm-4", 4), ("rnnlm-8", 8),
+    ("gnmt-2", 2), ("gnmt-4", 4), ("gnmt-8", 8),
+    ("transformer-xl-2", 2), ("transformer-xl-4", 4), ("transformer-xl-8", 8),
+    ("inception-v3", 2), ("inception-v3-64", 2),
+    ("amoebanet-d", 4),
+    ("wavenet-2x18", 2), ("wavenet-4x36", 4),
+)  # fmt: skip
+_LARGE_GRAPHS = (
+    "gnmt-8-35k", "gnmt-8", "gnmt-8-80k",
+    "rnnlm:40000:40000", "convnet:40000:40000", "transformer:40001:50000",
+    "layered:40000:60000", "mamba:40001:40000",
+)  # fmt: skip
+_LARGE_CLUSTERS = (
+    ("8xv100-pcie", Headroom.SLOW_LINKS),
+    ("4xa100+4xv100-pcie", Headroom.UNLIKE_DEVICES),
+    ("4xv100-nvlink@tight:1.3", Headroom.TIGHT_MEMORY),
+)
+
+
+def _generated(suite: str, families: Sequence[str], count: int) -> tuple[Pair, ...]:
+    """`count` graphs of each family; all kinds of clusters come up equally often."""
+    pairs = []
+    for family in families:
+        # Each family meets the clusters in an order of its own.
+        rng = Random(f"{suite}:{family}")
+        start = rng.randrange(len(_CLUSTERS))
+        for index in range(count):
+            ops = round(_SMALLEST * (_LARGEST / _SMALLEST) ** rng.random())
+            cluster, headroom = _CLUSTERS[(start + index) % len(_CLUSTERS)]
+            reference = f"{family}:{_FIRST_SEED[suite] + index}:{ops}"
+            pairs.append(Pair(reference, cluster, headroom))
+    return tuple(pairs)
+
+
+def _on_clusters(names: Sequence[str]) -> tuple[Pair, ...]:
+    return tuple(Pair(name, *cluster) for name in names for cluster in _CLUSTERS[:3])
+
+
+SUITES: Mapping[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        Suite(
+            "train",
+            "graphs of the trained families; further seeds below 10,000 are training data too",
+            _generated("train", TRAINED_FAMILIES, 112),
+        ),
+        Suite(
+            "validation",
+            "other graphs of the trained families, for choices made during development",
+            _generated("validation", TRAINED_FAMILIES, 8),
+        ),
+        Suite(
+            "test-instances",
+            "unseen graphs of the trained families",
+            _generated("test-instances", TRAINED_FAMILIES, 14),
+        ),
+        Suite(
+            "test-families",
+            "graphs of families that nothing was trained or tuned on: WaveNet, mixtures of "
+            "experts, random cells, NASNet, AmoebaNet",
+            _generated("test-families", HELD_OUT_FAMILIES, 14) + _on_clusters(HELD_OUT_GRAPHS),
+        ),
+        Suite(
+            "paper",
+            "the workloads and device counts of GO's table, on P100s over PCIe",
+            tuple(Pair(name, f"{count}xp100-pcie", Headroom.SLOW_LINKS) for name, count in _PAPER),
+        ),
+        Suite(
+            "large",
+            "graphs of more than 30,000 ops",
+            tuple(
+                Pair(name, *cluster) for name, cluster in product(_LARGE_GRAPHS, _LARGE_CLUSTERS)
+            ),
+        ),
+    )
+}
+
+
+def get_suite(name: str, clusters: Sequence[str] = ()) -> Suite:
+    """A suite by name, or the models of a folder on the given clusters.
+
+    Raises:
+        GraphwrightError: neither; the message lists the suites.
+    """
+    if name in SUITES:
+        return SUITES[name]
+    if Path(name).is_dir():
+        return suite_from_folder(name, clusters)
+    raise GraphwrightError(
+        f"no suite {name!r}; there are {', '.join(SUITES)}, or give a folder of models"
+    )

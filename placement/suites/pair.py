@@ -1,0 +1,113 @@
+"""What a suite is made of: references to graphs and clusters, built only when asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+from graphs.catalogue import resolve
+from graphs.graph import Graph
+from placement.problem import Problem
+from placement.tight_memory import tightened
+from simulator.cluster import Cluster
+from simulator.cluster_file import load_cluster
+from simulator.errors import ClusterError
+
+_RULE = "@tight:"
+_LEAST_FACTOR, _LARGEST_FACTOR = 1.0, 10.0
+
+
+class Headroom(StrEnum):
+    """Why a placement can be better than the obvious one, or that it cannot."""
+
+    SLOW_LINKS = "slow-links"
+    TIGHT_MEMORY = "tight-memory"
+    UNLIKE_DEVICES = "unlike-devices"
+    FAST_LINKS = "fast-links"
+    """Alike devices and fast links: something to win, but most heuristics do well."""
+    NONE = "none"
+    """Nothing can be won, and nothing may be lost."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A graph on a cluster."""
+
+    graph_ref: str
+    """A bundled graph's name, `family:seed:ops`, or a model file."""
+    cluster_ref: str
+    """A preset's name or a cluster file, with `@tight:1.3` behind it for 1.3 times the least
+    memory per device that the portfolio's plans need."""
+    headroom: Headroom
+
+    def graph(self) -> Graph:
+        """Build or read the graph.
+
+        Raises:
+            ModelError: no such graph, or a model that cannot become one.
+        """
+        return _graph(self.graph_ref)
+
+    def cluster(self) -> Cluster:
+        """The cluster; for a memory rule the portfolio runs once.
+
+        Raises:
+            ClusterError: no such cluster, or a rule that cannot be read.
+        """
+        base, factor = memory_rule(self.cluster_ref)
+        if factor is None:
+            return load_cluster(base)
+        return _tight_cluster(self.graph_ref, base, factor)
+
+    def problem(self) -> Problem:
+        """The placement problem."""
+        return Problem(self.graph(), self.cluster())
+
+    def as_dict(self) -> Mapping[str, Any]:
+        """Plain values."""
+        return {
+            "graph": self.graph_ref,
+            "cluster": self.cluster_ref,
+            "headroom": self.headroom.value,
+        }
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of pairs."""
+
+    name: str
+    description: str
+    pairs: tuple[Pair, ...]
+
+
+def memory_rule(cluster_ref: str) -> tuple[str, float | None]:
+    """The cluster and the factor of its memory rule, None without one.
+
+    Raises:
+        ClusterError: a factor that is no number between 1 and 10.
+    """
+    base, separator, text = cluster_ref.partition(_RULE)
+    if not separator:
+        return cluster_ref, None
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not _LEAST_FACTOR <= factor <= _LARGEST_FACTOR:
+        raise ClusterError(
+            f"cluster {cluster_ref!r}: {_RULE}{text}: write a factor from 1 to 10, such as "
+            f"{base}{_RULE}1.3"
+        )
+    return base, factor
+
+
+@lru_cache(maxsize=16)
+def _graph(graph_ref: str) -> Graph:
+    return resolve(graph_ref)
+
+
+@lru_cache(maxsize=256)
+def _tight_cluster(graph_ref: str, base: str, factor: float) -> Cluster:
+    return tightened(Problem(_graph(graph_ref), load_cluster(base)), factor)
