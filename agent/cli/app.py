@@ -16,6 +16,7 @@ from agent.cli.doctor import doctor
 from agent.cli.graphs import graphs_app
 from agent.cli.place import place
 from agent.cli.simulate import simulate
+from agent.cli.suites import suites_app
 from graphs.errors import GraphwrightError
 
 DONE, OUR_FAULT, USER_MISTAKE, INFEASIBLE = 0, 1, 2, 3
@@ -31,6 +32,7 @@ app.command(compare)
 app.command(simulate)
 app.command(graphs_app)
 app.command(clusters_app)
+app.command(suites_app)
 app.command(doctor)
 app.register_install_completion_command(add_to_startup=False)
 

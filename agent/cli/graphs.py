@@ -116,3 +116,35 @@ def convert(
     else:
         print_text(f"wrote {out}: {graph.op_count:,} ops, digest {graph.digest}")
     return 0
+
+
+@graphs_app.command
+def build(name: str, *, out: Path, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """Build a workload with TensorFlow, or generate a graph of a family, and write it.
+
+    Parameters
+    ----------
+    name
+        A workload such as rnnlm-2 (seconds to a minute), or FAMILY:SEED[:OPS] such as
+        transformer:17:3000.
+    out
+        The file to write, by custom with the ending .gwgraph.
+    json
+        Print one JSON object instead of text.
+    """
+    from graphs.families.reference import graph_of_reference, is_reference
+    from graphs.graph_file import write_graph
+
+    if is_reference(name):
+        graph = graph_of_reference(name)
+    else:
+        from graphs.workloads.registry import build as build_workload
+
+        graph = build_workload(name)
+    write_graph(graph, out)
+    values = {"graph": graph.name, "digest": graph.digest, "ops": graph.op_count, "file": str(out)}
+    if json:
+        print_json(values)
+    else:
+        print_text(f"wrote {out}: {graph.op_count:,} ops, digest {graph.digest}")
+    return 0
