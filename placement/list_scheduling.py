@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from placement.live_memory import finish_reading, hold_outputs, start_bytes
 from placement.problem import Problem
 from simulator.compiled import compiled
 from simulator.program import ProgramArrays
@@ -102,9 +103,7 @@ def _schedule(
     gap_slots = gaps.shape[2]
     for op in order:
         unit = unit_of[op]
-        output_bytes = p.workspace_bytes[op]
-        for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
-            output_bytes += p.local_bytes[tensor]
+        output_bytes = start_bytes(p, op)
         best, best_score = -1, np.inf
         roomiest, most_room = -1, np.int64(-(1 << 62))
         for device in range(device_count):
@@ -178,12 +177,6 @@ def _schedule(
                     used[device] += p.remote_bytes[tensor]
                 when = arrival[tensor, device]
             ready = max(ready, when)
-            readers_left[tensor] -= 1
-            if readers_left[tensor] == 0:
-                used[source] -= p.local_bytes[tensor]
-                for other in range(device_count):
-                    if other != source and arrival[tensor, other] >= 0.0:
-                        used[other] -= p.remote_bytes[tensor]
         lasting = p.seconds[op, device]
         start = max(ready, device_free[device])
         chosen = -1
@@ -212,6 +205,5 @@ def _schedule(
                 gaps[0, device, slot] = device_free[device]
                 gaps[1, device, slot] = start
             device_free[device] = finish[op]
-        for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
-            if readers_left[tensor] > 0:
-                used[device] += p.local_bytes[tensor]
+        finish_reading(p, op, devices, arrival, readers_left, used)
+        hold_outputs(p, op, device, readers_left, used)

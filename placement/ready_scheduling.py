@@ -2,13 +2,14 @@
 
 After Jeon et al., "Baechi: Fast Device Placement of Machine Learning Graphs" (SoCC 2020),
 section 3, whose devices are alike; on unlike ones a start counts as late by what the device is
-slower than the op's fastest. SCT's favourite children, there from a linear program, come from a greedy matching on
-transfer time here.
+slower than the op's fastest. SCT's favourite children, there from a linear program, come from a
+greedy matching on transfer time here.
 """
 
 import numpy as np
 from jaxtyping import Int32
 
+from placement.live_memory import finish_reading, hold_outputs, start_bytes
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.compiled import compiled
@@ -100,9 +101,7 @@ def _place(
         for slot in range(min(ready_count, _WINDOW)):
             op = ready_ops[slot]
             unit = unit_of[op]
-            output_bytes = p.workspace_bytes[op]
-            for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
-                output_bytes += p.local_bytes[tensor]
+            output_bytes = start_bytes(p, op)
             fastest = np.inf
             for device in range(device_count):
                 fastest = min(fastest, p.seconds[op, device])
@@ -164,18 +163,12 @@ def _place(
                     used[device] += p.remote_bytes[tensor]
                 when = arrival[tensor, device]
             start = max(start, when)
-            readers_left[tensor] -= 1
-            if readers_left[tensor] == 0:
-                used[source] -= p.local_bytes[tensor]
-                for other in range(device_count):
-                    if other != source and arrival[tensor, other] >= 0.0:
-                        used[other] -= p.remote_bytes[tensor]
         finish[op] = start + p.seconds[op, device]
         if p.seconds[op, device] > 0.0:
             device_free[device] = finish[op]
+        finish_reading(p, op, devices, arrival, readers_left, used)
+        hold_outputs(p, op, device, readers_left, used)
         for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
-            if readers_left[tensor] > 0:
-                used[device] += p.local_bytes[tensor]
             for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
                 consumer = p.consumers[edge]
                 missing[consumer] -= 1
