@@ -42,7 +42,8 @@ def unit_graph(problem: Problem) -> UnitGraph:
     low = np.minimum(sources[apart], targets[apart]).astype(np.int64)
     high = np.maximum(sources[apart], targets[apart])
     keys, inverse = np.unique(low * problem.unit_count + high, return_inverse=True)
-    traffic = np.bincount(inverse, seconds[apart], len(keys))
+    traffic = np.zeros(len(keys))
+    np.add.at(traffic, inverse, seconds[apart])  # bincount makes integers of no edges
     ends = np.concatenate([keys // problem.unit_count, keys % problem.unit_count])
     others = np.concatenate([keys % problem.unit_count, keys // problem.unit_count])
     order = np.lexsort((others, ends))

@@ -192,7 +192,7 @@ def test_mutated_plans_are_a_plan_or_a_plan_error(data: st.DataObject) -> None:
 
 
 @settings(max_examples=100)
-@given(st.integers(0, len(TEXT) - 1), st.characters(codec="utf-8"))
+@given(st.integers(0, len(TEXT) - 3), st.characters(codec="utf-8"))
 def test_damaged_text_is_a_plan_or_a_plan_error(position: int, character: str) -> None:
     with suppress(PlanError):
         parse_plan(TEXT[:position] + character + TEXT[position + 1 :], GRAPH, CLUSTER, "fuzz")
