@@ -11,11 +11,12 @@ from graphs.families.layers import (
     layer_norm,
     reshaped,
     scaled,
+    sliced,
     token_loss,
     transposed,
 )
 from graphs.families.tape import Tape, Value
-from graphs.kinds import DType
+from graphs.kinds import DType, Phase
 
 FeedForward = Callable[[Tape, Value], Value]
 
@@ -103,10 +104,7 @@ def transformer_layer(
     """Attention, attention to the encoder where there is one, feed-forward."""
     seen, steps = (None, sizes.steps)
     if sizes.memory:
-        shape = (sizes.batch * sizes.memory, sizes.width)
-        kept = tape.variable("memory", shape, trained=False).value
-        rows = (sizes.batch * (sizes.memory + sizes.steps), sizes.width)
-        seen, steps = tape.op("ConcatV2", (kept, x, tape.constant()), rows), sizes.memory + steps
+        seen, steps = _with_memory(tape, x, sizes), sizes.memory + steps
     x = _part(tape, "attention", x, sizes,
               lambda y: _attention(tape, y, seen or y, steps, sizes))  # fmt: skip
     if encoded is not None:
@@ -114,6 +112,20 @@ def transformer_layer(
                   lambda y: _attention(tape, y, encoded, sizes.steps, sizes))  # fmt: skip
     forward = feed_forward or (lambda tape, y: _feed_forward(tape, y, sizes))
     return _part(tape, "feed_forward", x, sizes, lambda y: forward(tape, y))
+
+
+def _with_memory(tape: Tape, x: Value, sizes: Sizes) -> Value:
+    """The kept tokens, then the segment's; a training step keeps its last tokens for the next."""
+    shape = (sizes.batch * sizes.memory, sizes.width)
+    memory = tape.variable("memory", shape, trained=False)
+    rows = (sizes.batch * (sizes.memory + sizes.steps), sizes.width)
+    seen = tape.op("ConcatV2", (memory.value, x, tape.constant()), rows)
+    if tape.training:
+        with tape.phase(Phase.UPDATE):
+            kept = sliced(tape, seen, shape)
+            tape.multi_op("AssignVariableOp", (memory.handle, kept), (), group=memory.group)
+            tape.side_updates.append(tape.op_count - 1)
+    return seen
 
 
 def _part(

@@ -19,12 +19,15 @@ def wavenet(tape: Tape, rng: Random) -> Value:
     x = tape.op("OneHot", (samples,), (batch, 1, steps, levels))
     with tape.scope("input"):
         x = _causal(tape, "conv", x, residual)
-    skips = []
+    skips: list[Value] = []
+    gated = x
     for layer in tape.blocks(0.97):
+        if layer:  # the last layer has a skip only: nobody reads its residual
+            with tape.scope(f"layer_{layer - 1}"):
+                x = tape.op("AddV2", (x, _pointwise(tape, "residual", gated, residual)))
         with tape.scope(f"layer_{layer}"):
             gate = tape.op("Sigmoid", (_causal(tape, "gate", x, residual),))
             gated = tape.op("Mul", (tape.op("Tanh", (_causal(tape, "filter", x, residual),)), gate))
-            x = tape.op("AddV2", (x, _pointwise(tape, "residual", gated, residual)))
             skips.append(_pointwise(tape, "skip", gated, skip))
     with tape.scope("output"):
         y = tape.op("Relu", (summed(tape, skips),))
