@@ -20,6 +20,7 @@ from placement.portfolio import portfolio
 from placement.suites import SUITES, Headroom, Pair, get_suite, pair, suite_from_folder
 from placement.suites.catalogue import HELD_OUT_FAMILIES, HELD_OUT_GRAPHS, TRAINED_FAMILIES
 from placement.suites.pair import memory_rule
+from placement.suites.results import Ratio, Row, ratio
 from placement.tight_memory import least_peak_bytes
 from simulator.errors import ClusterError
 from simulator.presets import preset
@@ -201,3 +202,27 @@ def test_graphs_are_built_by_reference(tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out)["digest"] == built["digest"]
     assert run(["graphs", "build", "lyered:3", "--out", str(out), "--json"]) == 2
     assert "layered" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_compare_runs_over_a_suite(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens = ["compare", "--suite", str(models), "-c", "2xv100-pcie", "--budget", "0.05"]
+    assert run(tokens) == 0
+    assert "search / single: geometric mean 1.000, 2 of 2 pairs" in capsys.readouterr().out
+    assert run([*tokens, "--placer", "single", "--placer", "heft", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [set(row["makespan_seconds"]) for row in rows] == [{"single", "heft"}] * 2
+    assert all(row["lower_bound_seconds"] <= row["makespan_seconds"]["single"] for row in rows)
+    for mistake in (["compare"], ["compare", str(models / "one.gwgraph"), "--suite", "paper"]):
+        assert run([*mistake, "--json"]) == 2
+        assert "--suite" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_ratio_counts_only_pairs_where_both_fit() -> None:
+    def row(first: float | None, second: float | None) -> Row:
+        item = Pair("rnnlm:1:500", "2xv100-pcie", Headroom.SLOW_LINKS)
+        times = {"a": first, "b": second}
+        return Row(item, "", 1, 2, times, {}, 0.5, 1.0, 0, "roofline")
+
+    rows = [row(1.0, 4.0), row(1.0, 1.0), row(None, 1.0), row(1.0, None)]
+    assert ratio(rows, "a", "b") == Ratio(pytest.approx(0.5), 2)
+    assert ratio(rows[2:], "a", "b").pairs == 0

@@ -4,15 +4,18 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from agent.cli.compare_suite import compare_suite
 from agent.cli.options import Rules, Target, read_cluster, read_model, read_rules, read_seconds
 from agent.cli.output import prepare, print_json, print_table, progress
+from graphs.errors import GraphwrightError
 
 INFEASIBLE = 3
 
 
 def compare(
-    model: str,
+    model: str | None = None,
     *,
+    suite: str | None = None,
     target: Target = Target(),
     rules: Rules = Rules(),
     placer: tuple[str, ...] = (),
@@ -26,6 +29,9 @@ def compare(
     ----------
     model
         A model file, or the name of a bundled graph.
+    suite
+        Instead of a model: a suite, or a folder of models (with --cluster); `graphwright suites
+        list` shows all. Prints one row for each pair and geometric means of ratios.
     placer
         Only these; repeat for several.
     budget
@@ -41,6 +47,14 @@ def compare(
     from simulator.units import format_bytes, format_seconds
 
     seconds = read_seconds(budget, "--budget")
+    if (model is None) == (suite is None):
+        raise GraphwrightError("compare what? Give a model, or --suite with a suite's name")
+    if suite is not None:
+        if rules != Rules() or target.dim:
+            raise GraphwrightError("--suite takes neither constraints nor --dim")
+        clusters = (target.cluster,) if target.cluster else ()
+        return compare_suite(suite, clusters, placer, seconds, seed, json)
+    assert model is not None
     names = placer or tuple(PLACERS)
     placers = {name: get_placer(name) for name in names}
     problem = Problem(read_model(model, target), read_cluster(model, target), read_rules(rules))
