@@ -75,12 +75,12 @@ def _weight_like(graph: Graph) -> Bool[np.ndarray, " tensors"]:
 
 def _scaled(graph: Graph, rng: Random) -> Graph:
     """Another batch, another width, and kernels that are better or worse than thought."""
-    batch, width = 2.0 ** rng.uniform(-2.5, 0.5), 2.0 ** rng.uniform(-0.7, 0.5)
+    batch, width = _power(rng.uniform(-2.5, 0.5)), _power(rng.uniform(-0.7, 0.5))
     like = _weight_like(graph)
     factor = np.where(like, width**2, batch * width)
     size = np.where(graph.tensor_bytes > 64, graph.tensor_bytes * factor, graph.tensor_bytes)
     aliases = graph.tensor_storage == Storage.ALIAS
-    kinds = np.array([2.0 ** rng.gauss(0, 0.2) for _ in OpKind])[graph.kinds]
+    kinds = np.array([_power(rng.gauss(0, 0.2)) for _ in OpKind])[graph.kinds]
     weights_only = (graph.kinds == OpKind.OPTIMIZER_UPDATE) | (graph.phases == Phase.UPDATE)
     moved = kinds * np.where(weights_only, width**2, _mean_factor(graph, factor))
     return replace(
@@ -91,6 +91,11 @@ def _scaled(graph: Graph, rng: Random) -> Graph:
         resident_bytes=(graph.resident_bytes * width**2).astype(np.int64),
         tensor_bytes=np.where(aliases, size, np.ceil(size)).astype(np.int64),
     )
+
+
+def _power(exponent: float) -> float:
+    """Two to a power, rounded so that it is the same under every mathematical library."""
+    return round(2.0**exponent, 4)
 
 
 def _mean_factor(
