@@ -13,7 +13,8 @@ from graphs.families.layers import (
     images_and_labels,
     pool,
 )
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Value
 
 _OPERATIONS = ("sep3", "sep5", "sep7", "avg3", "max3", "skip", "skip", "conv1", "conv3", "conv7")
 

@@ -11,7 +11,8 @@ from graphs.families.layers import (
     images_and_labels,
     pool,
 )
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Value
 
 _STAGES = 4
 

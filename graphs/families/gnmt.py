@@ -21,7 +21,8 @@ from graphs.families.recurrent import (
     unrolled,
     zero_state,
 )
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Value
 from graphs.kinds import DType
 
 

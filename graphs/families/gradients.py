@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
-from graphs.families.tape import Node, Shape, Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Node, Shape, Value
 from graphs.kinds import DType
 
 Gradients = Sequence[Value | None]

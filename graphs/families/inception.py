@@ -10,7 +10,8 @@ from graphs.families.layers import (
     images_and_labels,
     pool,
 )
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Value
 
 Branch = Sequence[tuple[int, int]]
 """Kernels of the convolutions in a row; none: a pooling and one convolution."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from math import ceil
 
-from graphs.families.tape import Shape, Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Shape, Value
 from graphs.kinds import DType, Phase
 
 

@@ -12,8 +12,9 @@ from graphs.families.layers import (
     split,
     transposed,
 )
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
 from graphs.families.transformer import Sizes, embedded, language_loss, random_sizes
+from graphs.families.values import Value
 from graphs.kinds import DType
 
 

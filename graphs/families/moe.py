@@ -4,13 +4,14 @@ from dataclasses import replace
 from random import Random
 
 from graphs.families.layers import dense, summed
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
 from graphs.families.transformer import (
     embedded,
     language_loss,
     random_sizes,
     transformer_layer,
 )
+from graphs.families.values import Value
 from graphs.kinds import DType
 
 

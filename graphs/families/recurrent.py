@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphs.families.layers import concatenated, shifted, split
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Value
 from graphs.kinds import DType
 
 State = tuple[Value, Value]

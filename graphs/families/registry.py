@@ -15,10 +15,11 @@ from graphs.families.mamba import mamba
 from graphs.families.moe import moe
 from graphs.families.perturbed import perturbed
 from graphs.families.rnnlm import rnnlm
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
 from graphs.families.training_step import OPTIMIZERS, add_training_step
 from graphs.families.transformer import transformer
 from graphs.families.unet import unet
+from graphs.families.values import Value
 from graphs.families.wavenet import wavenet
 from graphs.graph import Graph
 

@@ -4,7 +4,8 @@ from random import Random
 
 from graphs.families.layers import embedding, summed, token_loss, unstacked
 from graphs.families.recurrent import LSTM_INFERENCE_OPS, LSTM_OPS, unrolled
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Value
 from graphs.kinds import DType
 
 

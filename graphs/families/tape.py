@@ -8,56 +8,20 @@ which is several times faster than going through `GraphBuilder`.
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from graphs.costs.tensorflow_ops import TENSORFLOW_OPS
 from graphs.costs.work import Signature, TensorSpec, Work
+from graphs.families.values import NO_ATTRIBUTES, Attributes, Node, Shape, Value, Variable
 from graphs.graph import SHAPE_RANK, Graph
 from graphs.import_report import ImportReport
 from graphs.kinds import DType, OpKind, Phase, Storage
 
-Shape = tuple[int, ...]
-Attributes = Mapping[str, Any]
-
-NO_ATTRIBUTES: Attributes = {}
 #: Ops that choose rather than compute: nothing flows back through them.
 _STOPS = frozenset({"TopKV2", "Where"})
-HANDLE = TensorSpec((), DType.RESOURCE)
-
-
-class Value(NamedTuple):
-    """A tensor on the tape."""
-
-    tensor: int
-    op: int
-    spec: TensorSpec
-    trained: bool
-    """Whether it depends on a trained variable, so that a gradient flows back through it."""
-
-    @property
-    def shape(self) -> Shape:
-        return self.spec.shape
-
-
-class Node(NamedTuple):
-    """A forward op, as the backward pass needs to know it."""
-
-    op_type: str
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    attributes: Attributes
-    scope: str
-
-
-class Variable(NamedTuple):
-    """A trained variable."""
-
-    name: str
-    handle: Value
-    value: Value
-    group: int
+_HANDLE = TensorSpec((), DType.RESOURCE)
 
 
 class Tape:
@@ -181,9 +145,10 @@ class Tape:
     ) -> Value:
         """Append an op of one output; its shape is the first input's where none is given."""
         spec = inputs[0].spec if shape is None else self.spec(shape, dtype)
-        return self.multi_op(op_type, inputs, (spec,), attributes, group=group, controls=controls)[
-            0
-        ]
+        (value,) = self.multi_op(
+            op_type, inputs, (spec,), attributes, group=group, controls=controls
+        )
+        return value
 
     def multi_op(
         self,
@@ -274,9 +239,7 @@ class Tape:
                 value = self.multi_op("Const", (), (spec,), storage=Storage.WEIGHT)[0]
                 return Variable(name, value, value, -1)
             group = self.new_group()
-            handle = self.multi_op("VarHandleOp", (), (HANDLE,), group=group, resident=spec.bytes)[
-                0
-            ]
+            handle = self.handle(spec.bytes, group)
             read = self.read(handle, spec, group)
             value = self.op("Identity", (read,))
         value = value._replace(trained=trained)
@@ -286,18 +249,19 @@ class Tape:
             self._later_ops += self._update_ops
         return variable
 
+    def handle(self, resident: int, group: int) -> Value:
+        """A variable or slot of so many bytes; reading it is another op."""
+        return self.multi_op("VarHandleOp", (), (_HANDLE,), group=group, resident=resident)[0]
+
     def read(
         self, handle: Value, spec: TensorSpec, group: int, controls: Sequence[int] = ()
     ) -> Value:
         """The value of a variable, resident on its device."""
-        return self.multi_op(
-            "ReadVariableOp",
-            (handle,),
-            (spec,),
-            storage=Storage.RESIDENT,
-            group=group,
+        (value,) = self.multi_op(
+            "ReadVariableOp", (handle,), (spec,), storage=Storage.RESIDENT, group=group,
             controls=controls,
-        )[0]
+        )  # fmt: skip
+        return value
 
     def weight(self, name: str, shape: Shape) -> Value:
         """The value of a trained variable."""
@@ -314,12 +278,10 @@ class Tape:
         control_rows[:, 0] = sources
         control_rows[:, 2:] = (Storage.CONTROL, -1)
         rows = np.concatenate([rows, control_rows])
-        edge_tensors = np.array(
-            self._edge_tensors + [control_of[source] for source, _ in self._controls], np.int64
-        )
-        edge_consumers = np.array(
-            self._edge_consumers + [target for _, target in self._controls], np.int64
-        )
+        waited = [control_of[source] for source, _ in self._controls]
+        edge_tensors = np.array(self._edge_tensors + waited, np.int64)
+        waiting = [target for _, target in self._controls]
+        edge_consumers = np.array(self._edge_consumers + waiting, np.int64)
         order = np.argsort(rows[:, 0], kind="stable")
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))

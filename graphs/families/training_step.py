@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from math import prod
 
 from graphs.families.gradients import GRADIENTS
-from graphs.families.tape import HANDLE, Tape, Value, Variable
+from graphs.families.tape import Tape
+from graphs.families.values import Value, Variable
 from graphs.kinds import DType, OpKind, Phase
 
 
@@ -98,10 +99,7 @@ def _update(tape: Tape, gradients: Mapping[int, Value], optimizer: Optimizer) ->
     reached = [v for v in tape.variables if v.value.tensor in gradients]
     float32 = tape.spec((), DType.FLOAT32)
     home = reached[0].group if reached else -1
-    powers = [
-        tape.multi_op("VarHandleOp", (), (HANDLE,), group=home, resident=4)[0]
-        for _ in range(optimizer.powers)
-    ]
+    powers = [tape.handle(4, home) for _ in range(optimizer.powers)]
     slots = {variable: _slots(tape, variable, optimizer) for variable in reached}
     with tape.scope("train"):
         scalars = [tape.constant((), DType.FLOAT32) for _ in range(optimizer.scalars)]
@@ -126,12 +124,7 @@ def _slots(tape: Tape, variable: Variable, optimizer: Optimizer) -> list[Value]:
     made: list[Value] = []
     for name in optimizer.slots:
         with tape.scope(f"{variable.name}/{name}"):
-            made.extend(
-                tape.multi_op(
-                    "VarHandleOp", (), (HANDLE,), group=variable.group,
-                    resident=variable.value.spec.bytes,
-                )
-            )  # fmt: skip
+            made.append(tape.handle(variable.value.spec.bytes, variable.group))
     return made
 
 

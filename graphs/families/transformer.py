@@ -15,7 +15,8 @@ from graphs.families.layers import (
     token_loss,
     transposed,
 )
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Value
 from graphs.kinds import DType, Phase
 
 FeedForward = Callable[[Tape, Value], Value]

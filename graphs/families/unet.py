@@ -10,7 +10,8 @@ from graphs.families.layers import (
     reshaped,
     scaled,
 )
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Value
 
 
 def unet(tape: Tape, rng: Random) -> Value:

@@ -3,7 +3,8 @@
 from random import Random
 
 from graphs.families.layers import summed, token_loss
-from graphs.families.tape import Tape, Value
+from graphs.families.tape import Tape
+from graphs.families.values import Value
 from graphs.kinds import DType
 
 
