@@ -79,7 +79,6 @@ def _scaled(graph: Graph, rng: Random) -> Graph:
     like = _weight_like(graph)
     factor = np.where(like, width**2, batch * width)
     size = np.where(graph.tensor_bytes > 64, graph.tensor_bytes * factor, graph.tensor_bytes)
-    aliases = graph.tensor_storage == Storage.ALIAS
     kinds = np.array([_power(rng.gauss(0, 0.2)) for _ in OpKind])[graph.kinds]
     weights_only = (graph.kinds == OpKind.OPTIMIZER_UPDATE) | (graph.phases == Phase.UPDATE)
     moved = kinds * np.where(weights_only, width**2, _mean_factor(graph, factor))
@@ -89,7 +88,7 @@ def _scaled(graph: Graph, rng: Random) -> Graph:
         bytes_read=graph.bytes_read * moved,
         bytes_written=graph.bytes_written * moved,
         resident_bytes=(graph.resident_bytes * width**2).astype(np.int64),
-        tensor_bytes=np.where(aliases, size, np.ceil(size)).astype(np.int64),
+        tensor_bytes=np.ceil(size).astype(np.int64),
     )
 
 
