@@ -98,16 +98,17 @@ def test_latency_keeps_both_copies_until_the_arrival() -> None:
 
 
 def test_views_keep_the_buffer_that_they_share() -> None:
-    # The view of a view is read by c until 4; a's buffer lives as long, and no other is charged.
+    # The view of a view is read by c until 4: a's 10 bytes live as long, beside b's 7 from 1.
     graph = graph_of(
         op("a", 1, output_bytes=10),
         stored("v", 0, 10, Storage.ALIAS, "a"),
         stored("w", 0, 5, Storage.ALIAS, "v"),
-        op("b", 1),
+        op("b", 1, output_bytes=7),
         op("c", 2, ("w", "b")),
     )
     trace = run(graph, toy_cluster(1), dict.fromkeys("avwbc", 0))
-    assert timeline(trace, 0) == [(0, 10), (4, 0)]
+    assert timeline(trace, 0) == [(0, 10), (1, 17), (4, 0)]
+    assert trace.peak_bytes.tolist() == [17]
 
 
 def test_a_view_that_is_sent_becomes_a_buffer_of_its_own() -> None:
@@ -206,6 +207,13 @@ def test_exactly_full_is_not_over() -> None:
     simulator, plan = out_of_memory(capacity=125)
     assert simulator.evaluate(plan).feasible
     assert simulator.trace(plan).evaluation.feasible
+
+
+def test_being_full_before_is_not_the_instant_of_failure() -> None:
+    simulator, plan = out_of_memory(capacity=65)  # full from 0 on, over at 1
+    failure = simulator.trace(plan).evaluation.failure
+    assert isinstance(failure, OutOfMemory)
+    assert failure.seconds == 1.0
 
 
 def test_memory_that_parameters_alone_exceed_fails_at_the_start() -> None:

@@ -176,6 +176,18 @@ def test_the_heavy_op_gives_a_kernel_its_kind_and_the_last_its_place() -> None:
     assert fused.kernel_of.tolist() == [0, 0, 0]
 
 
+def test_the_most_urgent_member_gives_a_kernel_its_priority() -> None:
+    # Whichever of the two kernels holds the op of priority 9 comes first.
+    graph = graph_of(piece("a", ADD), piece("b", ADD, "a"), piece("c", ADD), piece("d", ADD, "c"))
+    cluster = Cluster("one", (device("d0"),))
+    for urgent, first in (("a", "b"), ("c", "d")):
+        priorities = np.array([9.0 if name == urgent else 1.0 for name in graph.op_names])
+        plan = Plan.of(np.zeros(4, np.int32), priorities, np.array([0, 0, 1, 1]))
+        trace = simulate(graph, cluster, plan)
+        assert trace.graph.op_names[int(trace.start.argmin())] == first
+        assert trace.start.tolist() in ([0, 2], [2, 0])
+
+
 def test_a_device_that_cannot_run_a_member_cannot_run_the_kernel() -> None:
     refusing = replace(device("d0"), unsupported=frozenset({"activation"}))
     graph = graph_of(*chain(MATMUL, OpKind.ACTIVATION))

@@ -220,6 +220,17 @@ def test_least_peak_is_reached_by_some_plan() -> None:
     )
 
 
+def test_the_portfolio_repairs_what_no_heuristic_fits_into_memory() -> None:
+    fitting = {"members": 0, "portfolio": 0}
+    for seed in range(8):
+        problem = problem_of(seed, tight=0.95)
+        placed = portfolio(problem, Budget(0.0), seed, silent)
+        members = [c for c in placed.candidates if not c.origin.startswith("repaired")]
+        fitting["members"] += any(c.evaluation.feasible for c in members)
+        fitting["portfolio"] += placed.best.evaluation.feasible
+    assert fitting["portfolio"] >= fitting["members"] + 3
+
+
 def test_best_of_prefers_what_fits() -> None:
     problem = problem_of(1, tight=1.0)
     candidates = portfolio(problem, Budget(0.0), 0, silent).candidates

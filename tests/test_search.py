@@ -156,17 +156,18 @@ def test_a_chain_knows_its_energies(seed: int, temperature: float) -> None:
 
 
 def test_what_fits_has_less_energy_than_what_does_not() -> None:
-    graph = graph_of(*chain("a", [1, 1], resident_bytes=60))
-    problem = Problem(graph, toy_cluster(2, memory_bytes=180))
+    # One byte too many for 2 s on one device counts for more than the 102 s on two.
+    graph = graph_of(*chain("a", [1, 1], resident_bytes=6000))
+    problem = Problem(graph, toy_cluster(2, memory_bytes=12_199))
     annealer = Annealer(problem, build_hierarchy(problem, 0))
     ranks = np.arange(2, dtype=np.int32)
-    together = annealer.energy(np.zeros(2, np.int32), ranks)  # 2 s, but 320 bytes at the peak
-    apart = annealer.energy(np.array([0, 1], np.int32), ranks)
-    assert together > apart
+    together, apart = np.zeros(2, np.int32), np.array([0, 1], np.int32)
+    assert candidate(problem, together, "").evaluation.excess_bytes == 1
+    assert annealer.energy(together, ranks) > annealer.energy(apart, ranks)
     roomy = Problem(graph, toy_cluster(2))
     free = Annealer(roomy, build_hierarchy(roomy, 0))
-    assert free.energy(np.zeros(2, np.int32), ranks) == pytest.approx(np.log(2))
-    assert free.energy(np.array([0, 1], np.int32), ranks) == pytest.approx(np.log(102))
+    assert free.energy(together, ranks) == pytest.approx(np.log(2))
+    assert free.energy(apart, ranks) == pytest.approx(np.log(102))
 
 
 def test_new_priorities_are_kept_only_if_they_help() -> None:
