@@ -211,7 +211,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.data())
 def test_mutated_documents_are_a_cluster_or_a_cluster_error(data: st.DataObject) -> None:
     document = yaml.safe_load(dump_cluster(preset("2xv100-pcie")))
