@@ -10,6 +10,8 @@ from graphs.kinds import Storage
 from simulator.cluster import Cluster
 
 _DUAL_STEPS = 200
+#: Sums of many costs differ in their last digits by the order of addition.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def _load_bound(
         prices = np.maximum(0.0, prices + rate * (used - memory) / max(float(need.sum()), 1.0))
         if devices == 1:
             break
-    return best
+    return best * (1 - _ROUNDING)
 
 
 def _memory_cut(
