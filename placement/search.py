@@ -1,7 +1,9 @@
 """Uninformed search: annealing from the portfolio's best over nested groups; any-time.
 
-The bar for everything learned. Figures behind the constants: `benchmarks/tune_search.py`.
+The bar for everything learned.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,15 +14,25 @@ from placement.portfolio import portfolio
 from placement.problem import Problem
 from simulator.plan import Plan
 
-#: Uphill steps accepted at the start, as a share of step time; falls linearly to zero.
-START_TEMPERATURE = 0.002
-#: How often a group moves to a neighbour's device rather than to any.
-NEIGHBOUR_SHARE = 0.5
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What `benchmarks/tune_search.py` tunes."""
+
+    start_temperature: float = 0.002
+    """Uphill steps accepted at the start, as a share of step time; falls linearly to zero."""
+    neighbour_share: float = 0.5
+    """How often a group moves to a neighbour's device rather than to any."""
+
+
+DEFAULT = SearchConfig()
 _ROUNDS = 100
 _FIRST_MOVES = 50
 
 
-def search(problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+def search(
+    problem: Problem, budget: Budget, seed: int, report: Report, config: SearchConfig = DEFAULT
+) -> Placed:
     """Anneal until the budget is spent; the result is never worse than the portfolio's.
 
     The portfolio's own time counts against the budget. After each hundredth of the budget the
@@ -30,7 +42,7 @@ def search(problem: Problem, budget: Budget, seed: int, report: Report) -> Place
     progress = [(budget.spent_seconds, floor.best.evaluation.makespan_seconds)]
     if problem.cluster.device_count == 1 or budget.is_spent:
         return Placed(floor.best, floor.candidates, tuple(progress), floor.evaluations)
-    annealer = Annealer(problem, build_hierarchy(problem, seed), NEIGHBOUR_SHARE)
+    annealer = Annealer(problem, build_hierarchy(problem, seed), config.neighbour_share)
     chain = annealer.start(floor.best.plan.devices, floor.best.plan.ranks, seed)
     best = floor.best
     begun = budget.spent_seconds
@@ -42,7 +54,7 @@ def search(problem: Problem, budget: Budget, seed: int, report: Report) -> Place
         report(1.0 - left)
         reached = chain.best_energy
         chain = annealer.reprioritised(
-            annealer.advance(chain, moves, START_TEMPERATURE * max(left, 0.0))
+            annealer.advance(chain, moves, config.start_temperature * max(left, 0.0))
         )
         if chain.best_energy < reached:
             best = min(best, _best(problem, chain), key=lambda item: item.rank_key)
