@@ -148,7 +148,7 @@ def check_fusion(
     graph: Graph, fusion: Int32[np.ndarray, " ops"], devices: Int32[np.ndarray, " ops"]
 ) -> None:
     """Raise `PlanError` unless every group may become one kernel."""
-    roots = _roots(graph, fusion)
+    roots = kernel_roots(graph, fusion)
     members = np.flatnonzero(fusion >= 0)
     if members.size == 0:
         return
@@ -192,7 +192,7 @@ def check_fusion(
         refuse(op, "is not connected to its group")
 
 
-def _roots(graph: Graph, fusion: Int32[np.ndarray, " ops"]) -> Int32[np.ndarray, " ops"]:
+def kernel_roots(graph: Graph, fusion: Int32[np.ndarray, " ops"]) -> Int32[np.ndarray, " ops"]:
     """The last op of each op's group; itself for an op of its own."""
     roots = np.arange(graph.op_count, dtype=np.int32)
     members = np.flatnonzero(fusion >= 0)
@@ -222,7 +222,7 @@ def fuse(
         PlanError: a group that cannot be one kernel.
     """
     check_fusion(graph, fusion, devices)
-    roots = _roots(graph, fusion)
+    roots = kernel_roots(graph, fusion)
     root_of = np.unique(roots).astype(np.int32)
     kernel_of = np.searchsorted(root_of, roots).astype(np.int32)
     kernels = len(root_of)
