@@ -12,6 +12,9 @@ from placement.placer import Budget, Candidate, silent
 from placement.portfolio import portfolio
 from placement.problem import Problem
 
+#: Of a graph in which nothing takes time.
+_SHORTEST_SECONDS = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class Instance:
@@ -34,8 +37,10 @@ class Instance:
 
     @cached_property
     def reference_seconds(self) -> float:
-        """The portfolio's step time, by the injected evaluator where it gives one."""
-        return float(self.evaluator.evaluate(self.portfolio.plan).makespan_seconds)
+        """The portfolio's step time, by the injected evaluator where it gives one; above zero."""
+        own = float(self.evaluator.evaluate(self.portfolio.plan).makespan_seconds)
+        seconds = own if np.isfinite(own) else self.portfolio.evaluation.makespan_seconds
+        return max(float(seconds), _SHORTEST_SECONDS)
 
     @cached_property
     def slots(self) -> Int32[np.ndarray, " devices"]:

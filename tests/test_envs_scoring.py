@@ -1,0 +1,143 @@
+"""Rewards by hand, and many decisions scored at once."""
+
+import math
+
+import numpy as np
+import pytest
+from environment_samples import FixedEvaluator, two_chains, two_chains_instance
+from graph_samples import graph_of, op, toy_cluster
+
+from envs.decision import Decision
+from envs.errors import ActionError, EpisodeError
+from envs.instance import Instance
+from envs.rewards import LogSpeedup, Reward, SqrtTime, Telescoping, get_reward
+from envs.scoring import score
+from placement.constraints import Constraints
+from placement.problem import Problem
+from simulator.plan import Plan
+
+
+def devices(*values: int) -> Decision:
+    return Decision(devices=np.array(values, np.int32))
+
+
+def worth(reward: Reward, instance: Instance, *seconds: float, before: float = math.inf) -> list:
+    times = np.array(seconds)
+    return reward(instance, times, np.full(len(times), before)).tolist()
+
+
+def test_the_reference_is_the_portfolio() -> None:
+    """Both chains at once take 2 s, and the op that joins them 1 s."""
+    assert two_chains_instance().reference_seconds == 3.0
+
+
+def test_the_reference_is_measured_where_the_evaluator_can() -> None:
+    problem = Problem(two_chains(), toy_cluster(2))
+    assert Instance("", problem, FixedEvaluator).reference_seconds == 102.0
+    broken = Instance("", problem, lambda given: FixedEvaluator(given, refuses=True))
+    assert broken.reference_seconds == 3.0
+
+
+def test_square_root_of_time() -> None:
+    instance = two_chains_instance()
+    got = worth(SqrtTime(), instance, 3.0, 12.0, 5.0, math.inf)
+    assert got == [-1.0, -2.0, -math.sqrt(5 / 3), -4.0]
+
+
+def test_log_speedup() -> None:
+    instance = two_chains_instance()
+    got = worth(LogSpeedup(), instance, 3.0, 6.0, math.inf)
+    assert got == [0.0, pytest.approx(-math.log(2)), -math.log(16)]
+
+
+def test_improvements_of_an_episode_add_up() -> None:
+    instance = two_chains_instance()
+    assert worth(Telescoping(), instance, 4.0, 7.0, math.inf, before=5.0) == [
+        pytest.approx(math.log(5 / 4)), 0.0, -math.log(16)
+    ]  # fmt: skip
+    total, best = 0.0, math.inf
+    for seconds in (5.0, 6.0, 4.0, 3.5):
+        total += worth(Telescoping(), instance, seconds, before=best)[0]
+        best = min(best, seconds)
+    assert total == pytest.approx(math.log(3.0 / 3.5))
+
+
+def test_unknown_rewards_are_refused() -> None:
+    assert get_reward("telescoping") == Telescoping()
+    assert get_reward(SqrtTime(-9.0)) == SqrtTime(-9.0)
+    with pytest.raises(EpisodeError, match="there are sqrt-time, log-speedup, telescoping"):
+        get_reward("profit")
+
+
+def test_decisions_are_scored_by_hand() -> None:
+    instance = two_chains_instance()
+    base = instance.portfolio.plan
+    scores = score(instance, [devices(0, 0, 0, 0, 0), devices(0, 0, 1, 1, 0)], base, SqrtTime())
+    assert scores.makespan_seconds.tolist() == [5.0, 3.0]
+    assert scores.rewards.tolist() == [-math.sqrt(5 / 3), -1.0]
+    assert scores.failures == (None, None)
+    assert scores.feasible.all()
+
+
+def test_an_illegal_device_fails_and_the_rest_goes_on() -> None:
+    graph = two_chains()
+    problem = Problem(graph, toy_cluster(2), Constraints(pins={"b0": "d0"}))
+    instance = Instance("pinned", problem)
+    chosen = [devices(0, 0, 1, 1, 0), devices(0, 0, 0, 1, 0), devices(0, 0, 0, 7, 0)]
+    scores = score(instance, chosen, instance.portfolio.plan, SqrtTime())
+    assert scores.plans[0] is None and scores.plans[2] is None
+    assert scores.makespan_seconds.tolist() == [math.inf, 4.0, math.inf]
+    assert scores.rewards[[0, 2]].tolist() == [-4.0, -4.0]
+    assert scores.failures[0] == "illegal device: op 'b0' may or can not run on d1"
+    assert scores.failures[1] is None
+    assert scores.failures[2] == "illegal device: op 'b1' on device 7; there are 0 to 1"
+
+
+def test_only_the_first_op_of_a_unit_counts() -> None:
+    graph = graph_of(op("a", 1.0, colocation="g"), op("b", 1.0, colocation="g"))
+    instance = Instance("unit", Problem(graph, toy_cluster(2)))
+    scores = score(instance, [devices(1, 99)], instance.portfolio.plan, SqrtTime())
+    assert scores.plans[0] is not None
+    assert scores.plans[0].devices.tolist() == [1, 1]
+
+
+def test_too_little_memory_is_a_failure_with_its_reason() -> None:
+    graph = graph_of(op("a", 1.0, resident_bytes=60), op("b", 1.0, resident_bytes=60))
+    instance = Instance("tight", Problem(graph, toy_cluster(2, memory_bytes=100)))
+    base = instance.portfolio.plan
+    scores = score(instance, [devices(0, 0), devices(0, 1)], base, SqrtTime())
+    assert scores.makespan_seconds.tolist() == [2.0, 1.0]
+    assert scores.seconds.tolist() == [math.inf, 1.0]
+    assert scores.rewards.tolist() == [-4.0, -1.0]
+    assert scores.peak_bytes[0].tolist() == [120, 0]
+    assert scores.failures == ("d0 runs out of memory: peak 120 B of 100 B", None)
+
+
+def test_undecided_tasks_come_from_the_base() -> None:
+    instance = two_chains_instance()
+    base = [Plan.of(np.array([0] * 5)), Plan.of(np.array([0, 0, 1, 1, 0]))]
+    undecided = [Decision(), Decision()]
+    scores = score(instance, undecided, base, SqrtTime())
+    assert scores.makespan_seconds.tolist() == [5.0, 3.0]
+    assert scores.plans == tuple(base)
+
+
+def test_a_decision_of_another_size_is_an_error() -> None:
+    instance = two_chains_instance()
+    base = instance.portfolio.plan
+    with pytest.raises(ActionError, match=r"shape \(4,\) for the 5 ops of graph 'sample'"):
+        score(instance, [devices(0, 0, 0, 0)], base, SqrtTime())
+    levels = Decision(schedule=np.full(5, 21, np.int32))
+    with pytest.raises(ActionError, match="schedule: levels from 21 to 21; give levels from 0"):
+        score(instance, [levels], base, SqrtTime())
+
+
+def test_the_evaluator_is_whoever_is_given() -> None:
+    instance = Instance("", Problem(two_chains(), toy_cluster(2)), FixedEvaluator)
+    base = instance.portfolio.plan
+    scores = score(instance, [devices(0, 0, 0, 0, 0)], base, SqrtTime())
+    assert scores.makespan_seconds.tolist() == [101.0]
+    refusing = Instance("", instance.problem, lambda given: FixedEvaluator(given, refuses=True))
+    scores = score(refusing, [devices(0, 0, 0, 0, 0)], base, SqrtTime())
+    assert scores.failures == ("the plan could not run",)
+    assert scores.rewards.tolist() == [-4.0]
