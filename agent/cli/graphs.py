@@ -128,20 +128,35 @@ def build(name: str, *, out: Path, json: Annotated[bool, Parameter(negative=())]
         A workload such as rnnlm-2 (seconds to a minute), or FAMILY:SEED[:OPS] such as
         transformer:17:3000.
     out
-        The file to write, by custom with the ending .gwgraph.
+        The file to write: with the ending .pb a GraphDef, without any ending the folder of a
+        SavedModel, both for workloads only; otherwise a graphwright graph, by custom .gwgraph.
     json
         Print one JSON object instead of text.
     """
+    from graphs.errors import ModelError
     from graphs.families.reference import graph_of_reference, is_reference
     from graphs.graph_file import write_graph
 
+    tensorflow = out.suffix in {".pb", ""}
     if is_reference(name):
+        if tensorflow:
+            raise ModelError(
+                f"{name}: a generated graph is no TensorFlow model; write it to a file "
+                "with the ending .gwgraph"
+            )
         graph = graph_of_reference(name)
+        write_graph(graph, out)
     else:
-        from graphs.workloads.registry import build as build_workload
+        from graphs.workloads.registry import build_workload, graph_of_workload
 
-        graph = build_workload(name)
-    write_graph(graph, out)
+        workload = build_workload(name)
+        graph = graph_of_workload(name, workload)
+        if tensorflow:
+            from graphs.workloads.export import write_graph_def, write_saved_model
+
+            (write_graph_def if out.suffix else write_saved_model)(workload, out)
+        else:
+            write_graph(graph, out)
     values = {"graph": graph.name, "digest": graph.digest, "ops": graph.op_count, "file": str(out)}
     if json:
         print_json(values)

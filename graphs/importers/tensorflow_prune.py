@@ -7,6 +7,9 @@ from difflib import get_close_matches
 from graphs.errors import ModelError
 from graphs.importers.tensorflow_nodes import Node, sources, split_input
 
+#: Attribute that marks a node of a GraphDef as a result of a step; TensorFlow ignores it.
+FETCH_MARK = "_graphwright_fetch"
+
 _APPLY = re.compile(r"^(Resource)?(Sparse)?Apply[A-Z]")
 _TRAIN_OP = re.compile(r"(^|/)train(_op|_step|ing_op)?$", re.IGNORECASE)
 _HOUSEKEEPING = re.compile(
@@ -26,9 +29,13 @@ _NEVER_RESULTS = frozenset(
 def chosen_fetches(nodes: Mapping[str, Node]) -> tuple[list[str], str]:
     """The nodes that a step fetches, guessed from the graph, and a sentence that says how.
 
-    A training graph is recognised by its optimizer updates; any other graph is taken to end in
-    its sinks, except those that initialise, save or restore variables.
+    Marked nodes come before any guess. A training graph is recognised by its optimizer updates;
+    any other graph is taken to end in its sinks, except those that initialise, save or restore
+    variables.
     """
+    marked = [node.name for node in nodes.values() if FETCH_MARK in node.definition.attr]
+    if marked:
+        return marked, f"Pruned to what the {len(marked)} marked results need."
     readers = _readers(nodes)
     updates = [node.name for node in nodes.values() if _APPLY.match(node.op_type)]
     if updates:

@@ -55,5 +55,9 @@ def build(name: str) -> Graph:
     Raises:
         ModelError: no such workload; the message lists them.
     """
-    workload = build_workload(name)
+    return graph_of_workload(name, build_workload(name))
+
+
+def graph_of_workload(name: str, workload: Workload) -> Graph:
+    """Import the training step of a workload."""
     return import_tf_graph(workload.graph, name, workload.fetches)
