@@ -68,6 +68,29 @@ def import_exported_program(
     return build_exported(exported, name, _report(assumed, dims or {}))
 
 
+def import_training_program(
+    program: "ExportedProgram", name: str, optimizer: str = "adam"
+) -> Graph:
+    """Turn a joint program, which returns a loss and the gradients of parameters, into a step.
+
+    An update of the optimizer is added for each gradient.
+
+    Args:
+        program: what `torch.export.experimental._export_forward_backward` returned.
+        name: the graph's name.
+        optimizer: `sgd`, `momentum` or `adam`.
+
+    Raises:
+        ModelError: a program without gradients, or an unknown optimizer.
+    """
+    from graphs.importers.torch_program import read_gradients, read_program
+    from graphs.importers.torch_training import build_training
+
+    exported, assumed = read_program(program, {}, name)
+    gradients = read_gradients(program, name)
+    return build_training(exported, gradients, optimizer, name, _report(assumed, {}))
+
+
 def _program_member(archive: zipfile.ZipFile, origin: str) -> bytes:
     members = [
         item

@@ -1,6 +1,6 @@
 """An exported torch program, free of torch: what both the file and the memory form become."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,14 +59,14 @@ def build_exported(exported: ExportedGraph, name: str, report: ImportReport) -> 
     estimates: dict[str, int] = {}
     composites: dict[str, int] = {}
     specs = {**exported.inputs, **exported.weights}
-    kept, dropped = _needed(exported)
+    kept, dropped = needed_ops(exported)
     readers: dict[str, int] = {}
     for op in kept:
         for source in dict.fromkeys(op.inputs):
             readers[source] = readers.get(source, 0) + 1
     for source, spec in exported.inputs.items():
         if source in readers:
-            builder.add(_source(source, spec, "Input", OpKind.INPUT, Storage.BUFFER))
+            builder.add(source_record(source, spec, "Input", OpKind.INPUT, Storage.BUFFER))
     shared = {
         source
         for source, spec in exported.weights.items()
@@ -74,12 +74,12 @@ def build_exported(exported: ExportedGraph, name: str, report: ImportReport) -> 
     }
     for source in sorted(shared):
         spec = specs[source]
-        builder.add(_source(source, spec, "Parameter", OpKind.VARIABLE, Storage.WEIGHT))
+        builder.add(source_record(source, spec, "Parameter", OpKind.VARIABLE, Storage.WEIGHT))
     for op in kept:
         known = [specs[source] for source in op.inputs if source in specs]
         specs.update(op.outputs)
-        cost, work = _cost(op, known, estimates, composites)
-        builder.add(_record(op, known, cost, work, exported.weights, shared))
+        cost, work = op_cost(op, known, estimates, composites)
+        builder.add(op_record(op, known, cost, work, exported.weights, shared))
     if not kept:
         raise ModelError(f"{name!r}: no operator reaches an output; a model needs at least one")
     notes = (*report.notes, *([f"{dropped} calls reach no output, left out."] if dropped else []))
@@ -94,7 +94,7 @@ def build_exported(exported: ExportedGraph, name: str, report: ImportReport) -> 
     return builder.build(complete)
 
 
-def _needed(exported: ExportedGraph) -> tuple[list[ExportedOp], int]:
+def needed_ops(exported: ExportedGraph) -> tuple[list[ExportedOp], int]:
     """Operators whose tensors reach an output, and how many do not."""
     wanted = set(exported.outputs)
     kept: list[ExportedOp] = []
@@ -113,7 +113,10 @@ def _mutates(op: ExportedOp) -> bool:
     return _base_name(op.target).endswith("_") and bool(op.outputs)
 
 
-def _source(name: str, spec: TensorSpec, op_type: str, kind: OpKind, storage: Storage) -> OpRecord:
+def source_record(
+    name: str, spec: TensorSpec, op_type: str, kind: OpKind, storage: Storage
+) -> OpRecord:
+    """An op without inputs that makes one tensor."""
     return OpRecord(
         name=name,
         op_type=op_type,
@@ -132,12 +135,13 @@ def _base_name(target: str) -> str:
     return target
 
 
-def _cost(
+def op_cost(
     op: ExportedOp,
     known: Sequence[TensorSpec],
     estimates: dict[str, int],
     composites: dict[str, int],
 ) -> tuple[OpKind, Work]:
+    """Kind and work of a call; `estimates` and `composites` count ops without a formula."""
     if op.bodies:
         composites[op.target] = composites.get(op.target, 0) + 1
         works = [_body_work(body, estimates, composites) for body in op.bodies]
@@ -165,21 +169,22 @@ def _body_work(body: ExportedGraph, estimates: dict[str, int], composites: dict[
         known = [specs[source] for source in op.inputs if source in specs]
         specs.update(op.outputs)
         if op.outputs:
-            _, work = _cost(op, known, estimates, composites)
+            _, work = op_cost(op, known, estimates, composites)
             flops += work.flops
             read += work.bytes_read
             written += work.bytes_written
     return Work(flops, read, written)
 
 
-def _record(
+def op_record(
     op: ExportedOp,
     known: Sequence[TensorSpec],
     kind: OpKind,
     work: Work,
     weights: Mapping[str, TensorSpec],
-    shared: set[str],
+    shared: Set[str],
 ) -> OpRecord:
+    """The call as an op; weights that are not `shared` are resident bytes of it."""
     base = _base_name(op.target)
     names = list(dict.fromkeys(op.inputs))
     own = [name for name in names if name in weights and name not in shared]

@@ -8,6 +8,7 @@ from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.importers.dimensions import refuse_unknown_dims
 from graphs.importers.torch_graph import ExportedGraph, ExportedOp
+from graphs.importers.torch_training import Gradients
 from graphs.kinds import DType
 
 if TYPE_CHECKING:
@@ -52,6 +53,27 @@ def read_program(
         outputs=_outputs(module),
     )
     return exported, sizes.assumed
+
+
+def read_gradients(program: "ExportedProgram", origin: str) -> Gradients:
+    """What a joint program computes: its loss and the gradient of each parameter.
+
+    Raises:
+        ModelError: the program has no backward pass.
+    """
+    signature = program.graph_signature
+    backward = signature.backward_signature
+    if backward is None:
+        raise ModelError(
+            f"{origin}: the program has no backward pass; export it jointly with its gradients, "
+            "or import it as a forward graph"
+        )
+    places = {name: place for place, name in signature.inputs_to_parameters.items()}
+    return Gradients(
+        loss=backward.loss_output,
+        parameters=dict(signature.inputs_to_parameters),
+        of={places[name]: tensor for tensor, name in backward.gradients_to_parameters.items()},
+    )
 
 
 class _Sizes:
