@@ -1,0 +1,1 @@
+"""Models that people run now, in plain torch with random weights: only their graphs matter."""
