@@ -1,1 +1,53 @@
 """The decision process: environments, observations and rewards."""
+
+from envs.decision import Decision, plan_of
+from envs.environment import GraphEnv
+from envs.episodes import Episodes, episodes_from
+from envs.errors import ActionError, EpisodeError
+from envs.evaluator import MakeEvaluator, TracedEvaluator, simulated
+from envs.instance import Instance
+from envs.observation import Observation, Previous, observe
+from envs.observation_space import as_space_sample, from_sample
+from envs.registration import IDS, register
+from envs.rewards import REWARDS, LogSpeedup, Reward, SqrtTime, Telescoping, get_reward
+from envs.rules import Rules
+from envs.scoring import Scores, score
+from envs.tasks import LEVELS, NEUTRAL_LEVEL, UNFUSED_LEVEL, Task
+from envs.vector import BatchedEnv
+
+__all__ = [
+    "IDS",
+    "LEVELS",
+    "NEUTRAL_LEVEL",
+    "REWARDS",
+    "UNFUSED_LEVEL",
+    "ActionError",
+    "BatchedEnv",
+    "Decision",
+    "EpisodeError",
+    "Episodes",
+    "GraphEnv",
+    "Instance",
+    "LogSpeedup",
+    "MakeEvaluator",
+    "Observation",
+    "Previous",
+    "Reward",
+    "Rules",
+    "Scores",
+    "SqrtTime",
+    "Task",
+    "Telescoping",
+    "TracedEvaluator",
+    "as_space_sample",
+    "episodes_from",
+    "from_sample",
+    "get_reward",
+    "observe",
+    "plan_of",
+    "register",
+    "score",
+    "simulated",
+]
+
+register()

@@ -60,7 +60,7 @@ def score(
     """
     problem = instance.problem
     bases = [base] * len(decisions) if isinstance(base, Plan) else base
-    reasons = [refusal(problem, decision) for decision in decisions]
+    reasons: list[str | None] = [refusal(problem, decision) for decision in decisions]
     plans = [
         plan_of(problem, decision, under) if reason is None else None
         for decision, under, reason in zip(decisions, bases, reasons, strict=True)
@@ -69,8 +69,16 @@ def score(
     makespans = np.full(len(plans), np.inf)
     peaks = np.zeros((len(plans), problem.cluster.device_count), np.int64)
     feasible = np.zeros(len(plans), bool)
-    if ran.any():
-        batch = instance.evaluator.evaluate_many([plan for plan in plans if plan is not None])
+    runnable = [plan for plan in plans if plan is not None]
+    if len(runnable) == 1:  # a single evaluation says why it failed, a batch does not
+        one = instance.evaluator.evaluate(runnable[0])
+        makespans[ran], peaks[ran], feasible[ran] = (
+            one.makespan_seconds, one.peak_bytes, one.feasible
+        )  # fmt: skip
+        if one.failure is not None:
+            reasons[int(ran.argmax())] = str(one.failure)
+    elif runnable:
+        batch = instance.evaluator.evaluate_many(runnable)
         makespans[ran], peaks[ran] = batch.makespan_seconds, batch.peak_bytes
         feasible[ran] = batch.feasible
     before = np.full(len(plans), np.inf) if before_seconds is None else before_seconds

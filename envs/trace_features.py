@@ -225,7 +225,7 @@ def _memory_seconds(problem: Problem, plan: Plan, trace: Trace) -> Float64[np.nd
     held = trace.buffer_bytes * np.maximum(trace.buffer_free - trace.buffer_alloc, 0.0)
     held = held / problem.cluster.memory_bytes[trace.buffer_devices]
     kernel = trace.graph.tensor_producers[trace.buffer_tensors]
-    per_kernel = np.bincount(kernel, held, trace.graph.op_count)
+    per_kernel = np.bincount(kernel, held, trace.graph.op_count).astype(np.float64)
     if not plan.is_fused:
         return per_kernel
     roots = kernel_roots(problem.graph, plan.fusion)

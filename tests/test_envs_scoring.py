@@ -139,5 +139,7 @@ def test_the_evaluator_is_whoever_is_given() -> None:
     assert scores.makespan_seconds.tolist() == [101.0]
     refusing = Instance("", instance.problem, lambda given: FixedEvaluator(given, refuses=True))
     scores = score(refusing, [devices(0, 0, 0, 0, 0)], base, SqrtTime())
-    assert scores.failures == ("the plan could not run",)
+    assert scores.failures == ("the worker died",)
     assert scores.rewards.tolist() == [-4.0]
+    both = score(refusing, [devices(0, 0, 0, 0, 0)] * 2, base, SqrtTime())
+    assert both.failures == ("the plan could not run",) * 2

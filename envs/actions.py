@@ -1,0 +1,63 @@
+"""Actions: one choice per op, for one task or for several."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.decision import Decision
+from envs.errors import ActionError
+from envs.tasks import LEVELS, Task
+
+
+def action_space(tasks: Sequence[Task], ops: int | None, devices: int) -> spaces.Space[Any]:
+    """The space of whole-graph actions: choices per op, in columns where there are several tasks.
+
+    Args:
+        tasks: what is decided, in the order of the columns.
+        ops: how many ops every graph has; None where graphs differ.
+        devices: how many devices the largest cluster has.
+    """
+    widths = [devices if task is Task.PLACEMENT else LEVELS for task in tasks]
+    if len(widths) == 1:
+        if ops is None:
+            return spaces.Sequence(spaces.Discrete(widths[0]), stack=True)
+        return spaces.MultiDiscrete(np.full(ops, widths[0]))
+    if ops is None:
+        return spaces.Sequence(spaces.MultiDiscrete(widths), stack=True)
+    return spaces.MultiDiscrete(np.tile(widths, (ops, 1)))
+
+
+def decision_of(action: Any, tasks: Sequence[Task], decided: Sequence[Task], ops: int) -> Decision:
+    """The columns of an action that are decided in this step.
+
+    Raises:
+        ActionError: another shape than one choice per op and task, or no integers.
+    """
+    choices = np.asarray(action)
+    expected = (ops,) if len(tasks) == 1 else (ops, len(tasks))
+    if choices.shape != expected:
+        raise ActionError(
+            f"an action of shape {choices.shape}; the graph has {ops} ops and the action decides "
+            f"{' and '.join(tasks)}: give shape {expected}"
+        )
+    if not np.issubdtype(choices.dtype, np.integer):
+        raise ActionError(f"an action of {choices.dtype}; give integers, one choice per op")
+    limits = np.iinfo(np.int32)
+    table = np.clip(choices, limits.min, limits.max).astype(np.int32).reshape(ops, len(tasks))
+    column = {task: table[:, tasks.index(task)].copy() for task in decided}
+    return Decision(
+        devices=column.get(Task.PLACEMENT),
+        schedule=column.get(Task.SCHEDULING),
+        fusion=column.get(Task.FUSION),
+    )
+
+
+def merged(before: Decision, now: Decision) -> Decision:
+    """What is decided now, and of the rest what was decided before."""
+    return Decision(
+        devices=before.devices if now.devices is None else now.devices,
+        schedule=before.schedule if now.schedule is None else now.schedule,
+        fusion=before.fusion if now.fusion is None else now.fusion,
+    )
