@@ -1,6 +1,10 @@
-"""The graphs that ship: all workloads, as their builders make them."""
+"""The graphs that ship: all workloads and torch models, as their builders make them."""
 
+import math
 import re
+import subprocess
+import sys
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from graphs.catalogue import bundled_names, load_bundled
 from graphs.kinds import Phase
 from graphs.workloads.registry import WORKLOADS, build
 from simulator import Simulator
+from simulator.evaluation import OutOfMemory
 from simulator.presets import PRESET_NAMES, preset
 
 FOLDER = Path(str(files("graphs") / "bundled"))
@@ -20,21 +25,47 @@ LISTED = dict(
 )
 
 
+TRAINING = sorted({*WORKLOADS, *(name for name in LISTED if name.endswith("-train"))})
+
+
 def test_every_workload_is_bundled_and_listed() -> None:
-    assert set(bundled_names()) == set(WORKLOADS) == set(LISTED)
+    assert set(bundled_names()) == set(LISTED)
+    assert set(WORKLOADS) < set(LISTED)
     assert sum(path.stat().st_size for path in FOLDER.glob("*.gwgraph")) < 6e6
+
+
+def test_every_torch_model_has_a_training_step() -> None:
+    forward = set(LISTED) - set(TRAINING)
+    assert {f"{name}-train" for name in forward} == set(TRAINING) - set(WORKLOADS)
+    for name in forward:
+        inference, step = load_bundled(name), load_bundled(f"{name}-train")
+        assert not inference.report.estimated_ops
+        assert not step.report.estimated_ops
+        # Weights, and the optimizer's two moments of each.
+        assert step.resident_bytes.sum() > 2.9 * inference.resident_bytes.sum()
 
 
 @pytest.mark.parametrize("name", bundled_names())
 def test_a_bundled_graph_loads_and_simulates(name: str) -> None:
     graph = load_bundled(name)
     assert graph.digest == LISTED[name]
-    assert set(np.unique(graph.phases)) == set(Phase)
+    assert set(np.unique(graph.phases)) == (set(Phase) if name in TRAINING else {Phase.FORWARD})
     presets = PRESET_NAMES if graph.op_count < 5_000 else PRESET_NAMES[4:5]
     for cluster in map(preset, presets):
         plan = spread(graph, cluster.device_count)
         evaluation = Simulator.of(graph, cluster).evaluate(plan)
         assert evaluation.makespan_seconds > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", bundled_names())
+def test_every_bundled_graph_runs_or_tells_what_does_not_fit_on_every_preset(name: str) -> None:
+    graph = load_bundled(name)
+    for cluster in map(preset, PRESET_NAMES):
+        evaluation = Simulator.of(graph, cluster).evaluate(spread(graph, cluster.device_count))
+        assert math.isfinite(evaluation.makespan_seconds)
+        assert evaluation.makespan_seconds > 0
+        assert evaluation.feasible or isinstance(evaluation.failure, OutOfMemory)
 
 
 def test_a_rebuilt_workload_equals_its_bundled_copy() -> None:
@@ -45,3 +76,15 @@ def test_a_rebuilt_workload_equals_its_bundled_copy() -> None:
 @pytest.mark.parametrize("name", sorted(set(WORKLOADS) - {"transformer-xl-2"}))
 def test_every_rebuilt_workload_equals_its_bundled_copy(name: str) -> None:
     assert build(name) == load_bundled(name)
+
+
+@pytest.mark.slow
+def test_rebuilt_torch_models_equal_their_bundled_copies() -> None:
+    """Only with the versions of torch and onnxscript that the list names."""
+    listed = (FOLDER / "README.md").read_text()
+    installed = [f"{name} {version(name).partition('+')[0]}" for name in ("torch", "onnxscript")]
+    if any(package not in listed for package in installed):
+        pytest.skip("other versions write other names")
+    script = Path(__file__).parent.parent / "benchmarks" / "bundle_graphs.py"
+    names = ["bert-base", "swin-t", "unet", "gpt2-train", "vit-b16-train", "whisper-base-train"]
+    subprocess.run([sys.executable, str(script), "--check", *names], check=True, timeout=600)

@@ -1,10 +1,11 @@
 """The suites that ship: training, validation, two kinds of held-out, the papers' table, large.
 
 Held out entirely are the families `wavenet`, `moe` and `cells` (random NASNet-style cells), with
-the real graphs of WaveNet, NASNet and AmoebaNet: convolutions over time, conditional branches, and
-irregular cells are what the trained families have nothing like. No figure, normaliser or constant
-may come from them. `perturbed` varies real graphs of trained families, so the real graphs among
-`paper` that are not held out are related to what training sees.
+the real graphs of WaveNet, NASNet, AmoebaNet and a mixture of experts: convolutions over time,
+conditional branches, and irregular cells are what the trained families have nothing like. No
+figure, normaliser or constant may come from them. `perturbed` varies real graphs of trained
+families, so the real graphs among `paper` that are not held out are related to what training sees.
+Training steps traced by torch are in `test-instances` alone: training sees TensorFlow's only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,14 @@ TRAINED_FAMILIES = (
     "rnnlm", "gnmt", "convnet", "inception", "transformer", "layered", "unet", "mamba", "perturbed",
 )  # fmt: skip
 HELD_OUT_FAMILIES = ("wavenet", "moe", "cells")
-HELD_OUT_GRAPHS = ("wavenet-2x18", "wavenet-4x36", "nasnet-large", "amoebanet-d")
+HELD_OUT_GRAPHS = (
+    "wavenet-2x18", "wavenet-4x36", "nasnet-large", "amoebanet-d",
+)  # fmt: skip
+#: Real training steps of trained families, from another framework than any graph in training.
+UNSEEN_GRAPHS = (
+    "bert-base-train", "gpt2-train", "llama-1b-train", "t5-base-train", "vit-b16-train",
+    "swin-t-train", "whisper-base-train", "unet-train", "mamba-130m-train",
+)  # fmt: skip
 
 #: Seeds of different suites never meet.
 _FIRST_SEED = {"train": 0, "validation": 10_000, "test-instances": 20_000, "test-families": 30_000}
@@ -118,14 +126,15 @@ SUITES: Mapping[str, Suite] = {
         ),
         Suite(
             "test-instances",
-            "unseen graphs of the trained families",
+            "unseen graphs of the trained families, among them real training steps of torch",
             _generated("test-instances", TRAINED_FAMILIES, 14)
-            + _without_headroom("test-instances"),
+            + _without_headroom("test-instances")
+            + _on_clusters(UNSEEN_GRAPHS),
         ),
         Suite(
             "test-families",
             "graphs of families that nothing was trained or tuned on: WaveNet, mixtures of "
-            "experts, random cells, NASNet, AmoebaNet",
+            "experts, random cells, NASNet, AmoebaNet, Granite",
             _generated("test-families", HELD_OUT_FAMILIES, 14) + _on_clusters(HELD_OUT_GRAPHS),
         ),
         Suite(
