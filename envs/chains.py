@@ -34,20 +34,31 @@ def slack_backward(
     input_edges: np.ndarray,
     edge_producers: np.ndarray,
     edge_arrival: np.ndarray,
+    passed: np.ndarray,
     slack: np.ndarray,
 ) -> None:
     """How much later each op could end while every device keeps its order of ops.
 
-    `order` lists ops by start, latest first. Transfers count with the time that they took.
+    `order` lists ops by start, latest first. Transfers count with the time that they took. Ops
+    that take no time may be listed before what waits for them; then it takes another round.
+    `passed` is scratch space of a bool per op.
     """
     for op in range(slack.size):
         slack[op] = makespan - end[op]
-    for op in order:
-        late = slack[op]
-        before = previous[op]
-        if before >= 0:
-            slack[before] = min(slack[before], late + start[op] - end[before])
-        for position in range(input_offsets[op], input_offsets[op + 1]):
-            edge = input_edges[position]
-            producer = edge_producers[edge]
-            slack[producer] = min(slack[producer], late + start[op] - edge_arrival[edge])
+    again = True
+    while again:
+        again = False
+        passed[:] = False
+        for op in order:
+            passed[op] = True
+            late = slack[op]
+            before = previous[op]
+            if before >= 0 and late + start[op] - end[before] < slack[before]:
+                slack[before] = late + start[op] - end[before]
+                again |= passed[before]
+            for position in range(input_offsets[op], input_offsets[op + 1]):
+                edge = input_edges[position]
+                producer = edge_producers[edge]
+                if late + start[op] - edge_arrival[edge] < slack[producer]:
+                    slack[producer] = late + start[op] - edge_arrival[edge]
+                    again |= passed[producer]

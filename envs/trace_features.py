@@ -117,6 +117,7 @@ def _times(problem: Problem, plan: Plan, trace: Trace) -> _Times:
         np.array(ran.input_edges),
         np.array(ran_producers),
         ran_arrival,
+        np.zeros(ran.op_count, bool),
         slack,
     )
     transfer_wait = np.zeros(ran.op_count)
