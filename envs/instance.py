@@ -33,7 +33,17 @@ class Instance:
     @cached_property
     def portfolio(self) -> Candidate:
         """The best plan of all heuristics; its evaluation is the simulator's."""
-        return portfolio(self.problem, Budget(30.0), self.seed, silent).best
+        return self.heuristic_plans[0]
+
+    @cached_property
+    def heuristic_plans(self) -> tuple[Candidate, ...]:
+        """The best plan of each heuristic of the portfolio, best first."""
+        placed = portfolio(self.problem, Budget(30.0), self.seed, silent)
+        by_kind: dict[str, Candidate] = {}
+        for candidate in sorted(placed.candidates, key=lambda item: item.rank_key):
+            by_kind.setdefault(candidate.origin.partition(":")[0], candidate)
+        others = [item for item in by_kind.values() if item.plan != placed.best.plan]
+        return (placed.best, *others)
 
     @cached_property
     def reference_seconds(self) -> float:

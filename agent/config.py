@@ -1,0 +1,90 @@
+"""The configuration of a training run: frozen, nested, plain values."""
+
+from dataclasses import dataclass, field
+
+from agent.policy.config import PolicyConfig
+from agent.ppo import PpoConfig
+from agent.rollout import SampleConfig
+from envs.rewards import REWARDS
+from graphs.errors import GraphwrightError
+from placement.hierarchy import LEVEL_SIZES
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    """What an episode is.
+
+    Raises:
+        GraphwrightError: an unknown reward, or no step.
+    """
+
+    steps: int = 4
+    """Refinement passes: each sees the best plan so far and its trace."""
+    whole: bool = False
+    """Decide for every op in each pass, instead of moving some groups of the plan before."""
+    from_scratch: bool = False
+    """The first pass sees no plan and decides for every op; else it begins at a heuristic's."""
+    portfolio_share: float = 0.5
+    """How often training begins at the portfolio's best plan, not at another heuristic's."""
+    group_sizes: tuple[int, ...] = LEVEL_SIZES
+    """About how many groups the levels have above single units; empty: units only."""
+    reward: str = "sqrt-time"
+
+    def __post_init__(self) -> None:
+        if self.reward not in REWARDS:
+            raise GraphwrightError(
+                f"unknown reward {self.reward!r}; there are {', '.join(REWARDS)}"
+            )
+        if self.steps < 1:
+            raise GraphwrightError(f"steps is {self.steps}; an episode needs at least one")
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Everything that decides how a policy behaves and learns."""
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    episode: EpisodeConfig = field(default_factory=EpisodeConfig)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A pretraining run.
+
+    Raises:
+        GraphwrightError: counts below one.
+    """
+
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    suite: str = "train"
+    """A suite's name, or a folder of models (with `clusters`)."""
+    clusters: tuple[str, ...] = ()
+    graphs_per_batch: int = 4
+    """On all workers together."""
+    max_ops: int = 4000
+    """Larger graphs of the suite are left out of training."""
+    rounds: int = 1000
+    """Episodes of every slot of the batch."""
+    seed: int = 0
+    validate_every: int = 100
+    """Rounds between looks at the validation suite."""
+    validation_suite: str = "validation"
+    validation_graphs: int = 12
+    validation_steps: int = 4
+    save_every: int = 25
+    """Rounds between checkpoints."""
+    threads: int = 0
+    """Of torch; 0 leaves its own choice."""
+    device: str = "cpu"
+    """Torch's device for the network, such as cuda."""
+    mixed_precision: bool = False
+    """bfloat16 in the network's forward pass."""
+    compile: bool = False
+    """`torch.compile` the network."""
+
+    def __post_init__(self) -> None:
+        for name in ("graphs_per_batch", "rounds", "save_every", "validate_every", "max_ops"):
+            if getattr(self, name) < 1:
+                raise GraphwrightError(f"{name} is {getattr(self, name)}; it must be at least 1")

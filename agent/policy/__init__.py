@@ -1,0 +1,1 @@
+"""The policy: a graph network with segment-recurrent attention."""

@@ -1,0 +1,229 @@
+"""Pretraining: PPO over the graphs of a suite, resumable to the last bit."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import process_time
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from agent.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    optimizer_state,
+    restore_optimizer,
+    save_checkpoint,
+)
+from agent.config import TrainConfig
+from agent.improving import draw_pass, learn
+from agent.plain_values import to_plain
+from agent.policy.network import Policy
+from agent.policy.view import Subject, make_subject
+from agent.ppo import Update
+from agent.state import State, begin
+from agent.tracking.tracker import Tracker
+from agent.validation import validate
+from agent.workers import Workers
+from envs.episodes import Episodes, episodes_from
+from graphs.errors import GraphwrightError
+from placement.placer import Report, silent
+from placement.suites import get_suite
+
+CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """What a run ends with."""
+
+    policy: Policy
+    rounds: int
+    folder: Path
+    validation: Mapping[str, float] = field(default_factory=dict)
+
+
+class Pretraining:
+    """One run: the state that changes is the policy, the optimizer and the round.
+
+    All draws come from (seed, round, slot), so that an interrupted run that is resumed ends with
+    the same policy as one that was not, and so do one worker and several.
+    """
+
+    def __init__(self, config: TrainConfig, workers: Workers, policy: Policy | None = None) -> None:
+        self.config = config
+        self.workers = workers
+        if config.graphs_per_batch % workers.count:
+            raise GraphwrightError(
+                f"graphs_per_batch is {config.graphs_per_batch}, which {workers.count} workers "
+                "cannot share evenly"
+            )
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.policy = (policy or Policy(config.agent.policy)).to(config.device)
+        self.network: nn.Module = self.policy
+        if config.compile:
+            self.network = cast(nn.Module, torch.compile(self.policy, dynamic=True))
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=config.agent.ppo.lr)
+        self.round = 0
+        self.episodes = training_episodes(config)
+        self._subjects: OrderedDict[int, Subject] = OrderedDict()
+
+    def run_round(self) -> dict[str, float]:
+        """An episode in each slot of the batch, with an update per step; returns figures."""
+        config, episode = self.config, self.config.agent.episode
+        own = range(self.workers.rank, config.graphs_per_batch, self.workers.count)
+        before = process_time()
+        states = [self._begin(slot) for slot in own]
+        costs = np.array([state.cost_seconds for state in states])
+        prepared = process_time()
+        updates: list[Update] = []
+        better: list[float] = []
+        for step in range(episode.steps):
+            rngs = [np.random.default_rng([config.seed, self.round, step, slot]) for slot in own]
+            with torch.autocast(
+                config.device.split(":")[0], torch.bfloat16, config.mixed_precision
+            ):
+                passed = draw_pass(self.network, config.agent, states, rngs, config.device)
+                updates.append(
+                    learn(
+                        self.network,
+                        self.optimizer,
+                        config.agent,
+                        passed,
+                        self.round / config.rounds,
+                        config.graphs_per_batch,
+                    )
+                )
+            better.extend(
+                float((one.cost_seconds < one.state.cost_seconds).mean()) for one in passed.rollouts
+            )
+            states = passed.best
+        self.round += 1
+        after = np.array([state.cost_seconds for state in states])
+        marks = np.array([state.instance.reference_seconds for state in states])
+        figures = {
+            "improving_share": float(np.mean(better)),
+            "log_gain": float(np.log(costs / after).mean()),
+            "log_against_portfolio": float(np.log(after / marks).mean()),
+            "loss": float(np.mean([one.loss for one in updates])),
+            "entropy": float(np.mean([one.entropy for one in updates])),
+            "kl": float(np.mean([one.kl for one in updates])),
+            "clipped_share": float(np.mean([one.clipped_share for one in updates])),
+            "grad_norm": float(np.mean([one.grad_norm for one in updates])),
+            "epochs": float(np.mean([one.epochs for one in updates])),
+        }
+        figures = self.workers.mean(figures)
+        figures["prepare_cpu_seconds"] = prepared - before
+        figures["learn_cpu_seconds"] = process_time() - prepared
+        return figures
+
+    def checkpoint(self, about: Mapping[str, Any]) -> Checkpoint:
+        """Everything needed to go on."""
+        state = optimizer_state(self.policy, self.optimizer)
+        train = {"round": self.round, "train": to_plain(self.config), **about}
+        return Checkpoint(self.policy, self.config.agent, train, state)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: it holds a policy alone, or another kind of network.
+        """
+        if checkpoint.optimizer is None or "round" not in checkpoint.about:
+            raise CheckpointError("the checkpoint holds a policy, but no state to resume from")
+        if checkpoint.config.policy != self.config.agent.policy:
+            raise CheckpointError("the checkpoint's policy is built differently than this run's")
+        self.policy.load_state_dict(checkpoint.policy.state_dict())
+        restore_optimizer(self.policy, self.optimizer, checkpoint.optimizer)
+        self.round = int(checkpoint.about["round"])
+
+    def _begin(self, slot: int) -> State:
+        config, episode = self.config, self.config.agent.episode
+        rng = np.random.default_rng([config.seed, self.round, slot])
+        index = int(rng.integers(len(self.episodes)))
+        subject = self._subject(index)
+        plans = subject.instance.heuristic_plans
+        which = 0
+        if rng.random() >= episode.portfolio_share:
+            which = int(rng.integers(min(_STARTS, len(plans))))
+        return begin(subject, plans[which].plan, config.agent.policy.tasks, episode.from_scratch)
+
+    def _subject(self, index: int) -> Subject:
+        if index not in self._subjects:
+            prepared = self.episodes.at(index)
+            self._subjects[index] = make_subject(
+                prepared.instance,
+                self.config.agent.episode.group_sizes,
+                self.config.seed,
+                prepared.static,
+            )
+        self._subjects.move_to_end(index)
+        while len(self._subjects) > _KEPT_SUBJECTS:
+            self._subjects.popitem(last=False)
+        return self._subjects[index]
+
+
+#: How many of the portfolio's best plans training begins at.
+_STARTS = 4
+_KEPT_SUBJECTS = 600
+
+
+def training_episodes(config: TrainConfig) -> Episodes:
+    """The pairs of the suite whose graphs are small enough; unread models count as such."""
+    suite = get_suite(config.suite, config.clusters)
+    pairs = [pair for pair in suite.pairs if _size(pair.graph_ref) <= config.max_ops]
+    if not pairs:
+        raise GraphwrightError(
+            f"suite {suite.name} has no graph of at most {config.max_ops} ops; raise max_ops"
+        )
+    return episodes_from(pairs=pairs, seed=config.seed)
+
+
+def _size(reference: str) -> int:
+    """The ops that a generated graph was asked to have; 0 where the reference does not say."""
+    last = reference.rpartition(":")[2]
+    return int(last) if last.isdigit() and reference.count(":") == 2 else 0
+
+
+def pretrain(
+    config: TrainConfig,
+    folder: Path,
+    tracker: Tracker,
+    resume: Path | None = None,
+    report: Report = silent,
+    workers: Workers | None = None,
+) -> Pretrained:
+    """Run until `config.rounds`; checkpoints go to `folder / "checkpoint"`, the best on the
+    validation suite to `folder / "best"`.
+
+    Raises:
+        GraphwrightError: a suite without graphs, a checkpoint that does not fit.
+    """
+    crew = workers or Workers()
+    run = Pretraining(config, crew)
+    best = np.inf
+    figures: dict[str, float] = {}
+    if resume is not None:
+        found = load_checkpoint(resume)
+        run.restore(found)
+        best = float(found.about.get("best_validation", np.inf))
+    while run.round < config.rounds:
+        tracker.log(run.round, run.run_round())
+        report(run.round / config.rounds)
+        last = run.round == config.rounds
+        if last or run.round % config.validate_every == 0:
+            figures = validate(run.policy, config)
+            tracker.log(run.round, figures)
+            if crew.is_first and figures["validation/ratio"] < best:
+                about = {**run.checkpoint(figures).about, "best_validation": figures}
+                save_checkpoint(folder / "best", Checkpoint(run.policy, config.agent, about))
+            best = min(best, figures["validation/ratio"])
+        if crew.is_first and (last or run.round % config.save_every == 0):
+            save_checkpoint(folder / CHECKPOINT, run.checkpoint({"best_validation": best}))
+    return Pretrained(run.policy, run.round, folder, figures)
