@@ -36,7 +36,7 @@ def test_every_workload_is_bundled_and_listed() -> None:
 
 def test_every_torch_model_has_a_training_step() -> None:
     forward = set(LISTED) - set(TRAINING)
-    assert {f"{name}-train" for name in forward} == set(TRAINING) - set(WORKLOADS)
+    assert {f"{name}-train" for name in forward} <= set(TRAINING) - set(WORKLOADS)
     for name in forward:
         inference, step = load_bundled(name), load_bundled(f"{name}-train")
         assert not inference.report.estimated_ops
@@ -46,18 +46,12 @@ def test_every_torch_model_has_a_training_step() -> None:
 
 
 @pytest.mark.parametrize("name", bundled_names())
-def test_a_bundled_graph_loads_and_simulates(name: str) -> None:
+def test_a_bundled_graph_loads_as_listed(name: str) -> None:
     graph = load_bundled(name)
     assert graph.digest == LISTED[name]
     assert set(np.unique(graph.phases)) == (set(Phase) if name in TRAINING else {Phase.FORWARD})
-    presets = PRESET_NAMES if graph.op_count < 5_000 else PRESET_NAMES[4:5]
-    for cluster in map(preset, presets):
-        plan = spread(graph, cluster.device_count)
-        evaluation = Simulator.of(graph, cluster).evaluate(plan)
-        assert evaluation.makespan_seconds > 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", bundled_names())
 def test_every_bundled_graph_runs_or_tells_what_does_not_fit_on_every_preset(name: str) -> None:
     graph = load_bundled(name)

@@ -22,7 +22,7 @@ TRAINED_FAMILIES = (
 )  # fmt: skip
 HELD_OUT_FAMILIES = ("wavenet", "moe", "cells")
 HELD_OUT_GRAPHS = (
-    "wavenet-2x18", "wavenet-4x36", "nasnet-large", "amoebanet-d",
+    "wavenet-2x18", "wavenet-4x36", "nasnet-large", "amoebanet-d", "granite-moe-1b-train",
 )  # fmt: skip
 #: Real training steps of trained families, from another framework than any graph in training.
 UNSEEN_GRAPHS = (
