@@ -39,8 +39,9 @@ def slack_backward(
 ) -> None:
     """How much later each op could end while every device keeps its order of ops.
 
-    `order` lists ops by start, latest first. Transfers count with the time that they took. Ops
-    that take no time may be listed before what waits for them; then it takes another round.
+    `order` lists ops by start, latest first, consumers before producers. Transfers count with the
+    time that they took. Ops that take no time may be listed after the one that held their device
+    before them; then it takes another round.
     `passed` is scratch space of a bool per op.
     """
     for op in range(slack.size):
@@ -59,6 +60,4 @@ def slack_backward(
             for position in range(input_offsets[op], input_offsets[op + 1]):
                 edge = input_edges[position]
                 producer = edge_producers[edge]
-                if late + start[op] - edge_arrival[edge] < slack[producer]:
-                    slack[producer] = late + start[op] - edge_arrival[edge]
-                    again |= passed[producer]
+                slack[producer] = min(slack[producer], late + start[op] - edge_arrival[edge])

@@ -6,10 +6,11 @@ Times are shares of the trace's makespan. Of a fused plan each op shows its kern
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Bool, Float32, Float64, Int32
 
 from envs.chains import slack_backward
 from envs.static_features import log_count, log_share
+from graphs.graph import Graph
 from graphs.kinds import Storage
 from placement.problem import Problem
 from simulator.fusion import kernel_roots
@@ -192,8 +193,7 @@ def _op_columns(
     graph, span = problem.graph, times.makespan
     ops = graph.op_count
     producers = graph.tensor_producers[graph.edge_tensors]
-    crosses = times.devices[producers] != times.devices[graph.consumers]
-    crosses &= graph.tensor_storage[graph.edge_tensors] != Storage.WEIGHT
+    crosses = _crosses(graph, times.devices)
     taken = np.where(crosses, times.arrival - times.end[producers], 0.0)
     critical = times.slack <= _TIGHT * span
     queue = times.queued > _TIGHT * span
@@ -238,7 +238,7 @@ def _memory_seconds(problem: Problem, plan: Plan, trace: Trace) -> Float64[np.nd
 def _edge_columns(times: _Times, problem: Problem) -> Float32[np.ndarray, "edges columns"]:
     graph, span = problem.graph, times.makespan
     producers = graph.tensor_producers[graph.edge_tensors]
-    crosses = times.devices[producers] != times.devices[graph.consumers]
+    crosses = _crosses(graph, times.devices)
     slack = times.slack[graph.consumers] + times.start[graph.consumers] - times.arrival
     columns = [
         crosses,
@@ -248,6 +248,13 @@ def _edge_columns(times: _Times, problem: Problem) -> Float32[np.ndarray, "edges
         times.is_cause,
     ]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _crosses(graph: Graph, devices: Int32[np.ndarray, " ops"]) -> Bool[np.ndarray, " edges"]:
+    """Edges whose tensor is sent; weights never are."""
+    producers = graph.tensor_producers[graph.edge_tensors]
+    sent = graph.tensor_storage[graph.edge_tensors] != Storage.WEIGHT
+    return sent & (devices[producers] != devices[graph.consumers])
 
 
 def _device_columns(

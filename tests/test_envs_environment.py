@@ -267,6 +267,35 @@ def test_a_second_round_begins_from_the_first() -> None:
     assert info["plan"].devices.tolist() == ALONE.tolist()
 
 
+def test_a_refused_decision_is_forgotten() -> None:
+    """The steps after it decide on top of the devices before it."""
+    env = make("Joint", steps=2)
+    env.reset(seed=0)
+    action = np.stack([SPLIT, np.full(5, 4), np.full(5, 2)], axis=1)
+    for _ in range(3):
+        env.step(action)
+    action[:, 0] = 9
+    assert env.step(action)[4]["failure"].startswith("illegal device")
+    _, _, _, _, info = env.step(action)
+    assert info["failure"] is None
+    assert info["plan"].devices.tolist() == SPLIT.tolist()
+
+
+def test_the_best_of_an_episode_is_the_mark() -> None:
+    env = make("Placement", steps=4, reward="telescoping")
+    env.reset(seed=0)
+    rewards = [env.step(action)[1] for action in (ALONE, SPLIT, ALONE, SPLIT)]
+    assert rewards == [pytest.approx(math.log(3 / 5)), pytest.approx(math.log(5 / 3)), 0.0, 0.0]
+
+
+def test_scheduling_on_top_of_a_start_plan() -> None:
+    env = make("Scheduling", start="single")
+    env.reset(seed=0)
+    info = env.step(np.full(5, NEUTRAL_LEVEL))[4]
+    assert len(set(info["plan"].devices)) == 1
+    assert info["makespan_seconds"] == 5.0
+
+
 def test_joint_decisions_at_once() -> None:
     env = make("Joint", staged=False)
     observation, _ = env.reset(seed=0)

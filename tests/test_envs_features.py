@@ -30,8 +30,9 @@ from envs.observation import (
 from envs.observation_space import as_space_sample, from_sample, observation_space
 from envs.static_features import OP_FEATURES
 from envs.trace_features import OP_TRACE_FEATURES, trace_features
+from graphs.builder import OpRecord, OutputTensor
 from graphs.graph import Graph
-from graphs.kinds import OpKind
+from graphs.kinds import OpKind, Storage
 from placement.problem import Problem
 from simulator.cluster import Cluster
 from simulator.fusion import xla_like_groups
@@ -89,7 +90,10 @@ def example() -> Columns:
     graph = graph_of(
         op("a", 1.0, (), 2, resident_bytes=10), op("b", 1.0, ("a",)), op("c", 5.0), op("d", 1.0)
     )
-    instance = Instance("", Problem(graph, toy_cluster(2, memory_bytes=20)))
+    cluster = toy_cluster(2, memory_bytes=20)
+    larger = replace(cluster.devices[1], memory_bytes=40)
+    cluster = replace(cluster, devices=(cluster.devices[0], larger))
+    instance = Instance("", Problem(graph, cluster))
     plan = Plan.of(np.array([0, 1, 1, 0]), np.array([3.0, 0.0, 9.0, 1.0]))
     return Columns(observe(instance, Previous(plan, instance.evaluator.trace(plan))))
 
@@ -139,13 +143,13 @@ def test_what_is_sent(example: Columns) -> None:
 def test_what_devices_do_and_hold(example: Columns) -> None:
     """On d0 the 2 bytes of `a` lie until they are sent, on d1 until `b` is done."""
     assert example.device("busy") == about([2 / 6, 1])
-    assert example.device("peak_share") == about([12 / 20, 2 / 20])
+    assert example.device("peak_share") == about([12 / 20, 2 / 40])
     assert example.device("resident_share") == about([10 / 20, 0])
     assert example.device("op_share") == [0.5, 0.5]
     assert example.device("sent_seconds") == about([2 / 6, 0])
     assert example.device("received_seconds") == about([0, 2 / 6])
     assert example.device("critical_busy") == about([0, 1])
-    held = 2 / 20 * 3 + 2 / 20 * (6 - 1)
+    held = 2 / 20 * 3 + 2 / 40 * (6 - 1)
     assert example.op("memory_seconds") == about([share(held / 6), 0, 0, 0])
 
 
@@ -161,6 +165,57 @@ def test_what_moves_would_bring(example: Columns) -> None:
     # d0 is busy until 2, d1 all the time; `d` runs from 1 to 2 and its window is 0.02 longer.
     window = 1 + 2 * 0.02 * 6
     assert example.pair("busy_around")[3] == about([(1 + 0.12) / window, 1])
+
+
+def seen_on(graph: Graph, cluster: Cluster, devices: list[int], fusion: object = None) -> Columns:
+    instance = Instance("", Problem(graph, cluster))
+    plan = Plan.of(np.array(devices), None, None if fusion is None else np.array(fusion))
+    return Columns(observe(instance, Previous(plan, instance.evaluator.trace(plan))))
+
+
+def test_links_have_a_direction() -> None:
+    """d1 sends four times as fast as d0; `a` is read on both."""
+    cluster = toy_cluster(2)
+    links = tuple(
+        replace(link, bytes_per_second=4.0 if link.source == "d1" else 1.0)
+        for link in cluster.links
+    )
+    graph = graph_of(op("a", 1.0, (), 2), op("b", 1.0, ("a",)), op("c", 1.0, ("a",)))
+    seen = seen_on(graph, replace(cluster, links=links), [0, 1, 0])  # 4 seconds
+    slow, fast = share(2 / 4), share(0.5 / 4)
+    assert seen.pair("push_seconds")[0] == about([slow, fast])
+    assert seen.pair("pull_seconds")[1:] == about([[0, slow], [0, slow]])
+
+
+def test_a_transfer_waits_for_its_link() -> None:
+    """`a` is sent from 1 to 3; `b` is there at 2 and is sent from 3 to 5."""
+    graph = graph_of(op("a", 1.0, (), 2), op("b", 1.0, (), 2), op("c", 1.0, ("a", "b")))
+    seen = seen_on(graph, toy_cluster(2), [0, 0, 1])  # 6 seconds
+    assert seen.edge("link_wait") == about([0, share(1 / 6)])
+    assert seen.edge("transfer") == about([share(2 / 6), share(3 / 6)])
+    assert seen.edge("is_cause") == [0, 1]
+    assert seen.link("waited")[0] == about([0, share(1 / 6)])
+
+
+def test_weights_never_cross() -> None:
+    weight = OpRecord("w", "W", OpKind.CONSTANT, outputs=(OutputTensor("w", 8, Storage.WEIGHT),))
+    graph = graph_of(weight, op("b", 1.0, ("w",)))
+    seen = seen_on(graph, toy_cluster(2), [0, 1])
+    assert seen.edge("crosses") == [0]
+    assert seen.op("sent_copies") == [0, 0]
+    assert seen.pair("pull_seconds") == [[0, 0], [0, 0]]
+
+
+def test_of_a_kernels_transfers_the_last_counts() -> None:
+    """The kernel ends at 2, its results of 4 and 2 bytes are on the other device at 6 and 8."""
+    soft = OpKind.ELEMENTWISE
+    both = OpRecord(
+        "b", "B", soft, inputs=("a",), flops=1.0,
+        outputs=(OutputTensor("b", 4), OutputTensor("b2", 2)),
+    )  # fmt: skip
+    graph = graph_of(op("a", 1.0, (), 1, soft), both, op("c", 1.0, ("b", "b2")))
+    seen = seen_on(graph, toy_cluster(2), [0, 0, 1], [1, 1, -1])  # 9 seconds
+    assert seen.edge("transfer") == about([0, share(6 / 9), share(6 / 9)])
 
 
 def test_the_whole(example: Columns) -> None:

@@ -12,6 +12,7 @@ from envs.errors import ActionError, EpisodeError
 from envs.instance import Instance
 from envs.rewards import LogSpeedup, Reward, SqrtTime, Telescoping, get_reward
 from envs.scoring import score
+from graphs.kinds import OpKind
 from placement.constraints import Constraints
 from placement.problem import Problem
 from simulator.plan import Plan
@@ -120,6 +121,19 @@ def test_undecided_tasks_come_from_the_base() -> None:
     scores = score(instance, undecided, base, SqrtTime())
     assert scores.makespan_seconds.tolist() == [5.0, 3.0]
     assert scores.plans == tuple(base)
+
+
+def test_new_devices_drop_the_kernels_that_they_tear() -> None:
+    soft = OpKind.ELEMENTWISE
+    graph = graph_of(
+        op("a", 1.0, (), 4, soft), op("b", 1.0, ("a",), 4, soft),
+        op("c", 1.0, (), 4, soft), op("d", 1.0, ("c",), 4, soft),
+    )  # fmt: skip
+    instance = Instance("fused", Problem(graph, toy_cluster(2)))
+    base = Plan.of(np.zeros(4, int), None, np.array([1, 1, 3, 3]))
+    scores = score(instance, [devices(0, 1, 1, 1)], base, SqrtTime())
+    assert scores.plans[0] is not None
+    assert scores.plans[0].fusion.tolist() == [-1, -1, 3, 3]
 
 
 def test_a_decision_of_another_size_is_an_error() -> None:
