@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,11 +22,12 @@ class Pass:
 
     batch: PolicyInput
     rollouts: tuple[Rollout, ...]
+    merged: int = 1
 
-    @property
+    @cached_property
     def best(self) -> list[State]:
-        """Per graph the state to go on from: the best sample where it improves."""
-        return [rollout.best for rollout in self.rollouts]
+        """Per graph the state to go on from; see `Rollout.best`."""
+        return [rollout.best(self.merged) for rollout in self.rollouts]
 
 
 def draw_pass(
@@ -46,7 +48,7 @@ def draw_pass(
         sample(state, scores, on_host, number, config.sample, reward, rng, config.episode.whole)
         for number, (state, rng) in enumerate(zip(states, rngs, strict=True))
     )
-    return Pass(batch, rollouts)
+    return Pass(batch, rollouts, config.sample.merged)
 
 
 def learn(
@@ -67,6 +69,5 @@ def learn(
         passed.rollouts,
         ppo,
         weight,
-        config.episode.whole,
         graphs_in_all,
     )

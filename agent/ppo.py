@@ -19,7 +19,10 @@ from agent.policy.network import Scores
 from agent.rollout import Rollout, task_scores
 
 #: Gains above this share of the step time count no more.
-_LARGE_GAIN = 0.02
+_LARGE_GAIN = 0.05
+
+#: Of a choice's chances now and when it was drawn, where it turned out bad.
+_MAX_RATIO = 3.0
 
 
 @dataclass(frozen=True)
@@ -52,24 +55,27 @@ class Update:
     epochs: int
 
 
-def advantages(rollout: Rollout, whole: bool, limit: float) -> Float64[np.ndarray, " samples"]:
-    """Standardised worth of each sample.
+def advantages(rollout: Rollout, limit: float) -> Float64[np.ndarray, " samples"]:
+    """Standardised worth of each sample among those of the same graph and level.
 
-    Whole decisions are worth their reward. Moves are worth whether, and by how much, they improve
-    on the plan that they depart from: of many samples the best one is kept, so that a bad move
-    costs nothing more than one that changes nothing.
+    Whole decisions are worth their reward. Moves are worth by how much they improve on the plan
+    that they depart from: of many samples the best is kept, so that a bad move costs nothing more
+    than one that changes nothing.
     """
-    if whole or rollout.state.fresh:
+    if rollout.draws[0][0].whole:
         worth = rollout.scores.rewards
     else:
         gain = np.log(rollout.state.cost_seconds) - np.log(rollout.cost_seconds)
-        better = gain > 1e-9
-        worth = np.where(better, 1.0 + np.minimum(gain / _LARGE_GAIN, 2.0), 0.0)
-    centred = worth - worth.mean()
-    deviation = float(centred.std())
-    if deviation < 1e-12:
-        return np.zeros_like(centred)
-    return np.clip(centred / deviation, -limit, limit)
+        worth = np.clip(gain, 0.0, _LARGE_GAIN)
+    found = np.zeros_like(worth)
+    done = 0
+    for draws in rollout.draws:
+        mine = slice(done, done + len(draws[0].drawn))
+        done = mine.stop
+        centred = worth[mine] - worth[mine].mean()
+        if (deviation := float(centred.std())) > 1e-9:
+            found[mine] = np.clip(centred / deviation, -limit, limit)
+    return found
 
 
 def update(
@@ -79,7 +85,6 @@ def update(
     rollouts: Sequence[Rollout],
     config: PpoConfig,
     entropy_weight: float,
-    whole: bool,
     graphs_in_all: int | None = None,
 ) -> Update:
     """Improve a policy by what one batch of samples shows.
@@ -89,11 +94,11 @@ def update(
         graphs_in_all: graphs of this batch on all workers together; gradients are summed over
             workers where `torch.distributed` is running.
     """
-    worths = [advantages(rollout, whole, config.max_advantage) for rollout in rollouts]
+    worths = [advantages(rollout, config.max_advantage) for rollout in rollouts]
     graphs = graphs_in_all or len(rollouts)
     losses, entropies, clipped, norms, kl = [], [], [], [], 0.0
     for _ in range(config.epochs):
-        loss, parts = _loss(policy(batch), batch, rollouts, worths, config, entropy_weight, whole)
+        loss, parts = _loss(policy(batch), batch, rollouts, worths, config, entropy_weight)
         optimizer.zero_grad(set_to_none=False)
         torch.autograd.backward(loss / graphs)
         totals = _sum_over_workers(policy, torch.stack([loss.detach(), *parts]))
@@ -124,27 +129,25 @@ def _loss(
     worths: Sequence[Float64[np.ndarray, " samples"]],
     config: PpoConfig,
     entropy_weight: float,
-    whole: bool,
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """The loss summed over graphs; entropy, divergence and share of clipped choices likewise."""
     some = next(iter(scores.values()))
     loss, entropy, kl, clipped = (some.new_zeros(()) for _ in range(4))
     for rollout, worth in zip(rollouts, worths, strict=True):
-        decides_all = whole or rollout.state.fresh
         done = 0
         blocks = len(rollout.draws) * len(rollout.draws[0])
         for draws in rollout.draws:
-            samples = len(draws[0].choices)
+            samples = len(draws[0].drawn)
             gains = torch.from_numpy(worth[done : done + samples]).to(some)
             done += samples
             weight = samples / len(worth)
             for item in draws:
                 mine = task_scores(
-                    item.task, scores[item.task], batch, item.first, item.last, decides_all
+                    item.task, scores[item.task], batch, item.first, item.last, item.whole
                 )
-                chances = log_chances(mine, item.moves)
+                chances = log_chances(mine, item.whole)
                 surrogate, moved, clips = _clipped(chances, item, gains, config.clip)
-                spread = _entropy(chances)
+                spread = entropy_of(chances)
                 loss = loss - weight * surrogate - entropy_weight * spread / blocks
                 entropy = entropy + spread.detach() / blocks
                 kl = kl + weight * moved
@@ -153,35 +156,27 @@ def _loss(
 
 
 def _clipped(
-    chances: Float[Tensor, "groups choices_and_keep"],
+    chances: Float[Tensor, "rows columns"],
     item: Draw,
     gains: Float[Tensor, " samples"],
     clip: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The clipped surrogate, the divergence and the share of clipped choices.
-
-    Choices are summed and divided by the number that are expected to move, so that one bad move
-    among thousands of groups weighs as much as one among ten.
-    """
-    now = chance_of(chances, item.choices)
-    change = now - item.log_chance.to(now)
+    """The clipped surrogate, the divergence and the share of clipped choices; means over draws."""
+    change = chance_of(chances, item.drawn) - item.log_chance.to(chances)
     ratio = change.exp()
     gain = gains[:, None]
     worth = torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain)
-    moving = (1 - chances[:, -1].detach().exp()).sum().clamp(min=1.0)
-    divergence = ((ratio - 1) - change).detach().sum(dim=1).mean() / moving
+    # A choice that became many times likelier than when it was drawn must not drown all others
+    # once it turns out bad (Ye et al., arXiv 1912.09729, dual clip).
+    worth = torch.where(gain < 0, torch.maximum(worth, _MAX_RATIO * gain), worth)
+    divergence = ((ratio - 1) - change).detach().mean()
     outside = ((ratio - 1).abs() > clip).detach().float().mean()
-    return worth.sum(dim=1).mean() / moving, divergence, outside
+    return worth.mean(), divergence, outside
 
 
-def _entropy(chances: Float[Tensor, "groups choices_and_keep"]) -> Tensor:
-    """Entropy of where moves go, over groups and choices together, in nats."""
-    moves = chances[:, :-1].reshape(-1)
-    moves = moves[torch.isfinite(moves)]
-    if len(moves) < 2:
-        return chances.new_zeros(())
-    spread = torch.log_softmax(moves, dim=0)
-    return -(spread.exp() * spread).sum()
+def entropy_of(chances: Float[Tensor, "rows columns"]) -> Tensor:
+    """In nats, the mean over rows."""
+    return -(chances.exp() * chances.masked_fill(torch.isinf(chances), 0.0)).sum(dim=1).mean()
 
 
 def _sum_over_workers(policy: nn.Module, totals: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Many samples from one forward pass, scored in one call each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Float64
 
 from agent.policy.choices import (
+    KEEP,
     Draw,
+    best,
+    by_group,
     by_op,
     chance_of,
     draw,
@@ -17,7 +20,7 @@ from agent.policy.choices import (
 )
 from agent.policy.inputs import PolicyInput
 from agent.policy.network import Scores
-from agent.state import State, as_decision, penalised
+from agent.state import State, as_decision, decide, penalised
 from envs.groups import GROUP_PAIR_COLUMNS
 from envs.rewards import Reward
 from envs.scoring import Scores as PlanScores
@@ -33,8 +36,10 @@ class SampleConfig:
 
     samples: int = 48
     """Plans per graph and forward pass."""
-    moves: tuple[float, ...] = (1.0, 2.0, 4.0)
-    """Groups that are expected to change in a sample; taken in turn."""
+    moves: tuple[int, ...] = (1, 2)
+    """How many groups a sample moves; drawn for each level."""
+    merged: int = 8
+    """Of the samples that improve, how many are tried together: the best two, the best three..."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,25 +54,51 @@ class Rollout:
     decided: tuple[Mapping[str, np.ndarray], ...]
 
     @property
-    def best(self) -> State:
-        """The state after the best sample, or the one before where no sample is better."""
-        index = int(self.cost_seconds.argmin())
-        if self.cost_seconds[index] >= self.state.cost_seconds and not self.state.fresh:
-            return self.state
-        return self.after(index)
+    def order(self) -> np.ndarray:
+        """Samples from the best to the worst."""
+        return np.argsort(self.cost_seconds, kind="stable")
 
-    def after(self, index: int) -> State:
-        """The state after a sample."""
+    def best(self, merged: int) -> State:
+        """The state to go on from: the best sample, the best samples together, or as before.
+
+        Where nothing was decided before, the best sample counts however bad it is.
+        """
+        order = self.order
+        if self.state.fresh:
+            return self._after(int(order[0]))
+        better = order[self.cost_seconds[order] < self.state.cost_seconds][:merged]
+        if not better.size:
+            return self.state
+        found = self._after(int(better[0]))
+        together = _merge(self.state, [self.decided[int(index)] for index in better])
+        for decided in together:
+            state = decide(self.state, decided)
+            if state.cost_seconds < found.cost_seconds:
+                found = state
+        return found
+
+    def _after(self, index: int) -> State:
         plan = self.scores.plans[index]
         assert plan is not None, "choices that are not allowed are never drawn"
         evaluation = self.state.instance.evaluator.evaluate(plan)
         return replace(
-            self.state,
-            plan=plan,
-            decided=self.decided[index],
-            evaluation=evaluation,
-            fresh=False,
+            self.state, plan=plan, decided=self.decided[index], evaluation=evaluation, fresh=False
         )
+
+
+def _merge(
+    state: State, decisions: Sequence[Mapping[str, np.ndarray]]
+) -> list[Mapping[str, np.ndarray]]:
+    """The changes of the first two decisions, of the first three, and so on; earlier ones win."""
+    together = dict(decisions[0])
+    result: list[Mapping[str, np.ndarray]] = []
+    for decided in decisions[1:]:
+        together = {
+            task: np.where(values == state.decided[task], decided[task], values)
+            for task, values in together.items()
+        }
+        result.append(together)
+    return result
 
 
 def sample(
@@ -96,7 +127,7 @@ def sample(
         if not samples:
             continue
         first, last = groups.level_offsets[level : level + 2]
-        moves = config.moves[int(rng.integers(len(config.moves)))]
+        moves = int(rng.choice(config.moves))
         of_level = tuple(
             _draw_task(
                 task,
@@ -105,15 +136,25 @@ def sample(
                 first_group + int(first),
                 first_group + int(last),
                 samples,
-                np.inf if whole or state.fresh else moves / len(scores),
+                moves,
                 rng,
+                whole or state.fresh,
             )
             for task in scores
         )
         draws.append(of_level)
         labels = groups.labels[level] - int(first)
         decided.extend(
-            by_op({item.task: item.choices[index] for item in of_level}, labels, state.decided)
+            by_op(
+                {
+                    item.task: by_group(
+                        item.drawn[index], int(last - first), scores[item.task].shape[1], item.whole
+                    )
+                    for item in of_level
+                },
+                labels,
+                state.decided,
+            )
             for index in range(samples)
         )
     plans = score(
@@ -134,6 +175,40 @@ def sample(
     return Rollout(state, tuple(draws), plans, cost, tuple(decided))
 
 
+def greedy(
+    state: State, scores: Scores, batch: PolicyInput, number: int, whole: bool
+) -> Mapping[str, np.ndarray]:
+    """What the policy thinks best, without trying anything: devices or levels of each op.
+
+    Whole decisions take every unit's best choice. Otherwise each task makes its likeliest move.
+    """
+    groups = state.subject.groups
+    base = int(torch.searchsorted(batch.graph_of_group, number))
+    finest = len(groups.labels) - 1
+    first, last = (0, groups.group_count)
+    if whole or state.fresh:
+        first = int(groups.level_offsets[finest])
+    chosen: dict[str, np.ndarray] = {}
+    level = finest
+    for task in scores:
+        mine = task_scores(
+            task, scores[task], batch, base + first, base + last, whole or state.fresh
+        )
+        if whole or state.fresh:
+            chosen[task] = best(mine)
+            continue
+        flat = int(mine.argmax())
+        group, choice = divmod(flat, mine.shape[1])
+        moved = np.where(groups.labels == group, np.int32(choice), np.int32(KEEP)).max(axis=0)
+        chosen[task] = moved
+    if whole or state.fresh:
+        return by_op(chosen, groups.labels[level] - first, state.decided)
+    return {
+        task: np.where(moved == KEEP, state.decided[task], moved).astype(np.int32)
+        for task, moved in chosen.items()
+    }
+
+
 def task_scores(
     task: str, scores: torch.Tensor, batch: PolicyInput, first: int, last: int, whole: bool
 ) -> torch.Tensor:
@@ -152,11 +227,10 @@ def _draw_task(
     first: int,
     last: int,
     samples: int,
-    moves: float,
+    moves: int,
     rng: np.random.Generator,
+    whole: bool,
 ) -> Draw:
-    whole = not np.isfinite(moves)
-    mine = task_scores(task, scores, batch, first, last, whole)
-    chances = log_chances(mine, moves)
-    choices = draw(chances, samples, rng)
-    return Draw(task, first, last, moves, choices, chance_of(chances, choices).detach())
+    chances = log_chances(task_scores(task, scores, batch, first, last, whole), whole)
+    drawn = draw(chances, samples, 1 if whole else moves, rng)
+    return Draw(task, first, last, whole, drawn, chance_of(chances, drawn).detach())

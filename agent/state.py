@@ -81,6 +81,17 @@ def begin(subject: Subject, plan: Plan, tasks: tuple[str, ...], fresh: bool = Fa
     return State(subject, plan, decided, evaluation, fresh)
 
 
+def decide(state: State, decided: Mapping[str, Int32[np.ndarray, " ops"]]) -> State:
+    """The state after a decision.
+
+    Raises:
+        PlanError: an op is on a device that cannot run it.
+    """
+    plan = plan_of(state.instance.problem, as_decision(decided), state.plan)
+    evaluation = state.instance.evaluator.evaluate(plan)
+    return State(state.subject, plan, decided, evaluation)
+
+
 def as_decision(decided: Mapping[str, Int32[np.ndarray, " ops"]]) -> Decision:
     """Decisions by task as environments take them."""
     return Decision(

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch_geometric.nn import GraphNorm
 
 from agent.policy.inputs import PolicyInput
 from agent.policy.superposition import Gate
@@ -19,7 +20,7 @@ class SegmentAttention(nn.Module):
     def __init__(self, width: int, heads: int, superposition: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.LayerNorm(width)
+        self.norm = GraphNorm(width)
         self.gate = Gate(width, superposition)
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(width, 2 * width, bias=False)
@@ -36,7 +37,8 @@ class SegmentAttention(nn.Module):
         batch: PolicyInput,
         context: Float[Tensor, "graphs width"],
     ) -> Float[Tensor, "ops width"]:
-        x = self.gate(self.norm(ops), context, batch.graph_of_op)
+        x = self.norm(ops, batch.graph_of_op, batch.graph_count)
+        x = self.gate(x, context, batch.graph_of_op)
         ops = ops + self.output(self._attend(x, batch))
         x = self.feed_gate(self.feed_norm(ops), context, batch.graph_of_op)
         return ops + self.feed(x)

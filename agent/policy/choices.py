@@ -1,8 +1,8 @@
-"""From scores to decisions: which groups move and where, drawn, and how likely that was.
+"""From scores to decisions: what moves where, drawn, and how likely that was.
 
-A draw takes one level of the groups. In *moves* it leaves most groups as they are: every group has
-a further choice, to keep what was decided before, whose score is set so that a given number of
-groups is expected to move. In *whole* decisions nothing is kept.
+A draw takes one level of the groups. In *moves* it changes a few of them: each move is a group and
+a choice, drawn from one distribution over all groups and choices of the level. In *whole*
+decisions every group gets a choice of its own.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int32
+from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor
 
-#: Index of the choice to keep what was decided before.
+#: Instead of a choice: what was decided before stays.
 KEEP = -1
-
-_HALVINGS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +24,11 @@ class Draw:
     task: str
     first: int
     last: int
-    moves: float
-    """Groups that were expected to move; infinite in whole decisions."""
-    choices: Int32[np.ndarray, "samples groups"]
-    """A choice per group, or `KEEP`."""
-    log_chance: Float[Tensor, "samples groups"]
-    """Under the policy that drew."""
+    whole: bool
+    drawn: Int64[np.ndarray, "samples draws"]
+    """Whole: the choice of each group. Moves: group times number of choices plus choice."""
+    log_chance: Float[Tensor, "samples draws"]
+    """Of each under the policy that drew."""
 
 
 def without_standing_still(
@@ -41,84 +38,64 @@ def without_standing_still(
     return scores.masked_fill(is_here, -torch.inf)
 
 
-def keep_score(scores: Float[Tensor, "groups choices"], moves: float) -> float:
-    """The score of keeping under which `moves` groups are expected to move, at most half.
-
-    Infinitely many moves leave no chance to keeping. No gradient passes through.
-    """
-    if not np.isfinite(moves):
-        return -np.inf
-    pull = torch.logsumexp(scores.detach().double(), dim=1)
-    pull = pull[torch.isfinite(pull)]
-    if not len(pull):
-        return 0.0
-    wanted = min(moves, len(pull) / 2)
-    low, high = float(pull.min()) - 30.0, float(pull.max()) + 30.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        expected = float(torch.sigmoid(pull - middle).sum())
-        low, high = (middle, high) if expected > wanted else (low, middle)
-    return (low + high) / 2
-
-
 def log_chances(
-    scores: Float[Tensor, "groups choices"], moves: float
-) -> Float[Tensor, "groups choices_and_keep"]:
-    """Log probabilities when `moves` groups are expected to move; the last column keeps.
+    scores: Float[Tensor, "groups choices"], whole: bool
+) -> Float[Tensor, "rows columns"]:
+    """Log probabilities: a row per group in whole decisions, else one row over all moves.
 
-    A group that may take no choice at all keeps, also in whole decisions.
+    Where nothing at all is possible every choice has probability zero.
     """
-    keep = keep_score(scores, moves)
-    stuck = torch.isinf(scores).all(dim=1)
-    kept = torch.where(stuck, torch.zeros_like(scores[:, 0]), torch.full_like(scores[:, 0], keep))
-    return torch.log_softmax(torch.cat([scores, kept[:, None]], dim=1), dim=1)
+    rows = scores if whole else scores.reshape(1, -1)
+    stuck = torch.isinf(rows).all(dim=1, keepdim=True)
+    chances = torch.log_softmax(rows.masked_fill(stuck, 0.0), dim=1)
+    return chances.masked_fill(stuck, -torch.inf)
 
 
 def draw(
-    log_chance: Float[Tensor, "groups choices_and_keep"], samples: int, rng: np.random.Generator
-) -> Int32[np.ndarray, "{samples} groups"]:
-    """Independent choices for every group; a sample in which nothing moved gets one move."""
-    chances: Float64[np.ndarray, "groups choices"] = (
-        log_chance.detach().double().exp().cpu().numpy()
-    )
-    choice_chances = chances[:, :-1]
-    moving = choice_chances.sum(axis=1)
-    if not moving.any():
-        return np.full((samples, len(chances)), KEEP, np.int32)
-    moved = rng.random((samples, len(chances))) < moving
-    still = np.flatnonzero(~moved.any(axis=1))
-    if still.size:
-        moved[still, rng.choice(len(chances), still.size, p=moving / moving.sum())] = True
-    sample, group = np.nonzero(moved)
-    ladder = choice_chances[group].cumsum(axis=1)
-    point = rng.random(len(group)) * ladder[:, -1]
-    result = np.full((samples, len(chances)), KEEP, np.int32)
-    result[sample, group] = np.minimum(
-        (point[:, None] >= ladder).sum(axis=1), _last_possible(choice_chances)[group]
-    )
-    return result
-
-
-def _last_possible(chances: Float64[np.ndarray, "groups choices"]) -> Int32[np.ndarray, " groups"]:
-    """The last choice with a chance above zero: rounding must not lead past it."""
-    reversed_first = (chances[:, ::-1] > 0).argmax(axis=1)
-    return (chances.shape[1] - 1 - reversed_first).astype(np.int32)
+    log_chance: Float[Tensor, "rows columns"],
+    samples: int,
+    each: int,
+    rng: np.random.Generator,
+) -> Int64[np.ndarray, "{samples} draws"]:
+    """`each` draws from every row; `KEEP` where a row has nothing to draw."""
+    chances = log_chance.detach().double().exp().cpu().numpy()
+    rows = len(chances)
+    ladder = chances.cumsum(axis=1)
+    point = rng.random((samples, rows, each)) * ladder[:, -1][None, :, None]
+    if rows == 1:
+        drawn = np.searchsorted(ladder[0], point[:, 0], side="right")
+    else:
+        drawn = (point[:, :, 0, None] >= ladder[None]).sum(axis=2)
+    last = chances.shape[1] - 1 - (chances[:, ::-1] > 0).argmax(axis=1)
+    stuck = ladder[:, -1] <= 0
+    return np.where(stuck, KEEP, np.minimum(drawn, last)).astype(np.int64)
 
 
 def chance_of(
-    log_chance: Float[Tensor, "groups choices_and_keep"],
-    choices: Int32[np.ndarray, "samples groups"],
-) -> Float[Tensor, "samples groups"]:
-    """Log probability of each choice that was drawn."""
-    at = torch.from_numpy(np.ascontiguousarray(choices.T, np.int64)).to(log_chance.device)
-    last = log_chance.shape[1] - 1
-    return torch.gather(log_chance, 1, torch.where(at == KEEP, last, at)).T
+    log_chance: Float[Tensor, "rows columns"], drawn: Int64[np.ndarray, "samples draws"]
+) -> Float[Tensor, "samples draws"]:
+    """Log probability of each draw; zero where nothing could be drawn."""
+    at = torch.from_numpy(drawn).to(log_chance.device)
+    rows = torch.arange(at.shape[1], device=at.device) if len(log_chance) > 1 else 0
+    return log_chance[rows, at.clamp(min=0)].masked_fill(at == KEEP, 0.0)
 
 
-def best(log_chance: Float[Tensor, "groups choices_and_keep"]) -> Int32[np.ndarray, " groups"]:
-    """The likeliest choice of each group."""
-    chosen = log_chance.detach().argmax(dim=1).cpu().numpy().astype(np.int32)
-    return np.where(chosen == log_chance.shape[1] - 1, KEEP, chosen).astype(np.int32)
+def by_group(
+    drawn: Int64[np.ndarray, " draws"], groups: int, choices: int, whole: bool
+) -> Int32[np.ndarray, " {groups}"]:
+    """The choice of each group in one sample; of several moves of a group the first counts."""
+    if whole:
+        return drawn.astype(np.int32)
+    result = np.full(groups, KEEP, np.int32)
+    moves = drawn[drawn != KEEP][::-1]
+    result[moves // choices] = moves % choices
+    return result
+
+
+def best(scores: Float[Tensor, "groups choices"]) -> Int32[np.ndarray, " groups"]:
+    """The likeliest choice of each group in whole decisions."""
+    chosen = scores.detach().argmax(dim=1).cpu().numpy().astype(np.int32)
+    return np.where(torch.isinf(scores).all(dim=1).cpu().numpy(), KEEP, chosen).astype(np.int32)
 
 
 def by_op(

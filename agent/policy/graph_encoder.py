@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch_geometric.nn import GraphNorm
 from torch_geometric.utils import segment
 
 from agent.policy.inputs import PolicyInput
@@ -35,7 +36,7 @@ class SageLayer(nn.Module):
 
     def __init__(self, width: int, edge_columns: int, superposition: bool) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = GraphNorm(width)
         self.gate = Gate(width, superposition)
         self.from_producers = MaxPool(width, edge_columns)
         self.from_consumers = MaxPool(width, edge_columns)
@@ -47,7 +48,8 @@ class SageLayer(nn.Module):
         batch: PolicyInput,
         context: Float[Tensor, "graphs width"],
     ) -> Float[Tensor, "ops width"]:
-        x = self.gate(self.norm(ops), context, batch.graph_of_op)
+        x = self.norm(ops, batch.graph_of_op, batch.graph_count)
+        x = self.gate(x, context, batch.graph_of_op)
         above = self.from_producers(x, batch.producers, batch.edges, batch.consumer_offsets)
         below = self.from_consumers(
             x, batch.consumers, batch.edges[batch.outward], batch.producer_offsets

@@ -37,6 +37,8 @@ class DeviceHead(nn.Module):
         self.score = nn.Sequential(
             nn.ReLU(), nn.Linear(pair_width, pair_width), nn.ReLU(), nn.Linear(pair_width, 1)
         )
+        self.query = nn.Linear(2 * width, pair_width)
+        self.key = nn.Linear(width, pair_width)
         _begin_indifferent(self.score[-1])
 
     def forward(
@@ -45,9 +47,13 @@ class DeviceHead(nn.Module):
         devices: Float[Tensor, "graphs devices width"],
         batch: PolicyInput,
     ) -> Float[Tensor, "groups devices"]:
+        affinity = torch.einsum(
+            "gw,gdw->gd", self.query(groups), self.key(devices)[batch.graph_of_group]
+        )
         own = self.group(torch.cat([groups, batch.groups], dim=1))
         there = self.device(devices)[batch.graph_of_group]
-        return self.score(own[:, None, :] + there + self.pair(batch.group_pairs)).squeeze(2)
+        known = self.score(own[:, None, :] + there + self.pair(batch.group_pairs)).squeeze(2)
+        return known + affinity / affinity.new_tensor(self.query.out_features).sqrt()
 
 
 class NumberedDeviceHead(nn.Module):

@@ -42,6 +42,8 @@ class PolicyInput:
     """Ops of each group, groups laid end to end."""
     member_offsets: Int[Tensor, " groups_1"]
     graph_of_group: Int[Tensor, " groups"]
+    level_of_group: Int[Tensor, " groups"]
+    """Numbered through all graphs."""
     unit_group: Int[Tensor, " ops"]
     """Each op's group of the finest level."""
     groups: Float[Tensor, "groups group_columns"]
@@ -116,6 +118,7 @@ def collate(views: Sequence[View], segment_ops: int) -> PolicyInput:
         ),
         member_offsets=_long(np.concatenate([[0], np.cumsum(member_counts)])),
         graph_of_group=_long(np.repeat(np.arange(len(views)), group_counts)),
+        level_of_group=_long(_levels(views)),
         unit_group=_long(
             np.concatenate(
                 [v.groups.labels[-1] + f for v, f in zip(views, first_group[:-1], strict=True)]
@@ -142,6 +145,15 @@ def _segments(ops: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         follows.append(np.arange(number) > 0)
         first += count
     return np.concatenate(rows), np.concatenate(follows)
+
+
+def _levels(views: Sequence[View]) -> np.ndarray:
+    first, found = 0, []
+    for view in views:
+        sizes = np.diff(view.groups.level_offsets)
+        found.append(np.repeat(np.arange(first, first + len(sizes)), sizes))
+        first += len(sizes)
+    return np.concatenate(found)
 
 
 def _offsets(sorted_ops: np.ndarray, count: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch_geometric.nn import GraphNorm
 
 from agent.policy.attention import SegmentAttention
 from agent.policy.cluster_encoder import ClusterEncoder
@@ -53,6 +54,7 @@ class Policy(nn.Module):
         self.task = nn.Embedding(len(Task), width)
         self.level = nn.Embedding(LEVELS + 1, width)
         self.before = nn.Linear(width, width)
+        self.among_groups = GraphNorm(2 * width)
         self.heads = nn.ModuleDict()
         for task in config.tasks:
             if task != Task.PLACEMENT:
@@ -80,7 +82,7 @@ class Policy(nn.Module):
             state = state + self.task.weight[number]
             for layer in self.attention:
                 state = layer(state, batch, context)
-            groups = pooled(state, batch)
+            groups = self.among_groups(pooled(state, batch), batch.level_of_group)
             if task == Task.PLACEMENT:
                 raw = self.heads[task](groups, devices, batch)
                 scores[task] = raw.masked_fill(~batch.allowed, -torch.inf)
