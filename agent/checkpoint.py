@@ -1,6 +1,7 @@
 """Policies and training states on disk: safetensors for numbers, JSON for the rest, no pickle."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ from graphs.kinds import OpKind
 #: Raised when the network or what it reads changes so that older numbers mean something else.
 FORMAT = 1
 
-_WEIGHTS, _META, _OPTIMIZER = "policy.safetensors", "policy.json", "optimizer.safetensors"
+_WEIGHTS, META, _OPTIMIZER = "policy.safetensors", "policy.json", "optimizer.safetensors"
+_OWN = {_WEIGHTS, META, _OPTIMIZER}
 
 
 class CheckpointError(GraphwrightError):
@@ -48,20 +50,36 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a folder; each file is complete or not there, and the description comes last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a folder, in place of one that was written before.
+
+    Whoever is interrupted leaves the old files or the new ones, never some of both.
+
+    Raises:
+        CheckpointError: the folder holds something else.
+    """
+    if folder.exists() and not (folder.is_dir() and _names(folder) <= _OWN):
+        raise CheckpointError(f"{folder} is there already and holds other things than a policy")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     weights = {name: _portable(value) for name, value in checkpoint.policy.state_dict().items()}
-    _write(folder / _WEIGHTS, lambda path: save_file(weights, path))
+    save_file(weights, part / _WEIGHTS)
     if checkpoint.optimizer is not None:
         state = {name: _portable(value) for name, value in checkpoint.optimizer.items()}
-        _write(folder / _OPTIMIZER, lambda path: save_file(state, path))
+        save_file(state, part / _OPTIMIZER)
     meta = {
         "format": FORMAT,
         "config": to_plain(checkpoint.config),
         "columns": _columns(),
         "about": dict(checkpoint.about),
     }
-    _write(folder / _META, lambda path: Path(path).write_text(json.dumps(meta, indent=1) + "\n"))
+    (part / META).write_text(json.dumps(meta, indent=1) + "\n")
+    old = _old(folder)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
@@ -71,14 +89,14 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: no checkpoint there, a damaged one, or one of another version.
     """
-    path = Path(folder)
-    if not (path / _META).is_file():
+    path = stored_at(Path(folder))
+    if not (path / META).is_file():
         raise CheckpointError(
-            f"{path}: no policy there; give a folder that holds {_META} and {_WEIGHTS}, such as "
+            f"{path}: no policy there; give a folder that holds {META} and {_WEIGHTS}, such as "
             "the checkpoint of a run"
         )
     try:
-        meta = json.loads((path / _META).read_text())
+        meta = json.loads((path / META).read_text())
         weights = load_file(path / _WEIGHTS)
         optimizer = load_file(path / _OPTIMIZER) if (path / _OPTIMIZER).is_file() else None
     except (OSError, ValueError, SafetensorError) as error:
@@ -93,13 +111,21 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: the policy reads other features than this version makes; train it anew"
         )
-    config = from_plain(AgentConfig, meta["config"])
+    try:
+        config = from_plain(AgentConfig, meta["config"])
+    except GraphwrightError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     policy = Policy(config.policy)
     try:
         policy.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: weights and configuration disagree ({error})") from error
     return Checkpoint(policy, config, meta.get("about", {}), optimizer)
+
+
+def stored_at(folder: Path) -> Path:
+    """Where the checkpoint of that folder is: beside it, if writing was interrupted."""
+    return _old(folder) if not folder.exists() and _old(folder).is_dir() else folder
 
 
 def optimizer_state(policy: Policy, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
@@ -146,7 +172,9 @@ def _portable(value: Tensor) -> Tensor:
     return value.detach().cpu().contiguous()
 
 
-def _write(path: Path, write: Any) -> None:
-    part = path.with_name(f".{path.name}.part")
-    write(part)
-    part.replace(path)
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}

@@ -24,6 +24,14 @@ def _unwatched(_number: int, _state: State, _update: Update | None) -> None:
     """A `Watch` that does nothing."""
 
 
+#: Told a policy that nobody else holds.
+HandOver = Callable[[Policy], None]
+
+
+def _kept(_policy: Policy) -> None:
+    """A `HandOver` to nobody."""
+
+
 @dataclass(frozen=True)
 class Effort:
     """How a policy is used on one graph."""
@@ -51,6 +59,8 @@ class PolicyPlacer:
     name: str = "policy"
     device: str = "cpu"
     watch: Watch = _unwatched
+    hand_over: HandOver = _kept
+    """Told the policy as it is after the last pass: the fine-tuned one, where it was."""
 
     def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
         """Improve the portfolio's plan until the budget or the passes are spent."""
@@ -84,6 +94,7 @@ class PolicyPlacer:
                 progress.append((budget.spent_seconds, _seconds(found)))
             self.watch(number + 1, state, update)
             report(max(budget.spent_seconds / budget.cpu_seconds, number / self.effort.max_passes))
+        self.hand_over(policy)
         return Placed(best, (start, best), tuple(progress), evaluations)
 
     def fine_tuned(self, updates: int, lr: float | None = None) -> "PolicyPlacer":

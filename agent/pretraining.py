@@ -1,7 +1,7 @@
 """Pretraining: PPO over the graphs of a suite, resumable to the last bit."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
@@ -25,7 +25,9 @@ from agent.plain_values import to_plain
 from agent.policy.network import Policy
 from agent.policy.view import Subject, make_subject
 from agent.ppo import Update
+from agent.runs import BEST, CHECKPOINT
 from agent.state import State, begin
+from agent.tracking.plan_pictures import track_plan
 from agent.tracking.tracker import Tracker
 from agent.validation import validate
 from agent.workers import Workers
@@ -33,8 +35,6 @@ from envs.episodes import Episodes, episodes_from
 from graphs.errors import GraphwrightError
 from placement.placer import Report, silent
 from placement.suites import get_suite
-
-CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +191,11 @@ def _size(reference: str) -> int:
     return int(last) if last.isdigit() and reference.count(":") == 2 else 0
 
 
+def _go_on() -> bool:
+    """Never stops."""
+    return False
+
+
 def pretrain(
     config: TrainConfig,
     folder: Path,
@@ -198,32 +203,57 @@ def pretrain(
     resume: Path | None = None,
     report: Report = silent,
     workers: Workers | None = None,
+    init: Path | None = None,
+    stop: Callable[[], bool] = _go_on,
 ) -> Pretrained:
     """Run until `config.rounds`; checkpoints go to `folder / "checkpoint"`, the best on the
     validation suite to `folder / "best"`.
+
+    Args:
+        tracker: of the first worker; the others' are told nothing.
+        resume: a checkpoint of the same run to go on from.
+        init: a checkpoint whose weights to start a new run from.
+        stop: asked after each round; a run that stops leaves a checkpoint.
 
     Raises:
         GraphwrightError: a suite without graphs, a checkpoint that does not fit.
     """
     crew = workers or Workers()
-    run = Pretraining(config, crew)
-    best = np.inf
+    run = Pretraining(config, crew, None if init is None else _weights(init, config))
+    best: float | None = None
     figures: dict[str, float] = {}
     if resume is not None:
         found = load_checkpoint(resume)
         run.restore(found)
-        best = float(found.about.get("best_validation", np.inf))
-    while run.round < config.rounds:
-        tracker.log(run.round, run.run_round())
-        report(run.round / config.rounds)
+        best = found.about.get("best_validation")
+    stopped = False
+    while run.round < config.rounds and not stopped:
+        told = run.run_round()
+        if crew.is_first:
+            tracker.log(run.round, told)
+            report(run.round / config.rounds)
+        stopped = crew.any(stop())
         last = run.round == config.rounds
         if last or run.round % config.validate_every == 0:
-            figures = validate(run.policy, config)
-            tracker.log(run.round, figures)
-            if crew.is_first and figures["validation/ratio"] < best:
-                about = {**run.checkpoint(figures).about, "best_validation": figures}
-                save_checkpoint(folder / "best", Checkpoint(run.policy, config.agent, about))
-            best = min(best, figures["validation/ratio"])
-        if crew.is_first and (last or run.round % config.save_every == 0):
+            validated = validate(run.policy, config)
+            figures = validated.figures
+            ratio = figures.get("validation/ratio", np.inf)
+            better = ratio < (np.inf if best is None else best)
+            best = ratio if better else best
+            if crew.is_first:
+                tracker.log(run.round, figures)
+                tracker.table("validation/graphs", validated.rows, run.round)
+                if better and (shown := validated.most_improved) is not None:
+                    about = run.checkpoint({**figures, "best_validation": best}).about
+                    save_checkpoint(folder / BEST, Checkpoint(run.policy, config.agent, about))
+                    track_plan(tracker, shown.instance, shown.plan, run.round)
+        if crew.is_first and (last or stopped or run.round % config.save_every == 0):
             save_checkpoint(folder / CHECKPOINT, run.checkpoint({"best_validation": best}))
     return Pretrained(run.policy, run.round, folder, figures)
+
+
+def _weights(init: Path, config: TrainConfig) -> Policy:
+    found = load_checkpoint(init)
+    if found.config.policy != config.agent.policy:
+        raise CheckpointError(f"{init}: its policy is built differently than this run's")
+    return found.policy

@@ -1,7 +1,9 @@
 """How good a policy is on graphs that it does not learn from, in a fixed number of samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -9,40 +11,76 @@ from torch import nn
 from agent.config import AgentConfig, TrainConfig
 from agent.improving import draw_pass
 from agent.policy.view import Subject, make_subject
-from agent.state import begin
+from agent.state import State, begin
 from envs.episodes import episodes_from
 from placement.suites import Pair, get_suite
 
 
-def validate(policy: nn.Module, config: TrainConfig) -> dict[str, float]:
-    """The geometric mean of step times over the portfolio's, after a few passes without learning.
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """Per graph the best state, and the logarithm of its cost over the portfolio's."""
+
+    pairs: tuple[Pair, ...]
+    states: tuple[State, ...]
+    logs: tuple[float, ...]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The geometric mean of costs over the portfolio's; nothing where there is no graph."""
+        return {"validation/ratio": float(np.exp(np.mean(self.logs)))} if self.logs else {}
+
+    @property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """A row per graph."""
+        return [
+            {
+                "graph": pair.graph_ref,
+                "cluster": pair.cluster_ref,
+                "ratio": float(np.exp(log)),
+                "step_seconds": float(state.evaluation.makespan_seconds),
+                "portfolio_seconds": float(state.instance.reference_seconds),
+                "fits": state.evaluation.feasible,
+            }
+            for pair, state, log in zip(self.pairs, self.states, self.logs, strict=True)
+        ]
+
+    @property
+    def most_improved(self) -> State | None:
+        """Where the policy did best."""
+        return self.states[int(np.argmin(self.logs))] if self.logs else None
+
+
+def validate(policy: nn.Module, config: TrainConfig) -> Validated:
+    """A few passes without learning on each graph.
 
     The same graphs, seeds and numbers of samples each time, so that figures compare.
     """
-    subjects = _subjects(
-        _pairs(config.validation_suite, config.clusters, config.validation_graphs, config.max_ops),
-        config.agent.episode.group_sizes,
+    pairs = _pairs(
+        config.validation_suite, config.clusters, config.validation_graphs, config.max_ops
     )
-    logs = [
+    subjects = _subjects(pairs, config.agent.episode.group_sizes)
+    found = [
         improved(policy, config.agent, subject, config.validation_steps, config.device)
         for subject in subjects
     ]
-    return {"validation/ratio": float(np.exp(np.mean(logs)))}
+    return Validated(pairs, tuple(state for state, _ in found), tuple(log for _, log in found))
 
 
 def improved(
     policy: nn.Module, config: AgentConfig, subject: Subject, steps: int, device: str = "cpu"
-) -> float:
-    """Logarithm of the best plan's cost over the portfolio's, after some passes."""
+) -> tuple[State, float]:
+    """The best state after some passes, and the logarithm of its cost over the portfolio's."""
     mark = subject.instance.portfolio
     state = begin(subject, mark.plan, config.policy.tasks, config.episode.from_scratch)
     cost = _first_cost(subject, config)
-    best = np.inf
+    best: State | None = None
     for step in range(steps):
         rng = np.random.default_rng([1, step])
         state = draw_pass(policy, config, [state], [rng], device).best[0]
-        best = min(best, state.cost_seconds)
-    return float(np.log(best / cost))
+        if best is None or state.cost_seconds < best.cost_seconds:
+            best = state
+    best = best or state
+    return best, float(np.log(best.cost_seconds / cost))
 
 
 def _first_cost(subject: Subject, config: AgentConfig) -> float:

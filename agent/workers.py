@@ -13,6 +13,8 @@ class Workers:
 
     rank: int = 0
     count: int = 1
+    device: str = "cpu"
+    """Where sums over workers are made: NCCL knows CUDA's memory only."""
 
     @property
     def is_first(self) -> bool:
@@ -24,15 +26,36 @@ class Workers:
         if self.count == 1:
             return dict(figures)
         totals = torch.tensor([figures[key] for key in sorted(figures)], dtype=torch.float64)
+        totals = totals.to(self.device)
         torch.distributed.all_reduce(totals)
         means = (totals / self.count).tolist()
         return dict(zip(sorted(figures), means, strict=True))
 
+    def any(self, value: bool) -> bool:
+        """Whether it holds for any worker; all of them must ask."""
+        if self.count == 1:
+            return value
+        total = torch.tensor(float(value), device=self.device)
+        torch.distributed.all_reduce(total)
+        return bool(total > 0)
+
 
 def join_workers(device: str) -> Workers:
-    """Join the group that `torchrun` made, over NCCL for CUDA and gloo otherwise."""
+    """Join the group that `torchrun` made, over NCCL for CUDA and gloo otherwise.
+
+    On CUDA each worker of a machine takes a GPU of its own.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Workers()
-    backend = "nccl" if device.startswith("cuda") else "gloo"
-    torch.distributed.init_process_group(backend)
-    return Workers(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+    rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return Workers(rank, count, "cuda" if on_gpu else "cpu")
+
+
+def leave_workers() -> None:
+    """End the group, if there is one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError
 from agent.cli.clusters import clusters_app
 from agent.cli.compare import compare
 from agent.cli.doctor import doctor
+from agent.cli.finetune import finetune
 from agent.cli.graphs import graphs_app
 from agent.cli.place import place
 from agent.cli.simulate import simulate
@@ -33,6 +34,8 @@ app.command(simulate)
 app.command(graphs_app)
 app.command(clusters_app)
 app.command(suites_app)
+app.command("agent.cli.train:train_app", name="train", help="Pretrain a policy on a suite.")
+app.command(finetune)
 app.command(doctor)
 app.register_install_completion_command(add_to_startup=False)
 

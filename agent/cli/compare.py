@@ -1,5 +1,6 @@
 """`graphwright compare`: all placers on one model, side by side."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -19,6 +20,7 @@ def compare(
     target: Target = Target(),
     rules: Rules = Rules(),
     placer: tuple[str, ...] = (),
+    policy: Path | None = None,
     budget: str = "10s",
     seed: int = 0,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -33,7 +35,9 @@ def compare(
         Instead of a model: a suite, or a folder of models (with --cluster); `graphwright suites
         list` shows all. Prints one row for each pair and geometric means of ratios.
     placer
-        Only these; repeat for several.
+        Only these; repeat for several. All that need no policy where none is named.
+    policy
+        Checkpoint or run's folder, for the placer policy, which then takes part.
     budget
         CPU time for each any-time placer.
     seed
@@ -41,9 +45,10 @@ def compare(
     json
         Print one JSON object instead of a table.
     """
+    from agent.placers import POLICY, get_placer, has_shipped_policy
     from placement.place import place_problem
     from placement.problem import Problem
-    from placement.registry import PLACERS, get_placer
+    from placement.registry import PLACERS
     from simulator.units import format_bytes, format_seconds
 
     seconds = read_seconds(budget, "--budget")
@@ -53,10 +58,11 @@ def compare(
         if rules != Rules() or target.dim:
             raise GraphwrightError("--suite takes neither constraints nor --dim")
         clusters = (target.cluster,) if target.cluster else ()
-        return compare_suite(suite, clusters, placer, seconds, seed, json)
+        return compare_suite(suite, clusters, placer, seconds, seed, json, policy)
     assert model is not None
-    names = placer or tuple(PLACERS)
-    placers = {name: get_placer(name) for name in names}
+    with_policy = (POLICY,) if policy is not None or has_shipped_policy() else ()
+    names = placer or (*PLACERS, *with_policy)
+    placers = {name: get_placer(name, policy) for name in names}
     problem = Problem(read_model(model, target), read_cluster(model, target), read_rules(rules))
     prepare(quiet=json)
     results: list[dict[str, Any]] = []

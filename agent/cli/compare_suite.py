@@ -17,6 +17,7 @@ def compare_suite(
     budget_seconds: float,
     seed: int,
     as_json: bool,
+    policy: Path | None = None,
 ) -> int:
     """Measure all pairs and print the table; 3 if some pair has no plan that fits.
 
@@ -24,17 +25,20 @@ def compare_suite(
         name: a suite, or a folder of models.
         clusters: for a folder.
         placers: names; the columns of GO's table where empty.
+        policy: a checkpoint, for the placer policy.
     """
+    from agent.placers import get_placer
     from placement.suites import get_suite
     from placement.suites.results import COLUMNS, measure_pair
 
     suite = get_suite(name, clusters)
     columns = tuple(placers) or COLUMNS
+    found = {column: get_placer(column, policy) for column in columns}
     prepare(quiet=as_json)
     rows = []
     with progress(f"{len(suite.pairs)} pairs of {suite.name}", quiet=as_json) as report:
         for index, pair in enumerate(suite.pairs):
-            rows.append(measure_pair(pair, columns, budget_seconds, seed))
+            rows.append(measure_pair(pair, found, budget_seconds, seed))
             report((index + 1) / len(suite.pairs))
     if as_json:
         print_json({"suite": suite.name, "rows": [row.as_dict() for row in rows]})

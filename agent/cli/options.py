@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from agent.tracking.options import TrackOptions
 from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ class Rules:
     """OP: all ops that match share a device; repeat for several."""
     memory_cap: tuple[str, ...] = ()
     """DEVICE=SIZE, such as v100:0=12GiB; repeat for several."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrackFlags(TrackOptions):
+    """Where a run is told."""
+
+    job_type: Annotated[str, Parameter(parse=False)] = "train"
 
 
 def read_model(model: str, target: Target) -> "Graph":

@@ -19,7 +19,8 @@ def place(
     *,
     target: Target = Target(),
     rules: Rules = Rules(),
-    placer: str = "search",
+    placer: str | None = None,
+    policy: Path | None = None,
     budget: str = "30s",
     seed: int = 0,
     out: Path | None = None,
@@ -33,7 +34,11 @@ def place(
         A model file (ONNX, TensorFlow GraphDef or SavedModel, torch.export, dnn-partitioning
         JSON, graphwright graph), or the name of a bundled graph.
     placer
-        search, portfolio, genetic, or one heuristic; `graphwright compare` runs them all.
+        search, portfolio, genetic, policy, policy-untrained, or one heuristic; `graphwright
+        compare` runs all that need no policy. Where none is named: the policy, if one comes
+        with this version, else search.
+    policy
+        Checkpoint or run's folder, for the placer policy.
     budget
         CPU time for search, such as 30s or 5min.
     seed
@@ -43,12 +48,13 @@ def place(
     json
         Print one JSON object instead of tables.
     """
+    from agent.placers import POLICY, default_placer, get_placer
     from placement.place import place_problem
     from placement.problem import Problem
-    from placement.registry import get_placer
 
     seconds = read_seconds(budget, "--budget")
-    decide = get_placer(placer)
+    placer = placer or (POLICY if policy is not None else default_placer())
+    decide = get_placer(placer, policy)
     graph = read_model(model, target)
     problem = Problem(graph, read_cluster(model, target), read_rules(rules))
     prepare(quiet=json)

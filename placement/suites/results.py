@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from placement.place import place_problem
-from placement.placer import Report, silent
+from placement.placer import Placer, Report, silent
 from placement.registry import get_placer
 from placement.suites.pair import Pair
 
@@ -48,17 +48,22 @@ class Row:
 
 def measure_pair(
     pair: Pair,
-    placers: Sequence[str] = COLUMNS,
+    placers: Sequence[str] | Mapping[str, Placer] = COLUMNS,
     budget_seconds: float = 30.0,
     seed: int = 0,
     report: Report = silent,
 ) -> Row:
     """Run every placer on a pair; the budget holds for each any-time placer.
 
+    Args:
+        placers: names, or placers by the names of their columns.
+
     Raises:
         GraphwrightError: an unknown placer, or a pair that cannot be built.
     """
-    decide = {name: get_placer(name) for name in placers}
+    decide = (
+        placers if isinstance(placers, Mapping) else {name: get_placer(name) for name in placers}
+    )
     problem = pair.problem()
     makespans: dict[str, float | None] = {}
     spent: dict[str, float] = {}
