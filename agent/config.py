@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, field
 
+from agent.outcomes import OutcomeConfig
 from agent.policy.config import PolicyConfig
 from agent.ppo import PpoConfig
 from agent.rollout import SampleConfig
 from envs.rewards import REWARDS
+from envs.tasks import Task
 from graphs.errors import GraphwrightError
 from placement.hierarchy import LEVEL_SIZES
+from placement.search import DEFAULT as SEARCH
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,20 @@ class EpisodeConfig:
 
 
 @dataclass(frozen=True)
+class GuideConfig:
+    """How a policy's scores become the moves of a search."""
+
+    share: float = 0.7
+    """How often a move is drawn from the policy, not at random."""
+    sharpness: float = 1.5
+    """Scores are multiplied by it before they become chances."""
+    network_share: float = 0.2
+    """Of the CPU time, at most about so much goes into the network."""
+    start_temperature: float = SEARCH.start_temperature
+    """Uphill steps accepted at the start, as a share of step time; falls linearly to zero."""
+
+
+@dataclass(frozen=True)
 class AgentConfig:
     """Everything that decides how a policy behaves and learns."""
 
@@ -47,6 +64,14 @@ class AgentConfig:
     ppo: PpoConfig = field(default_factory=PpoConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
+    outcomes: OutcomeConfig = field(default_factory=OutcomeConfig)
+    guide: GuideConfig = field(default_factory=GuideConfig)
+
+    @property
+    def guides_search(self) -> bool:
+        """Whether plans are found by search that the policy guides: it moves groups between
+        devices and decides nothing else."""
+        return self.policy.tasks == (Task.PLACEMENT,) and not self.episode.whole
 
 
 @dataclass(frozen=True)
@@ -67,12 +92,16 @@ class TrainConfig:
     """Larger graphs of the suite are left out of training."""
     rounds: int = 1000
     """Episodes of every slot of the batch."""
+    outcome_share: float = 0.9
+    """Of the rounds: first the policy learns which moves improve a plan (only where it moves
+    groups between devices); the rest are policy gradients."""
     seed: int = 0
     validate_every: int = 100
     """Rounds between looks at the validation suite."""
     validation_suite: str = "validation"
-    validation_graphs: int = 12
-    validation_steps: int = 4
+    validation_graphs: int = 16
+    validation_steps: int = 8
+    """Passes of the policy for each."""
     save_every: int = 25
     """Rounds between checkpoints."""
     threads: int = 0

@@ -7,14 +7,23 @@ import numpy as np
 import torch
 
 from agent.config import AgentConfig
+from agent.guided_search import Guided, guided_search
 from agent.improving import draw_pass, learn
 from agent.policy.network import Policy
 from agent.policy.view import make_subject
 from agent.ppo import Update
-from agent.state import State, begin
+from agent.state import State, begin, decided_plan
 from envs.instance import Instance
 from placement.placer import Budget, Candidate, Placed, Report
 from placement.problem import Problem
+from simulator.evaluation import Evaluation
+from simulator.plan import Plan
+
+#: So many passes are no limit.
+_ENDLESS = 1_000_000
+
+#: Evaluations that follow each pass where passes are limited rather than the budget.
+_EVALUATIONS_PER_PASS = 200
 
 #: Told after each pass: its number, the best state, and the update if there was one.
 Watch = Callable[[int, State, Update | None], None]
@@ -36,14 +45,34 @@ def _kept(_policy: Policy) -> None:
 class Effort:
     """How a policy is used on one graph."""
 
-    max_passes: int = 1_000_000
+    max_passes: int = _ENDLESS
     """Passes at most, also where the budget allows more."""
     max_updates: int = 0
     """PPO updates on this graph: none is zero-shot."""
     lr: float | None = None
     """Of these updates; None takes the policy's own."""
-    patience: int = 1_000_000
+    patience: int = _ENDLESS
     """Passes without improvement after which to stop."""
+
+
+class _Found:
+    """The best plan of a run so far; the only thing in this module that changes."""
+
+    def __init__(self, start: Candidate, budget: Budget, state: State) -> None:
+        self.best = start
+        self.budget = budget
+        self.state = state
+        self.progress = [(budget.spent_seconds, _seconds(start))]
+        self.evaluations = 0
+
+    def offer(self, plan: Plan, evaluation: Evaluation, name: str) -> bool:
+        """Keep a plan if it is better than the best."""
+        candidate = Candidate(plan, evaluation, name)
+        if candidate.rank_key >= self.best.rank_key:
+            return False
+        self.best = candidate
+        self.progress.append((self.budget.spent_seconds, _seconds(candidate)))
+        return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,28 +103,61 @@ class PolicyPlacer:
         state = begin(
             subject, start.plan, self.config.policy.tasks, self.config.episode.from_scratch
         )
-        best = start
-        progress = [(budget.spent_seconds, _seconds(start))]
-        evaluations, last_better = len(instance.heuristic_plans), 0
-        for number in range(self.effort.max_passes):
-            if budget.is_spent or number - last_better >= self.effort.patience:
-                break
+        found = _Found(start, budget, state)
+        guided = self.config.guides_search
+        passes = min(self.effort.max_passes, self.effort.max_updates) if guided else None
+        self._by_passes(policy, optimizer, found, seed, report, passes)
+        if guided and self.effort.max_passes > self.effort.max_updates:
+            self._by_search(policy, found, seed, report)
+        self.hand_over(policy)
+        evaluations = len(instance.heuristic_plans) + found.evaluations
+        return Placed(found.best, (start, found.best), tuple(found.progress), evaluations)
+
+    def _by_passes(
+        self,
+        policy: Policy,
+        optimizer: torch.optim.Optimizer,
+        found: "_Found",
+        seed: int,
+        report: Report,
+        passes: int | None,
+    ) -> None:
+        """Samples of whole plans or moves, the best of each pass kept; learning from them first."""
+        limit = self.effort.max_passes if passes is None else passes
+        since_better = 0
+        for number in range(limit):
+            if found.budget.is_spent or since_better >= self.effort.patience:
+                return
             rng = np.random.default_rng([seed, number])
-            passed = draw_pass(policy, self.config, [state], [rng], self.device)
+            passed = draw_pass(policy, self.config, [found.state], [rng], self.device)
             update = None
             if number < self.effort.max_updates:
                 share = number / self.effort.max_updates
                 update = learn(policy, optimizer, self.config, passed, share)
-            evaluations += self.config.sample.samples
-            state = passed.best[0]
-            found = Candidate(state.plan, state.evaluation, f"{self.name}:{number + 1}")
-            if found.rank_key < best.rank_key:
-                best, last_better = found, number
-                progress.append((budget.spent_seconds, _seconds(found)))
-            self.watch(number + 1, state, update)
-            report(max(budget.spent_seconds / budget.cpu_seconds, number / self.effort.max_passes))
-        self.hand_over(policy)
-        return Placed(best, (start, best), tuple(progress), evaluations)
+            found.evaluations += self.config.sample.samples
+            found.state = passed.best[0]
+            better = found.offer(found.state.plan, found.state.evaluation, self.name)
+            since_better = 0 if better else since_better + 1
+            self.watch(number + 1, found.state, update)
+            report(max(found.budget.spent_seconds / found.budget.cpu_seconds, number / limit))
+
+    def _by_search(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
+        """Search that the policy guides, with what is left of the budget."""
+        before = found.evaluations
+        state = found.state
+        limit = self.effort.max_passes
+        left = None if limit >= _ENDLESS else limit - self.effort.max_updates
+
+        def on_pass(guided: Guided) -> None:
+            found.evaluations = before + guided.chain.evaluations
+            reached = decided_plan(state, guided.best_plan)
+            found.offer(reached.plan, reached.evaluation, self.name)
+            self.watch(self.effort.max_updates + guided.passes, reached, None)
+            report(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))
+
+        guided_search(
+            policy, state, found.budget, seed, self.config, on_pass, left, _EVALUATIONS_PER_PASS
+        )
 
     def fine_tuned(self, updates: int, lr: float | None = None) -> "PolicyPlacer":
         """The same policy, learning on the graph that it is given."""

@@ -101,7 +101,7 @@ def update(
         loss, parts = _loss(policy(batch), batch, rollouts, worths, config, entropy_weight)
         optimizer.zero_grad(set_to_none=False)
         torch.autograd.backward(loss / graphs)
-        totals = _sum_over_workers(policy, torch.stack([loss.detach(), *parts]))
+        totals = sum_over_workers(policy, torch.stack([loss.detach(), *parts]))
         norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
         total, entropy, kl_sum, clips = (totals / graphs).tolist()
         losses.append(total)
@@ -179,7 +179,7 @@ def entropy_of(chances: Float[Tensor, "rows columns"]) -> Tensor:
     return -(chances.exp() * chances.masked_fill(torch.isinf(chances), 0.0)).sum(dim=1).mean()
 
 
-def _sum_over_workers(policy: nn.Module, totals: Tensor) -> Tensor:
+def sum_over_workers(policy: nn.Module, totals: Tensor) -> Tensor:
     """Add up gradients and figures of all workers; alone, nothing changes."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return totals

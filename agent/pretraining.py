@@ -1,7 +1,7 @@
 """Pretraining: PPO over the graphs of a suite, resumable to the last bit."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
@@ -21,6 +21,7 @@ from agent.checkpoint import (
 )
 from agent.config import TrainConfig
 from agent.improving import draw_pass, learn
+from agent.outcomes import annealed, learn_outcomes, try_moves
 from agent.plain_values import to_plain
 from agent.policy.network import Policy
 from agent.policy.view import Subject, make_subject
@@ -76,52 +77,97 @@ class Pretraining:
 
     def run_round(self) -> dict[str, float]:
         """An episode in each slot of the batch, with an update per step; returns figures."""
-        config, episode = self.config, self.config.agent.episode
+        config = self.config
         own = range(self.workers.rank, config.graphs_per_batch, self.workers.count)
         before = process_time()
         states = [self._begin(slot) for slot in own]
-        costs = np.array([state.cost_seconds for state in states])
         prepared = process_time()
+        rate = config.agent.ppo.lr * (1 - 0.9 * self.round / config.rounds)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        by_outcomes = config.agent.guides_search and (
+            self.round < config.outcome_share * config.rounds
+        )
+        with torch.autocast(config.device.split(":")[0], torch.bfloat16, config.mixed_precision):
+            figures = self._learn_outcomes(states) if by_outcomes else self._learn_policy(states)
+        self.round += 1
+        figures = self.workers.mean(figures)
+        figures["lr"] = rate
+        figures["prepare_cpu_seconds"] = prepared - before
+        figures["learn_cpu_seconds"] = process_time() - prepared
+        return figures
+
+    def _learn_outcomes(self, states: Sequence[State]) -> dict[str, float]:
+        """Try moves at states that search meets, and learn which of them improve."""
+        config = self.config
+        found: list[dict[str, float]] = []
+        for step in range(config.agent.episode.steps):
+            rngs = self._generators(step, len(states))
+            outcomes = [
+                try_moves(state, config.agent.policy.reads_trace, config.agent.outcomes, rng)
+                for state, rng in zip(states, rngs, strict=True)
+            ]
+            figures = learn_outcomes(
+                self.network,
+                self.optimizer,
+                outcomes,
+                config.agent.outcomes,
+                config.agent.policy.segment_ops,
+                config.agent.ppo.max_grad_norm,
+                config.graphs_per_batch,
+                config.device,
+            )
+            gains = np.concatenate([item.gains for item in outcomes])
+            least = config.agent.outcomes.least_gain
+            found.append({**figures, "improving_share": float((gains > least).mean())})
+            if step + 1 < config.agent.episode.steps:
+                states = [
+                    annealed(state, config.agent.outcomes, rng)
+                    for state, rng in zip(states, rngs, strict=True)
+                ]
+        return {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+
+    def _learn_policy(self, states: Sequence[State]) -> dict[str, float]:
+        """PPO on episodes of a few passes, each from the best plan of the pass before."""
+        config = self.config
+        costs = np.array([state.cost_seconds for state in states])
         updates: list[Update] = []
         better: list[float] = []
-        for step in range(episode.steps):
-            rngs = [np.random.default_rng([config.seed, self.round, step, slot]) for slot in own]
-            with torch.autocast(
-                config.device.split(":")[0], torch.bfloat16, config.mixed_precision
-            ):
-                passed = draw_pass(self.network, config.agent, states, rngs, config.device)
-                updates.append(
-                    learn(
-                        self.network,
-                        self.optimizer,
-                        config.agent,
-                        passed,
-                        self.round / config.rounds,
-                        config.graphs_per_batch,
-                    )
+        for step in range(config.agent.episode.steps):
+            rngs = self._generators(step, len(states))
+            passed = draw_pass(self.network, config.agent, states, rngs, config.device)
+            updates.append(
+                learn(
+                    self.network,
+                    self.optimizer,
+                    config.agent,
+                    passed,
+                    self.round / config.rounds,
+                    config.graphs_per_batch,
                 )
+            )
             better.extend(
                 float((one.cost_seconds < one.state.cost_seconds).mean()) for one in passed.rollouts
             )
             states = passed.best
-        self.round += 1
         after = np.array([state.cost_seconds for state in states])
         marks = np.array([state.instance.reference_seconds for state in states])
-        figures = {
+        means = {
+            key: float(np.mean([getattr(one, key) for one in updates]))
+            for key in ("loss", "entropy", "kl", "clipped_share", "grad_norm", "epochs")
+        }
+        return {
             "improving_share": float(np.mean(better)),
             "log_gain": float(np.log(costs / after).mean()),
             "log_against_portfolio": float(np.log(after / marks).mean()),
-            "loss": float(np.mean([one.loss for one in updates])),
-            "entropy": float(np.mean([one.entropy for one in updates])),
-            "kl": float(np.mean([one.kl for one in updates])),
-            "clipped_share": float(np.mean([one.clipped_share for one in updates])),
-            "grad_norm": float(np.mean([one.grad_norm for one in updates])),
-            "epochs": float(np.mean([one.epochs for one in updates])),
+            **means,
         }
-        figures = self.workers.mean(figures)
-        figures["prepare_cpu_seconds"] = prepared - before
-        figures["learn_cpu_seconds"] = process_time() - prepared
-        return figures
+
+    def _generators(self, step: int, count: int) -> list[np.random.Generator]:
+        """One per slot of this worker, the same whoever else there is."""
+        slots = range(self.workers.rank, self.config.graphs_per_batch, self.workers.count)
+        assert len(slots) == count
+        return [np.random.default_rng([self.config.seed, self.round, step, k]) for k in slots]
 
     def checkpoint(self, about: Mapping[str, Any]) -> Checkpoint:
         """Everything needed to go on."""

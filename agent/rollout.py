@@ -20,7 +20,7 @@ from agent.policy.choices import (
 )
 from agent.policy.inputs import PolicyInput
 from agent.policy.network import Scores
-from agent.state import State, as_decision, decide, penalised
+from agent.state import State, as_decision, costs_of, decide
 from envs.groups import GROUP_PAIR_COLUMNS
 from envs.rewards import Reward
 from envs.scoring import Scores as PlanScores
@@ -164,14 +164,7 @@ def sample(
         reward,
         np.full(len(decided), state.evaluation.makespan_seconds),
     )
-    memory = state.instance.problem.cluster.memory_bytes
-    excess = np.maximum(plans.peak_bytes - memory, 0).sum(axis=1)
-    cost = np.array(
-        [
-            penalised(state.instance, float(seconds), int(over))
-            for seconds, over in zip(plans.makespan_seconds, excess, strict=True)
-        ]
-    )
+    cost = costs_of(state.instance, plans)
     return Rollout(state, tuple(draws), plans, cost, tuple(decided))
 
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float64, Int32
 
 from agent.policy.inputs import View
 from agent.policy.view import Subject, look
 from envs.decision import Decision, plan_of
 from envs.instance import Instance
 from envs.observation import Previous
+from envs.scoring import Scores
 from envs.tasks import LEVELS, NEUTRAL_LEVEL, Task
 from simulator.evaluation import Evaluation
 from simulator.plan import Plan
@@ -65,6 +66,18 @@ def penalised(instance: Instance, seconds: float, excess_bytes: int) -> float:
     return seconds * (1.0 + _EXCESS_WEIGHT * excess_bytes / capacity)
 
 
+def costs_of(instance: Instance, scores: Scores) -> Float64[np.ndarray, " plans"]:
+    """The cost of each plan that was scored."""
+    over = scores.peak_bytes - instance.problem.cluster.memory_bytes
+    excess = np.maximum(over, 0).sum(axis=1)
+    return np.array(
+        [
+            penalised(instance, float(seconds), int(excess_bytes))
+            for seconds, excess_bytes in zip(scores.makespan_seconds, excess, strict=True)
+        ]
+    )
+
+
 def begin(subject: Subject, plan: Plan, tasks: tuple[str, ...], fresh: bool = False) -> State:
     """The state before the first decision; `plan` stands for all that is not decided."""
     ops = subject.instance.problem.graph.op_count
@@ -89,6 +102,13 @@ def decide(state: State, decided: Mapping[str, Int32[np.ndarray, " ops"]]) -> St
     """
     plan = plan_of(state.instance.problem, as_decision(decided), state.plan)
     evaluation = state.instance.evaluator.evaluate(plan)
+    return State(state.subject, plan, decided, evaluation)
+
+
+def decided_plan(state: State, plan: Plan) -> State:
+    """The state in which a plan's devices were decided, and its own order kept."""
+    evaluation = state.instance.evaluator.evaluate(plan)
+    decided = {**state.decided, Task.PLACEMENT: np.array(plan.devices, np.int32)}
     return State(state.subject, plan, decided, evaluation)
 
 

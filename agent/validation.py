@@ -9,10 +9,12 @@ import numpy as np
 from torch import nn
 
 from agent.config import AgentConfig, TrainConfig
+from agent.guided_search import guided_search
 from agent.improving import draw_pass
 from agent.policy.view import Subject, make_subject
-from agent.state import State, begin
+from agent.state import State, begin, decided_plan
 from envs.episodes import episodes_from
+from placement.placer import Budget
 from placement.suites import Pair, get_suite
 
 
@@ -73,6 +75,8 @@ def improved(
     mark = subject.instance.portfolio
     state = begin(subject, mark.plan, config.policy.tasks, config.episode.from_scratch)
     cost = _first_cost(subject, config)
+    if config.guides_search:
+        return _guided(policy, config, state, steps, cost)
     best: State | None = None
     for step in range(steps):
         rng = np.random.default_rng([1, step])
@@ -81,6 +85,22 @@ def improved(
             best = state
     best = best or state
     return best, float(np.log(best.cost_seconds / cost))
+
+
+def _guided(
+    policy: nn.Module, config: AgentConfig, state: State, steps: int, cost: float
+) -> tuple[State, float]:
+    """Guided search with a fixed number of evaluations."""
+    found = guided_search(
+        policy, state, Budget(_NO_LIMIT), 1, config, lambda _: None, steps, _EVALUATIONS
+    )
+    best = decided_plan(state, found.best_plan)
+    return best, float(np.log(min(best.cost_seconds, cost) / cost))
+
+
+#: Of each pass of a validation.
+_EVALUATIONS = 200
+_NO_LIMIT = 1e9
 
 
 def _first_cost(subject: Subject, config: AgentConfig) -> float:

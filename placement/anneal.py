@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float64, Int32
 
 from placement.hierarchy import Hierarchy
 from placement.priorities import upward_ranks
@@ -34,6 +34,22 @@ class Chain:
     random_state: int
     evaluations: int = 0
     accepted: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """Moves to draw from, instead of any group to any device."""
+
+    groups: Int32[np.ndarray, " moves"]
+    devices: Int32[np.ndarray, " moves"]
+    cumulative: Float64[np.ndarray, " moves"]
+    """Running sum of the moves' chances, up to one."""
+    share: float = 0.7
+    """How often a move is drawn from here."""
+
+
+#: No moves to draw from: all are drawn at random.
+ANY_MOVE = Proposals(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +94,11 @@ class Annealer:
             chain = replace(chain, best_energy=energy, best_devices=chain.devices, best_ranks=ranks)
         return chain
 
-    def advance(self, chain: Chain, moves: int, temperature: float) -> Chain:
-        """Propose `moves` moves, each of a random group of a random level to a random device.
+    def advance(
+        self, chain: Chain, moves: int, temperature: float, proposals: Proposals = ANY_MOVE
+    ) -> Chain:
+        """Propose `moves` moves, each of a random group of a random level to a random device,
+        or from `proposals` as often as they say.
 
         A move is accepted if it raises the energy by less than `temperature` times a draw from
         the unit exponential distribution.
@@ -102,6 +121,10 @@ class Annealer:
             moves,
             temperature,
             self.neighbour_share,
+            proposals.groups,
+            proposals.devices,
+            proposals.cumulative,
+            proposals.share,
             best,
             energies,
             random_state,
@@ -173,6 +196,20 @@ def _neighbour_device(
     return devices[p.consumers[first + drawn - inputs]]
 
 
+@inlined
+def _at(cumulative: np.ndarray, point: float) -> int:
+    """Where a point falls among running sums."""
+    low = 0
+    high = cumulative.size - 1
+    while low < high:
+        middle = (low + high) // 2
+        if cumulative[middle] <= point:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 @compiled
 def _advance(
     p: ProgramArrays,
@@ -187,6 +224,10 @@ def _advance(
     moves: int,
     temperature: float,
     neighbour_share: float,
+    proposed_groups: np.ndarray,
+    proposed_devices: np.ndarray,
+    cumulative: np.ndarray,
+    proposed_share: float,
     best: np.ndarray,
     energies: np.ndarray,
     random_state: np.ndarray,
@@ -198,15 +239,20 @@ def _advance(
     device_count = capacity.size
     levels = level_offsets.size - 1
     for _ in range(moves):
-        level = int(_random(random_state) * levels)
-        width = level_offsets[level + 1] - level_offsets[level]
-        group = level_offsets[level] + int(_random(random_state) * width)
-        first, last = member_offsets[group], member_offsets[group + 1]
-        if _random(random_state) < neighbour_share:
-            op = members[first + int(_random(random_state) * (last - first))]
-            device = _neighbour_device(p, devices, op, random_state)
+        if proposed_share > 0.0 and _random(random_state) < proposed_share:
+            drawn = _at(cumulative, _random(random_state))
+            group, device = proposed_groups[drawn], proposed_devices[drawn]
+            first, last = member_offsets[group], member_offsets[group + 1]
         else:
-            device = int(_random(random_state) * device_count)
+            level = int(_random(random_state) * levels)
+            width = level_offsets[level + 1] - level_offsets[level]
+            group = level_offsets[level] + int(_random(random_state) * width)
+            first, last = member_offsets[group], member_offsets[group + 1]
+            if _random(random_state) < neighbour_share:
+                op = members[first + int(_random(random_state) * (last - first))]
+                device = _neighbour_device(p, devices, op, random_state)
+            else:
+                device = int(_random(random_state) * device_count)
         if not allowed[group, device]:
             continue
         changed = False
