@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError
 from agent.cli.clusters import clusters_app
 from agent.cli.compare import compare
 from agent.cli.doctor import doctor
+from agent.cli.evaluate import evaluate
 from agent.cli.finetune import finetune
 from agent.cli.graphs import graphs_app
 from agent.cli.place import place
@@ -31,6 +32,7 @@ app = App(
 app.command(place)
 app.command(compare)
 app.command(simulate)
+app.command(evaluate)
 app.command(graphs_app)
 app.command(clusters_app)
 app.command(suites_app)

@@ -1,0 +1,91 @@
+"""GDP (Zhou et al., "GDP: Generalized Device Placement for Dataflow Graphs", arXiv 1910.01578).
+
+A graph network and segment-recurrent attention decide for every op at once, with one output per
+device number; trained from scratch with PPO on the graph at hand. Built from this project's own
+network, without what GO and this project added: no gates, no tasks after placement, no device
+embeddings, no plan or trace to look at, no heuristic to begin at.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from agent.baselines.tensorflow_default import first_accelerator
+from agent.config import AgentConfig, EpisodeConfig
+from agent.improving import draw_pass, learn
+from agent.policy.config import PolicyConfig
+from agent.policy.network import Policy
+from agent.policy.view import make_subject
+from agent.ppo import PpoConfig
+from agent.rollout import SampleConfig
+from agent.state import begin
+from envs.instance import Instance
+from placement.placer import Budget, Candidate, Placed, Report
+from placement.problem import Problem
+from simulator.plan import Plan
+
+
+def gdp_config() -> AgentConfig:
+    """Switches of the network, and an update for whole decisions."""
+    return AgentConfig(
+        PolicyConfig(device_embeddings=False, superposition=False, cross_task=False),
+        PpoConfig(lr=3e-3, entropy=1.0, entropy_end=0.1),
+        SampleConfig(samples=32),
+        EpisodeConfig(steps=1, whole=True, from_scratch=True, group_sizes=()),
+    )
+
+
+@dataclass(frozen=True)
+class GdpPlacer:
+    """A `Placer`: the best plan seen while training on the graph, whatever heuristics know.
+
+    The entropy's weights are divided by the root of the number of units, for so little of the
+    reward's spread can one choice of many explain.
+    """
+
+    config: AgentConfig = field(default_factory=gdp_config)
+
+    def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+        """Train until the budget is spent, at least one update."""
+        instance = _Unmarked(problem.graph.name, problem, seed=seed)
+        devices = problem.cluster.device_count
+        root, ppo = problem.unit_count**0.5, self.config.ppo
+        config = replace(
+            self.config,
+            policy=replace(self.config.policy, max_devices=devices),
+            ppo=replace(ppo, entropy=ppo.entropy / root, entropy_end=ppo.entropy_end / root),
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            policy = Policy(config.policy)
+        optimizer = torch.optim.Adam(policy.parameters(), lr=config.ppo.lr)
+        subject = make_subject(instance, config.episode.group_sizes, seed)
+        first = begin(subject, Plan.of(first_accelerator(problem)), config.policy.tasks, fresh=True)
+        best: Candidate | None = None
+        progress: list[tuple[float, float]] = []
+        number = evaluations = 0
+        while best is None or not budget.is_spent:
+            rng = np.random.default_rng([seed, number])
+            passed = draw_pass(policy, config, [first], [rng])
+            evaluations += config.sample.samples
+            state = passed.best[0]
+            found = Candidate(state.plan, state.evaluation, f"gdp:{number + 1}")
+            if best is None or found.rank_key < best.rank_key:
+                best = found
+                progress.append((budget.spent_seconds, best.evaluation.makespan_seconds))
+            share = min(budget.spent_seconds / budget.cpu_seconds, 1.0)
+            learn(policy, optimizer, config, passed, share)
+            report(share)
+            number += 1
+        return Placed(best, (best,), tuple(progress), evaluations)
+
+
+class _Unmarked(Instance):
+    """An instance whose rewards are relative to one device, so that no heuristic runs."""
+
+    @cached_property
+    def reference_seconds(self) -> float:
+        plan = Plan.of(first_accelerator(self.problem))
+        return max(self.evaluator.evaluate(plan).makespan_seconds, 1e-12)

@@ -1,0 +1,1 @@
+"""One table of everything that places: heuristics, search, trained policies and their controls."""

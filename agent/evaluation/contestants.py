@@ -1,0 +1,204 @@
+"""The columns of the table: each a way to place a graph, all under the same budget."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from agent.baselines.gdp import GdpPlacer
+from agent.baselines.hdp import HdpPlacer
+from agent.baselines.tensorflow_default import tensorflow_default
+from agent.checkpoint import Checkpoint
+from agent.config import AgentConfig
+from agent.evaluation.columns import (
+    COLUMNS,
+    FINE_TUNED,
+    GDP,
+    GREEDY,
+    HDP,
+    TENSORFLOW,
+    UNTRAINED,
+    ZERO_SHOT,
+)
+from agent.placing import PolicyPlacer, untrained
+from agent.plain_values import to_plain
+from agent.policy.inputs import collate
+from agent.policy.network import Policy
+from agent.policy.view import make_subject
+from agent.ppo import Update
+from agent.rollout import greedy
+from agent.state import State, as_decision, begin
+from envs.decision import plan_of
+from envs.instance import Instance
+from graphs.errors import GraphwrightError
+from placement.placer import Budget, Candidate, Placed, Placer, silent
+from placement.problem import Problem
+from placement.registry import get_placer
+
+#: Added to the seed of a control's network, so that it is not the one that training began with.
+_OTHER_NETWORK = 1_000_003
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a contestant made of a problem."""
+
+    placed: Placed
+    raw: Candidate | None = None
+    """What the policy itself decided, where a fallback may have replaced it."""
+    updates: int = 0
+    """Of the policy, on this graph."""
+
+
+#: Decide within the budget; the same seed decides the same but for where the budget ends.
+Attempting = Callable[[Problem, Budget, int], Attempt]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One column."""
+
+    name: str
+    attempt: Attempting
+    policy_digest: str | None = None
+    """Of the policy that it uses."""
+    updates: int = 0
+    """Of the policy on each graph, at most."""
+
+
+def contestants(
+    names: tuple[str, ...], checkpoint: Checkpoint | None, updates: int
+) -> tuple[Contestant, ...]:
+    """The columns by name, in the order of the table.
+
+    Args:
+        names: which; all, or all that need no policy, where empty.
+        checkpoint: the policy; the untrained control has its configuration.
+        updates: PPO updates of the fine-tuned column.
+
+    Raises:
+        GraphwrightError: an unknown column, or one that needs a policy where there is none.
+    """
+    if unknown := [name for name in names if name not in COLUMNS]:
+        raise GraphwrightError(f"no column {unknown[0]!r}; there are {', '.join(COLUMNS)}")
+    wanted = names or tuple(
+        name for name, column in COLUMNS.items() if checkpoint or not column.uses_policy
+    )
+    digest = policy_digest(checkpoint.policy, checkpoint.config) if checkpoint else None
+    found = []
+    for name, column in COLUMNS.items():
+        if name not in wanted:
+            continue
+        if column.uses_policy and checkpoint is None:
+            raise GraphwrightError(f"column {name} needs a trained policy; give --policy")
+        found.append(
+            Contestant(
+                name,
+                _attempting(name, checkpoint, updates),
+                digest if column.uses_policy else None,
+                updates if name == FINE_TUNED else 0,
+            )
+        )
+    return tuple(found)
+
+
+def policy_digest(policy: Policy, config: AgentConfig) -> str:
+    """Sixteen hexadecimal digits that identify weights and configuration."""
+    state = hashlib.blake2b(digest_size=8)
+    state.update(json.dumps(to_plain(config), sort_keys=True).encode())
+    for name, values in sorted(policy.state_dict().items()):
+        state.update(name.encode())
+        state.update(np.ascontiguousarray(values.detach().cpu().numpy()).tobytes())
+    return state.hexdigest()
+
+
+def _attempting(name: str, checkpoint: Checkpoint | None, updates: int) -> Attempting:
+    config = checkpoint.config if checkpoint else AgentConfig()
+    others: Mapping[str, Placer] = {
+        TENSORFLOW: tensorflow_default,
+        GDP: GdpPlacer(),
+        HDP: HdpPlacer(),
+    }
+    if name == UNTRAINED:
+        return lambda problem, budget, seed: _placed(
+            control(config, seed, checkpoint), problem, budget, seed
+        )
+    if checkpoint is None or not COLUMNS[name].uses_policy:
+        placer = others[name] if name in others else get_placer(name)
+        return lambda problem, budget, seed: _placed(placer, problem, budget, seed)
+    trained = PolicyPlacer(checkpoint.policy, config)
+    if name == GREEDY:
+        return lambda problem, _budget, seed: greedy_attempt(trained, problem, seed)
+    if name == ZERO_SHOT:
+        return lambda problem, budget, seed: _placed(trained, problem, budget, seed)
+    return lambda problem, budget, seed: fine_tuned_attempt(
+        trained.fine_tuned(updates), problem, budget, seed
+    )
+
+
+def control(config: AgentConfig, seed: int, checkpoint: Checkpoint | None = None) -> PolicyPlacer:
+    """The policy's loop with a network that has learned nothing, another one for each seed.
+
+    Raises:
+        GraphwrightError: the checkpoint given has that very network.
+    """
+    placer = untrained(config, _OTHER_NETWORK + seed)
+    if checkpoint and policy_digest(placer.policy, config) == policy_digest(
+        checkpoint.policy, config
+    ):
+        raise GraphwrightError("the policy given is untrained: it is the control's own network")
+    return placer
+
+
+def greedy_attempt(trained: PolicyPlacer, problem: Problem, seed: int) -> Attempt:
+    """As many passes as in training, each taking what the policy thinks best.
+
+    Traces of the plans between are looked at, as the policy does; only the last plan is scored,
+    and the portfolio's stands where that is worse.
+    """
+    instance = Instance(problem.graph.name, problem, seed=seed)
+    start = instance.portfolio
+    raw = greedy_decision(trained, instance, seed)
+    best = min(start, raw, key=lambda item: item.rank_key)
+    evaluations = len(instance.heuristic_plans) + 1
+    return Attempt(Placed(best, (start, raw), evaluations=evaluations), raw)
+
+
+def greedy_decision(trained: PolicyPlacer, instance: Instance, seed: int) -> Candidate:
+    """The plan after the last greedy pass, scored once."""
+    config, episode = trained.config, trained.config.episode
+    subject = make_subject(instance, episode.group_sizes, seed)
+    plan = instance.portfolio.plan
+    state = begin(subject, plan, config.policy.tasks, episode.from_scratch)
+    for _ in range(episode.steps):
+        batch = collate([state.view(config.policy.reads_trace)], config.policy.segment_ops)
+        with torch.no_grad():
+            scores = trained.policy(batch)
+        decided = greedy(state, scores, batch, 0, episode.whole)
+        plan = plan_of(instance.problem, as_decision(decided), state.plan)
+        state = replace(state, plan=plan, decided=decided, fresh=False)
+    return Candidate(plan, instance.evaluator.evaluate(plan), "policy-greedy")
+
+
+def fine_tuned_attempt(tuned: PolicyPlacer, problem: Problem, budget: Budget, seed: int) -> Attempt:
+    """Learn on the graph first, then go on without; the updates that the budget allowed."""
+    counter = _UpdateCounter()
+    placed = replace(tuned, watch=counter)(problem, budget, seed, silent)
+    return Attempt(placed, updates=counter.updates)
+
+
+class _UpdateCounter:
+    """A `Watch` that counts updates."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+
+    def __call__(self, number: int, state: State, update: Update | None) -> None:
+        self.updates += update is not None
+
+
+def _placed(placer: Placer, problem: Problem, budget: Budget, seed: int) -> Attempt:
+    return Attempt(placer(problem, budget, seed, silent))

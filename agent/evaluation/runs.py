@@ -1,0 +1,176 @@
+"""One run: a contestant on a pair with a seed, as a row that says how to repeat it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agent.plain_values import from_plain
+from graphs.errors import GraphwrightError
+from placement.placer import Budget
+from placement.problem import Problem
+from placement.suites.pair import Pair
+
+if TYPE_CHECKING:
+    from agent.evaluation.contestants import Contestant
+
+#: What tells runs apart: pair, column, seed, budget, updates, policy.
+Key = tuple[str, str, str, int, float, int, str]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a row came about."""
+
+    suite: str
+    command: str
+    commit: str
+    """Of the code; with a + behind it where files differed from the commit."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of results; times are simulated."""
+
+    suite: str
+    graph: str
+    cluster: str
+    headroom: str
+    column: str
+    seed: int
+    budget_seconds: float
+    """CPU seconds that were allowed."""
+    feasible: bool
+    makespan_seconds: float
+    """Infinite where nothing could run; of the plan even where it does not fit."""
+    raw_seconds: float
+    """Of what the policy itself decided; as above where nothing replaced it."""
+    raw_feasible: bool
+    failure: str
+    lower_bound_seconds: float
+    cpu_seconds: float
+    """That were spent."""
+    evaluations: int
+    updates: int
+    max_updates: int
+    origin: str
+    """Where the plan came from: the heuristic, or the pass of the policy."""
+    plan_digest: str
+    graph_digest: str
+    cluster_digest: str
+    policy_digest: str
+    """Empty where no policy was used."""
+    ops: int
+    devices: int
+    costs: str
+    command: str
+    commit: str
+
+    @property
+    def key(self) -> Key:
+        return (
+            self.graph,
+            self.cluster,
+            self.column,
+            self.seed,
+            self.budget_seconds,
+            self.max_updates,
+            self.policy_digest,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values; None for infinite times."""
+        values = asdict(self)
+        return {
+            key: None if isinstance(value, float) and not np.isfinite(value) else value
+            for key, value in values.items()
+        }
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Row":
+        """The other way.
+
+        Raises:
+            GraphwrightError: not a row.
+        """
+        times = ("makespan_seconds", "raw_seconds")
+        full = {
+            key: np.inf if value is None and key in times else value
+            for key, value in values.items()
+        }
+        try:
+            return from_plain(Row, full)
+        except TypeError as error:
+            raise GraphwrightError(f"not a row of an evaluation: {error}") from error
+
+
+def key_of(pair: Pair, contestant: "Contestant", seed: int, budget_seconds: float) -> Key:
+    """What the row of a run will be known by."""
+    return (
+        pair.graph_ref,
+        pair.cluster_ref,
+        contestant.name,
+        seed,
+        budget_seconds,
+        contestant.updates,
+        contestant.policy_digest or "",
+    )
+
+
+def run(
+    pair: Pair,
+    problem: Problem,
+    contestant: "Contestant",
+    seed: int,
+    budget_seconds: float,
+    origin: Origin,
+) -> Row:
+    """Let a contestant place a problem; what it cannot do is a row too."""
+    budget = Budget(budget_seconds)
+    failure, attempt = "", None
+    try:
+        attempt = contestant.attempt(problem, budget, seed)
+    except GraphwrightError as error:
+        failure = str(error)
+    spent = budget.spent_seconds
+    best = attempt.placed.best if attempt else None
+    raw = (attempt.raw or best) if attempt else None
+    if best is not None and best.evaluation.failure is not None:
+        failure = str(best.evaluation.failure)
+    return Row(
+        suite=origin.suite,
+        graph=pair.graph_ref,
+        cluster=pair.cluster_ref,
+        headroom=pair.headroom.value,
+        column=contestant.name,
+        seed=seed,
+        budget_seconds=budget_seconds,
+        feasible=best is not None and best.evaluation.feasible,
+        makespan_seconds=best.evaluation.makespan_seconds if best else np.inf,
+        raw_seconds=raw.evaluation.makespan_seconds if raw else np.inf,
+        raw_feasible=raw is not None and raw.evaluation.feasible,
+        failure=failure,
+        lower_bound_seconds=problem.bounds.seconds,
+        cpu_seconds=spent,
+        evaluations=attempt.placed.evaluations if attempt else 0,
+        updates=attempt.updates if attempt else 0,
+        max_updates=contestant.updates,
+        origin=best.origin if best else "",
+        plan_digest=best.plan.digest if best else "",
+        graph_digest=problem.graph.digest,
+        cluster_digest=problem.cluster.digest,
+        policy_digest=contestant.policy_digest or "",
+        ops=problem.graph.op_count,
+        devices=problem.cluster.device_count,
+        costs=problem.costs.name,
+        command=origin.command,
+        commit=origin.commit,
+    )
+
+
+def prepared(pair: Pair) -> Problem:
+    """The problem with all worked out that contestants share, before any clock runs."""
+    problem = pair.problem()
+    _ = problem.bounds, problem.simulator.program, problem.unit_allowed, problem.seconds
+    return problem

@@ -1,0 +1,282 @@
+"""Results as Markdown, CSV and plain values."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from agent.evaluation.columns import CLAIMS, COLUMNS, FINE_TUNED, GREEDY, PORTFOLIO, RIVALS
+from agent.evaluation.ratios import (
+    MATTERS,
+    PairRatio,
+    Ratio,
+    Times,
+    pair_ratios,
+    ratio,
+    times,
+    with_headroom,
+)
+from agent.evaluation.runs import Row
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows that belong in one table."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that have a row, in the order of the table."""
+        present = {row.column for row in self.rows}
+        return tuple(name for name in COLUMNS if name in present)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """In the order of the rows."""
+        return tuple(dict.fromkeys((row.graph, row.cluster) for row in self.rows))
+
+    def is_solved(self, pair: tuple[str, str]) -> bool:
+        """Whether any column has a plan that fits."""
+        return any(row.feasible for row in self.rows if (row.graph, row.cluster) == pair)
+
+
+def ratios(rows: Sequence[Row]) -> tuple[Ratio, ...]:
+    """Policies against all others and among each other, and all others against the portfolio."""
+    found = times(rows)
+    present = [name for name in COLUMNS if name in found]
+    focus = [name for name in present if COLUMNS[name].uses_policy]
+    others = [name for name in present if name not in focus]
+    versus = [
+        *((column, other) for column in reversed(focus) for other in (*others, *focus)),
+        *((column, PORTFOLIO) for column in others if PORTFOLIO in found),
+    ]
+    return tuple(
+        ratio(column, other, found[column], found[other])
+        for column, other in versus
+        if column != other
+    )
+
+
+def losses(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[PairRatio, ...]]:
+    """Pairs on which the policy is slower than a rival, by claimed column and rival."""
+    found = times(rows)
+    return {
+        (column, rival): tuple(
+            item for item in pair_ratios(found[column], found[rival]) if item.ratio > 1.0 + MATTERS
+        )
+        for column in CLAIMS
+        for rival in RIVALS
+        if column in found and rival in found
+    }
+
+
+def markdown(results: Results, title: str) -> str:
+    """The whole report."""
+    if not results.rows:
+        return f"# {title}\n\nNo rows.\n"
+    parts = [f"# {title}", _about(results), _columns(results), _step_times(results)]
+    parts.append(_ratio_section("All pairs", results.rows))
+    parts.append(_ratio_section("Pairs with headroom", with_headroom(results.rows, True)))
+    parts.append(_ratio_section("Pairs without headroom", with_headroom(results.rows, False)))
+    parts += [_raw(results), _losses(results), _failures(results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def csv_text(results: Results) -> str:
+    """One line per run."""
+    text = io.StringIO()
+    if results.rows:
+        writer = csv.DictWriter(text, list(results.rows[0].as_dict()), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.as_dict() for row in results.rows)
+    return text.getvalue()
+
+
+def plain(results: Results) -> dict[str, Any]:
+    """Everything as plain values."""
+    return {
+        "columns": list(results.columns),
+        "ratios": {
+            "all": [_plain_ratio(item) for item in ratios(results.rows)],
+            "headroom": [_plain_ratio(item) for item in ratios(with_headroom(results.rows, True))],
+            "no-headroom": [
+                _plain_ratio(item) for item in ratios(with_headroom(results.rows, False))
+            ],
+        },
+        "losses": [
+            {"column": column, "against": rival, **asdict(item)}
+            for (column, rival), items in losses(results.rows).items()
+            for item in items
+        ],
+        "rows": [row.as_dict() for row in results.rows],
+    }
+
+
+def cell(of_seeds: Times | None, runs: int) -> str:
+    """Milliseconds: mean over seeds with the range; how many seeds have no plan that fits."""
+    if not runs:
+        return ""
+    values = list((of_seeds or {}).values())
+    if not values:
+        return "fails"
+    shown = f"{np.mean(values) * 1e3:,.1f}"
+    if max(values) > min(values):
+        shown += f" ({min(values) * 1e3:,.1f}-{max(values) * 1e3:,.1f})"
+    return shown if len(values) == runs else f"{shown}, {runs - len(values)} of {runs} fail"
+
+
+def _about(results: Results) -> str:
+    rows = results.rows
+    seeds = sorted({row.seed for row in rows})
+    budgets = sorted({row.budget_seconds for row in rows})
+    policies = sorted({row.policy_digest for row in rows} - {""})
+    return (
+        f"Step times are simulated ({', '.join(sorted({row.costs for row in rows}))} costs), in "
+        f"milliseconds: the mean over seeds {', '.join(map(str, seeds))} with the range. Budget: "
+        f"{', '.join(f'{value:g}' for value in budgets)} CPU seconds for each column marked *, "
+        "the portfolio's own time included. "
+        + (f"Policy: {', '.join(policies)}. " if policies else "")
+        + "Commands: "
+        + ", ".join(f"`{command}`" for command in sorted({row.command for row in rows}))
+        + f"; commits {', '.join(sorted({row.commit for row in rows}))}."
+    )
+
+
+def _columns(results: Results) -> str:
+    lines = [
+        f"- {_head(name, results)}: {COLUMNS[name].about}{_effort(name, results)}"
+        for name in results.columns
+    ]
+    return "\n".join(lines)
+
+
+def _effort(name: str, results: Results) -> str:
+    mine = [row for row in results.rows if row.column == name]
+    text = ""
+    if name == FINE_TUNED:
+        done = [row.updates for row in mine]
+        text = f"; {min(done)} to {max(done)} updates of at most {mine[0].max_updates}"
+    if COLUMNS[name].spends_budget:
+        plans = int(np.median([row.evaluations for row in mine]))
+        text += f"; {plans:,} plans simulated in the median"
+    return text
+
+
+def _head(name: str, results: Results) -> str:
+    return f"{name}*" if COLUMNS[name].spends_budget else name
+
+
+def _step_times(results: Results) -> str:
+    found = times(results.rows)
+    names = results.columns
+    runs: dict[tuple[str, tuple[str, str]], int] = {}
+    for row in results.rows:
+        key = (row.column, (row.graph, row.cluster))
+        runs[key] = runs.get(key, 0) + 1
+    sample = {(row.graph, row.cluster): row for row in results.rows}
+    lines = [
+        "| graph | cluster | ops | "
+        + " | ".join(_head(name, results) for name in names)
+        + " | lower bound |",
+        "|---|---" + "|---:" * (len(names) + 2) + "|",
+    ]
+    for pair in results.pairs:
+        row = sample[pair]
+        cells = [cell(found[name].get(pair), runs.get((name, pair), 0)) for name in names]
+        bound = f"{row.lower_bound_seconds * 1e3:,.1f}"
+        lines.append(f"| {pair[0]} | {pair[1]} | {row.ops:,} | {' | '.join(cells)} | {bound} |")
+    return "## Step times\n\n" + "\n".join(lines)
+
+
+def _ratio_section(title: str, rows: Sequence[Row]) -> str:
+    found = ratios(rows)
+    if not found:
+        return ""
+    lines = [
+        "| column | against | ratio | 95% interval | outside the noise | pairs | faster | slower "
+        "| alone feasible | alone infeasible |",
+        "|---|---|---:|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for item in found:
+        mean = f"{item.geometric_mean:.3f} | {item.low:.3f}-{item.high:.3f} | {_verdict(item)}"
+        lines.append(
+            f"| {item.column} | {item.against} | {mean if item.pairs else ' | | '} | {item.pairs} "
+            f"| {item.faster} | {item.slower} | {item.only_column} | {item.only_against} |"
+        )
+    note = (
+        "Geometric means of step times over another column's; below 1 is faster. Intervals: "
+        "bootstrap over pairs and their seeds; of a single pair they hold for that pair alone. "
+        f"Differences up to {MATTERS:.1%} count as none. The last columns count runs in which one "
+        "of the two has no plan that fits."
+    )
+    return f"## {title}\n\n{note}\n\n" + "\n".join(lines)
+
+
+def _verdict(item: Ratio) -> str:
+    if not item.outside_noise:
+        return "no"
+    return "faster" if item.geometric_mean < 1 else "slower"
+
+
+def _raw(results: Results) -> str:
+    """Greedy decisions without the portfolio to fall back to."""
+    own = times(results.rows, raw=True)
+    if GREEDY not in own or PORTFOLIO not in own:
+        return ""
+    item = ratio(GREEDY, PORTFOLIO, own[GREEDY], own[PORTFOLIO])
+    failed = sum(row.column == GREEDY and not row.raw_feasible for row in results.rows)
+    if not item.pairs:
+        return f"Greedy decisions alone fit in no run ({failed} failures)."
+    return (
+        f"Greedy decisions alone, without falling back to the portfolio: "
+        f"{item.geometric_mean:.3f} ({item.low:.3f}-{item.high:.3f}) of the portfolio's time over "
+        f"{item.pairs} pairs, {item.faster} faster, {item.slower} slower; {failed} runs do not fit."
+    )
+
+
+def _losses(results: Results) -> str:
+    found = losses(results.rows)
+    if not found:
+        return ""
+    lines = []
+    for (column, rival), items in found.items():
+        lines.append(f"- {column} / {rival}: {len(items)} pairs")
+        lines += [
+            f"  - {item.graph} on {item.cluster}: {item.ratio:.3f}"
+            f"{', outside the noise' if item.outside_noise else ''}"
+            for item in items
+        ]
+    note = (
+        f"Pairs on which the policy's plan is slower by more than {MATTERS:.1%}, by the geometric "
+        "mean over seeds; outside the noise: slower with every seed than the other with any."
+    )
+    return f"## Where the policy loses\n\n{note}\n\n" + "\n".join(lines)
+
+
+def _failures(results: Results) -> str:
+    found: dict[tuple[str, str, str], dict[str, int]] = {}
+    for row in results.rows:
+        if not row.feasible:
+            reasons = found.setdefault((row.column, row.graph, row.cluster), {})
+            # Sizes and instants differ from seed to seed; the first few words do not.
+            reason = row.failure.partition(":")[0] or "no plan"
+            reasons[reason] = reasons.get(reason, 0) + 1
+    if not found:
+        return "## Failures\n\nNone."
+    lines = [
+        f"- {column} on {graph}, {cluster}: {_counted(reasons)}"
+        for (column, graph, cluster), reasons in found.items()
+    ]
+    return "## Failures\n\n" + "\n".join(lines)
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return "; ".join(f"{text} ({count})" for text, count in reasons.items())
+
+
+def _plain_ratio(item: Ratio) -> dict[str, Any]:
+    return {**asdict(item), "outside_noise": item.outside_noise}
