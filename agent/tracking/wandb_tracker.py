@@ -5,10 +5,11 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from agent.tracking.options import TrackOptions
 #: Figures of which a run is judged by the least, not by the last.
 LEAST = ("validation/ratio", "step_seconds", "log_against_portfolio")
 
+#: Under which `wandb login` leaves a key, now and in older versions.
+_HOSTS = ("api.forge.coreweave.com", "api.wandb.ai")
 _RUN_ID = "run_id.txt"
 _SECONDS_TO_CONNECT = 60.0
 
@@ -35,10 +38,14 @@ class WandbTracker:
     def __init__(self, folder: Path, config: Mapping[str, Any], options: TrackOptions) -> None:
         own = folder / "wandb"
         own.mkdir(parents=True, exist_ok=True)
-        places = {"WANDB_DIR": folder, "WANDB_DATA_DIR": own / "data"}
-        places["WANDB_CACHE_DIR"] = own / "cache"
-        self._outside = {name: os.environ.get(name) for name in places}
-        os.environ.update({name: str(path.resolve()) for name, path in places.items()})
+        self._mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+        inside = {"WANDB_DIR": folder, "WANDB_DATA_DIR": own / "data"}
+        inside["WANDB_CACHE_DIR"] = own / "cache"
+        given = {name: str(path.resolve()) for name, path in inside.items()}
+        if self._mode != "online":
+            given["WANDB_ERROR_REPORTING"] = "false"  # which knows no offline
+        self._outside = {name: os.environ.get(name) for name in given}
+        os.environ.update(given)
         import wandb
 
         self._wandb = wandb
@@ -88,11 +95,10 @@ class WandbTracker:
         self, id_file: Path, folder: Path, config: Mapping[str, Any], options: TrackOptions
     ) -> None:
         known = id_file.read_text(encoding="utf-8").strip() if id_file.is_file() else None
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
         try:
-            self._run = self._init(mode, known, folder, config, options)
+            self._run = self._init(self._mode, known, folder, config, options)
         except self._wandb.errors.Error as error:
-            if mode != "online":
+            if self._mode != "online":
                 raise
             _warn(f"W&B cannot be reached ({error}); the run is kept offline, see `wandb sync`")
             self._run = self._init("offline", known, folder, config, options)
@@ -140,7 +146,10 @@ class WandbTracker:
             tell()
         except self._wandb.errors.Error as error:
             _warn(f"W&B failed and is told no more of this run ({error}); metrics.jsonl goes on")
-            self._run = None
+            run, self._run = self._run, None
+            if run is not None:
+                with suppress(self._wandb.errors.Error):
+                    run.finish(exit_code=1)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -158,12 +167,13 @@ def has_key() -> bool:
     """Whether this user has a W&B key, in the environment or where `wandb login` leaves it."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    own = os.environ.get("WANDB_BASE_URL")
+    hosts = _HOSTS if own is None else (urlsplit(own).netloc,)
     try:
         found = netrc(os.environ.get("NETRC"))
     except (OSError, NetrcParseError):
         return False
-    return found.authenticators(host) is not None
+    return any(found.authenticators(host) for host in hosts)
 
 
 def _warn(message: str) -> None:
