@@ -58,11 +58,7 @@ class Pretraining:
     def __init__(self, config: TrainConfig, workers: Workers, policy: Policy | None = None) -> None:
         self.config = config
         self.workers = workers
-        if config.graphs_per_batch % workers.count:
-            raise GraphwrightError(
-                f"graphs_per_batch is {config.graphs_per_batch}, which {workers.count} workers "
-                "cannot share evenly"
-            )
+        workers.check_shares(config.graphs_per_batch)
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from graphs.errors import GraphwrightError
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -20,6 +22,18 @@ class Workers:
     def is_first(self) -> bool:
         """Whether this one writes files and tracks the run."""
         return self.rank == 0
+
+    def check_shares(self, graphs_per_batch: int) -> None:
+        """Whether each worker gets as many graphs of a batch as the others.
+
+        Raises:
+            GraphwrightError: it does not.
+        """
+        if graphs_per_batch % self.count:
+            raise GraphwrightError(
+                f"graphs_per_batch is {graphs_per_batch}, which {self.count} workers cannot share "
+                "evenly"
+            )
 
     def mean(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Means over workers that hold equally many graphs."""

@@ -91,7 +91,7 @@ def test_a_killed_run_repeats_what_came_after_its_checkpoint(
 
 def test_a_run_tells_every_round_and_each_look_at_validation(whole: Path) -> None:
     lines = told(whole)
-    rounds = [line for line in lines if "loss" in line.get("figures", {})]
+    rounds = [line for line in lines if "lr" in line.get("figures", {})]
     looks = [line for line in lines if "validation/ratio" in line.get("figures", {})]
     assert [line["step"] for line in rounds] == [1, 2, 3, 4, 5]
     assert [line["step"] for line in looks] == [2, 4, 5]

@@ -134,7 +134,7 @@ def test_a_run_leaves_what_is_needed_to_repeat_it(trained: Path) -> None:
     assert set(about["suite"]["clusters"]) == {CLUSTER}
     assert about["commands"]
     lines = read_lines(trained)
-    assert [line["step"] for line in lines if "loss" in line.get("figures", {})] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines if "lr" in line.get("figures", {})] == [1, 2, 3, 4]
     assert lines[-1]["artifact"] == "policy-trained"
 
 
@@ -165,7 +165,7 @@ def test_interrupted_by_ctrl_c_and_resumed_it_ends_the_same(
     code, told = run_json(capsys, "train", f"--resume={out}", "--track=none")
     assert (code, told["rounds"], told["folder"]) == (0, 4, str(out))
     assert largest_difference(out / "checkpoint", trained / "checkpoint") == 0.0
-    steps = [line["step"] for line in read_lines(out) if "loss" in line.get("figures", {})]
+    steps = [line["step"] for line in read_lines(out) if "lr" in line.get("figures", {})]
     assert steps == [1, 2, 3, 4]
     assert len(json.loads((out / "config.json").read_text())["commands"]) == 2
 

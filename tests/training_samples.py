@@ -57,6 +57,7 @@ def tiny_config(models: Path, rounds: int = 4) -> TrainConfig:
         validation_graphs=1,
         validation_steps=1,
         save_every=2,
+        outcome_share=0.5,
         threads=1,
     )
 
@@ -66,7 +67,8 @@ def tiny_flags(models: Path, rounds: int = 4) -> list[str]:
     return [
         f"--suite={models}", f"--validation-suite={models}", f"--clusters={CLUSTER}",
         "--graphs-per-batch=2", f"--rounds={rounds}", "--validate-every=2",
-        "--validation-graphs=1", "--validation-steps=1", "--save-every=2", "--threads=1",
+        "--validation-graphs=1", "--validation-steps=1", "--save-every=2", "--outcome-share=0.5",
+        "--threads=1",
         "--policy.width=16", "--policy.heads=2", "--policy.pair-width=8",
         "--policy.segment-ops=16", "--sample.samples=8", "--episode.steps=2",
         "--episode.group-sizes=6",

@@ -61,6 +61,7 @@ def train(
     before = _check(wanted, resume, init)
     crew = join_workers(wanted.device)
     try:
+        crew.check_shares(wanted.graphs_per_batch)
         run, tracker = _begin(wanted, out, before, tracking, crew, quiet=json)
         prepare(quiet=json or not crew.is_first)
         try:

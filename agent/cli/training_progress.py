@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from agent.tracking.tracker import Silent
 
 _SECONDS_BETWEEN_LINES = 20.0
+_SHOWN = {
+    "outcome_loss": "outcome loss",
+    "log_gain": "log gain",
+    "validation/ratio": "validation ratio",
+}
 
 
 class TrainingProgress(Silent):
@@ -34,10 +39,11 @@ class TrainingProgress(Silent):
         """Where the run stands."""
         done = max(self._round - self._begun_at, 1)
         parts = [f"round {self._round}/{self._rounds}"]
-        if "log_gain" in self._known:
-            parts.append(f"log gain {self._known['log_gain']:.4f}")
-        if "validation/ratio" in self._known:
-            parts.append(f"validation ratio {self._known['validation/ratio']:.4f}")
+        parts.extend(
+            f"{said} {self._known[name]:.4f}"
+            for name, said in _SHOWN.items()
+            if name in self._known
+        )
         parts.append(f"{(time.monotonic() - self._begun) / done:.1f} s a round")
         return "  ".join(parts)
 
