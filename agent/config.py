@@ -46,11 +46,11 @@ class EpisodeConfig:
 class GuideConfig:
     """How a policy's scores become the moves of a search."""
 
-    share: float = 0.7
-    """How often a move is drawn from the policy, not at random."""
-    sharpness: float = 1.5
+    share: float = 0.5
+    """How often a move is the policy's, not drawn at random."""
+    sharpness: float = 2.0
     """Scores are multiplied by it before they become chances."""
-    network_share: float = 0.2
+    network_share: float = 0.1
     """Of the CPU time, at most about so much goes into the network."""
     start_temperature: float = SEARCH.start_temperature
     """Uphill steps accepted at the start, as a share of step time; falls linearly to zero."""

@@ -1,12 +1,13 @@
 """Search whose moves a policy proposes: annealing between passes of the network.
 
 The network reads the trace of the plan at hand and scores every move of every group; annealing
-draws most of its moves from these scores, the rest at random; after a while the network looks
+tries the likely ones, each once, among moves drawn at random; after a while the network looks
 again. Evaluations take a tenth of a millisecond, a pass tens of milliseconds.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -28,29 +29,35 @@ _FIRST_EVALUATIONS = 50
 
 
 def proposals(
-    scores: Scores, batch: PolicyInput, state: State, config: GuideConfig
+    scores: Scores,
+    batch: PolicyInput,
+    state: State,
+    config: GuideConfig,
+    rng: np.random.Generator,
 ) -> Proposals | None:
-    """Chances of all moves of a single graph's groups; each level is as likely as the others.
+    """All moves of a single graph's groups in a drawn order, likely ones first; none twice.
 
-    None where no move is possible.
+    Each level is as likely as the others. The order is that of draws without replacement
+    (Kool et al., arXiv 1903.06059): log chances plus Gumbel noise, sorted. None where no move is
+    possible.
     """
     offsets = state.subject.groups.level_offsets
     groups, devices, chances = [], [], []
-    for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+    for first, last in pairwise(offsets.tolist()):
         mine = task_scores(Task.PLACEMENT, scores[Task.PLACEMENT], batch, first, last, False)
-        chance = log_chances(config.sharpness * mine.double(), whole=False).exp().numpy()[0]
-        possible = np.flatnonzero(chance > 0)
+        chance = log_chances(config.sharpness * mine.double(), whole=False).numpy()[0]
+        possible = np.flatnonzero(np.isfinite(chance))
         group, device = np.divmod(possible, mine.shape[1])
         groups.append(group + first)
         devices.append(device)
         chances.append(chance[possible])
-    total = np.concatenate(chances).cumsum()
-    if not total.size:
+    log_chance = np.concatenate(chances)
+    if not log_chance.size:
         return None
+    order = np.argsort(-(log_chance + rng.gumbel(size=log_chance.size)), kind="stable")
     return Proposals(
-        np.concatenate(groups).astype(np.int32),
-        np.concatenate(devices).astype(np.int32),
-        total / total[-1],
+        np.concatenate(groups)[order].astype(np.int32),
+        np.concatenate(devices)[order].astype(np.int32),
         config.share,
     )
 
@@ -93,11 +100,12 @@ def guided_search(
     chain = annealer.start(state.plan.devices, state.plan.ranks, seed)
     begun, span = budget.spent_seconds, max(budget.left_seconds, 1e-9)
     passes, moves = 0, evaluations_per_pass
+    rng = np.random.default_rng([seed, 3])
     while not budget.is_spent and (max_passes is None or passes < max_passes):
         before = budget.spent_seconds
         batch = collate([state.view(config.policy.reads_trace)], config.policy.segment_ops)
         with torch.no_grad():
-            found = proposals(policy(batch), batch, state, guide)
+            found = proposals(policy(batch), batch, state, guide, rng)
         if found is None:
             break
         looked = budget.spent_seconds
@@ -110,6 +118,7 @@ def guided_search(
                 now = budget.spent_seconds
                 left = max(1 - (now - begun) / span, 0.0)
                 chain = annealer.advance(chain, moves, guide.start_temperature * left, found)
+                found = found.after(chain.proposed)
                 spent = budget.spent_seconds
                 pace = max(spent - now, 1e-5) / moves
                 ahead = min(wanted - (spent - looked), budget.left_seconds, span / _STEPS)

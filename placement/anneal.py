@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float64, Int32
+from jaxtyping import Int32
 
 from placement.hierarchy import Hierarchy
 from placement.priorities import upward_ranks
@@ -34,22 +34,26 @@ class Chain:
     random_state: int
     evaluations: int = 0
     accepted: int = 0
+    proposed: int = 0
+    """How many of the proposals of the last call were tried."""
 
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """Moves to draw from, instead of any group to any device."""
+    """Moves to try in their order, each once, among moves that are drawn at random."""
 
     groups: Int32[np.ndarray, " moves"]
     devices: Int32[np.ndarray, " moves"]
-    cumulative: Float64[np.ndarray, " moves"]
-    """Running sum of the moves' chances, up to one."""
-    share: float = 0.7
-    """How often a move is drawn from here."""
+    share: float = 0.5
+    """How often the next of them is tried, until all have been."""
+
+    def after(self, tried: int) -> "Proposals":
+        """What is left once the first `tried` have been."""
+        return Proposals(self.groups[tried:], self.devices[tried:], self.share)
 
 
-#: No moves to draw from: all are drawn at random.
-ANY_MOVE = Proposals(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0), 0.0)
+#: No moves to begin with: all are drawn at random.
+ANY_MOVE = Proposals(np.zeros(0, np.int32), np.zeros(0, np.int32), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +102,7 @@ class Annealer:
         self, chain: Chain, moves: int, temperature: float, proposals: Proposals = ANY_MOVE
     ) -> Chain:
         """Propose `moves` moves, each of a random group of a random level to a random device,
-        or from `proposals` as often as they say.
+        or the next of `proposals` as often as they say.
 
         A move is accepted if it raises the energy by less than `temperature` times a draw from
         the unit exponential distribution.
@@ -106,7 +110,7 @@ class Annealer:
         devices, best = chain.devices.copy(), chain.best_devices.copy()
         energies = np.array([chain.energy, chain.best_energy])
         random_state = np.array([chain.random_state], np.uint64)
-        counts = np.zeros(2, np.int64)
+        counts = np.zeros(3, np.int64)
         hierarchy = self.hierarchy
         _advance(
             self.problem.simulator.program.arrays,
@@ -121,9 +125,8 @@ class Annealer:
             moves,
             temperature,
             self.neighbour_share,
-            proposals.groups,
-            proposals.devices,
-            proposals.cumulative,
+            proposals.groups.copy(),
+            proposals.devices.copy(),
             proposals.share,
             best,
             energies,
@@ -143,6 +146,7 @@ class Annealer:
             random_state=int(random_state[0]),
             evaluations=chain.evaluations + int(counts[0]),
             accepted=chain.accepted + int(counts[1]),
+            proposed=int(counts[2]),
         )
 
 
@@ -196,20 +200,6 @@ def _neighbour_device(
     return devices[p.consumers[first + drawn - inputs]]
 
 
-@inlined
-def _at(cumulative: np.ndarray, point: float) -> int:
-    """Where a point falls among running sums."""
-    low = 0
-    high = cumulative.size - 1
-    while low < high:
-        middle = (low + high) // 2
-        if cumulative[middle] <= point:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
 @compiled
 def _advance(
     p: ProgramArrays,
@@ -226,7 +216,6 @@ def _advance(
     neighbour_share: float,
     proposed_groups: np.ndarray,
     proposed_devices: np.ndarray,
-    cumulative: np.ndarray,
     proposed_share: float,
     best: np.ndarray,
     energies: np.ndarray,
@@ -239,9 +228,9 @@ def _advance(
     device_count = capacity.size
     levels = level_offsets.size - 1
     for _ in range(moves):
-        if proposed_share > 0.0 and _random(random_state) < proposed_share:
-            drawn = _at(cumulative, _random(random_state))
-            group, device = proposed_groups[drawn], proposed_devices[drawn]
+        if counts[2] < proposed_groups.size and _random(random_state) < proposed_share:
+            group, device = proposed_groups[counts[2]], proposed_devices[counts[2]]
+            counts[2] += 1
             first, last = member_offsets[group], member_offsets[group + 1]
         else:
             level = int(_random(random_state) * levels)

@@ -10,6 +10,9 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 from shape_checks import PACKAGES, checked_modules, violations
 
+# Test processes share the cores already: threads of torch would only fight for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 install_import_hook(checked_modules(ROOT), "shape_checks.checked")
