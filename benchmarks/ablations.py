@@ -202,7 +202,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"`train`, then placed {len(pairs)} pairs of `validation` zero-shot with {budgets} CPU "
         "seconds each. Geometric means of simulated step times over the full policy's (three "
         "tasks: over the recurrent one's) and over search's at the same CPU seconds; below 1 is "
-        "faster. Intervals of 95%: bootstrap over pairs and seeds. Commands: "
+        "faster. With three tasks ops are fused and ordered as well, which search and the full "
+        "policy do not do: over these the ratio says what fusion brings. Intervals of 95%: "
+        "bootstrap over pairs and seeds. Commands: "
         + ", ".join(f"`python {text}`" for text in sorted({row["command"] for row in rows}))
         + f"; commits {', '.join(sorted({row['commit'] for row in rows}))}.",
         "",

@@ -154,6 +154,18 @@ def test_tensorflow_runs_ops_in_the_order_in_which_they_become_ready() -> None:
     assert order == ["x", "free", "y", "z", "last", "late"]
 
 
+def test_what_follows_a_free_source_is_ready_from_the_beginning() -> None:
+    records = [
+        op("x", 1.0, (), 0),
+        op("variable", 0.0, (), 0, kind=OpKind.VARIABLE),
+        op("after x", 1.0, ("x",), 0),
+        op("reader", 1.0, ("variable",), 0),
+    ]
+    problem = Problem(graph_of(*records), toy_cluster(1))
+    order = np.argsort(-first_come_first_served(problem, np.zeros(4, np.int32)))
+    assert [records[index].name for index in order] == ["variable", "x", "reader", "after x"]
+
+
 def test_first_come_first_served_is_what_the_simulator_then_runs() -> None:
     problem = Problem(random_graph(11, 120), toy_cluster(1))
     devices = np.zeros(120, np.int32)
