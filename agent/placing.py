@@ -111,7 +111,8 @@ class PolicyPlacer:
             self._by_search(policy, found, seed, report)
         self.hand_over(policy)
         evaluations = len(instance.heuristic_plans) + found.evaluations
-        return Placed(found.best, (start, found.best), tuple(found.progress), evaluations)
+        compared = (*instance.heuristic_plans, found.best)
+        return Placed(found.best, compared, tuple(found.progress), evaluations)
 
     def _by_passes(
         self,
