@@ -2,12 +2,23 @@
 VENV ?= .venv
 TORCH ?= cpu
 BIN := $(VENV)/bin
+STAMP := $(shell date +%Y%m%d-%H%M%S)
 FOLDERS := graphs simulator placement envs agent
 
 .PHONY: demo test test-slow lint constraints clean
 
+# An ONNX model that comes with the onnx package; any other does as well.
+MODEL = $(shell $(BIN)/python -c "import onnx, pathlib; print(pathlib.Path(onnx.__file__).parent / 'backend/test/data/light/light_resnet50.onnx')")
+
 demo: $(VENV)/.complete
-	$(BIN)/graphwright place inception-v3 --cluster 4xv100-pcie --budget 20s --out out/demo
+	$(BIN)/graphwright place inception-v3 --cluster 4xv100-pcie --budget 20s --out out/demo/plan
+	$(BIN)/graphwright train --rounds 12 --max-ops 800 --validate-every 12 --validation-graphs 6 \
+	  --threads 1 --out out/demo/train-$(STAMP) --track wandb
+	$(BIN)/graphwright finetune $(MODEL) --cluster 4xp100-pcie --policy out/demo/train-$(STAMP) \
+	  --updates 10 --budget 20s --out out/demo/finetune-$(STAMP) --track wandb
+	$(BIN)/graphwright evaluate --policy out/demo/train-$(STAMP) --suite test-families --limit 3 \
+	  --budget 3s --seeds 0 --only portfolio search untrained zero-shot \
+	  --out out/demo/evaluate-$(STAMP) --track wandb
 
 test: $(VENV)/.complete
 	$(BIN)/python -m pytest

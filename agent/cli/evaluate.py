@@ -156,7 +156,7 @@ def _contestants(
 ) -> tuple["Contestant", ...]:
     import torch
 
-    from agent.checkpoint import load_checkpoint
+    from agent.placers import load_policy
     from agent.evaluation.contestants import contestants
 
     for flag, value in (("--updates", updates), ("--threads", threads)):
@@ -164,7 +164,7 @@ def _contestants(
             raise GraphwrightError(f"{flag} {value}: give 0 or more")
     if threads:
         torch.set_num_threads(threads)
-    checkpoint = load_checkpoint(policy) if policy is not None else None
+    checkpoint = load_policy(policy) if policy is not None else None
     return contestants(only, checkpoint, updates)
 
 

@@ -1,0 +1,194 @@
+"""Search that a policy guides: what is proposed, in which order, and what must never happen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from graph_samples import random_graph, toy_cluster
+from known_optima import two_chains
+
+from agent.config import AgentConfig, EpisodeConfig, GuideConfig
+from agent.guided_search import guided_search, proposals
+from agent.outcomes import OutcomeConfig, annealed, learn_outcomes, ranking_area, try_moves
+from agent.placing import Effort, PolicyPlacer, untrained
+from agent.policy.config import PolicyConfig
+from agent.policy.inputs import collate
+from agent.policy.network import Policy
+from agent.policy.view import make_subject
+from agent.state import State, begin
+from envs.instance import Instance
+from envs.tasks import Task
+from placement.anneal import Annealer, Proposals
+from placement.placer import Budget, silent
+from placement.problem import Problem
+from simulator.plan import Plan
+
+CONFIG = AgentConfig(
+    policy=PolicyConfig(width=16, pair_width=8, segment_ops=16),
+    episode=EpisodeConfig(group_sizes=(4, 12)),
+)
+
+
+def state_of(problem: Problem, config: AgentConfig = CONFIG) -> State:
+    subject = make_subject(Instance("sample", problem), config.episode.group_sizes, 0)
+    plan = subject.instance.portfolio.plan
+    return begin(subject, plan, config.policy.tasks)
+
+
+def problem(seed: int = 0, ops: int = 60, devices: int = 3) -> Problem:
+    return Problem(random_graph(seed, ops), toy_cluster(devices, bytes_per_second=1e3))
+
+
+def scored(state: State, values: torch.Tensor):
+    batch = collate([state.view(True)], 16)
+    return {Task.PLACEMENT: values.masked_fill(~batch.allowed, -torch.inf)}, batch
+
+
+def test_every_possible_move_is_proposed_once() -> None:
+    state = state_of(problem())
+    groups = state.subject.groups
+    scores, batch = scored(state, torch.zeros(groups.group_count, 3))
+    found = proposals(scores, batch, state, GuideConfig(), np.random.default_rng(0))
+    moves = set(zip(found.groups.tolist(), found.devices.tolist(), strict=True))
+    assert len(moves) == len(found.groups)
+    assert groups.allowed[found.groups, found.devices].all()
+    for group, device in moves:  # none leaves all of its ops where they are
+        level = np.searchsorted(groups.level_offsets, group, side="right") - 1
+        members = groups.labels[level] == group
+        assert (state.plan.devices[members] != device).any()
+
+
+def test_likely_moves_come_first() -> None:
+    state = state_of(problem())
+    values = torch.zeros(state.subject.groups.group_count, 3)
+    scores, batch = scored(state, values)
+    first = proposals(scores, batch, state, GuideConfig(), np.random.default_rng(0))
+    finest = int(state.subject.groups.level_offsets[-2])
+    units = first.groups >= finest
+    chosen = first.groups[units][-1], first.devices[units][-1]
+    values[chosen] = 50.0
+    scores, batch = scored(state, values)
+    found = proposals(scores, batch, state, GuideConfig(), np.random.default_rng(0))
+    units = found.groups >= finest
+    assert (found.groups[units][0], found.devices[units][0]) == chosen
+
+
+def test_annealing_tries_proposals_in_their_order_and_each_once() -> None:
+    given, optimum = two_chains()
+    state = state_of(given)
+    annealer = Annealer(given, state.subject.groups.hierarchy)
+    alone = Plan.of(np.zeros(12, np.int32))
+    chain = annealer.start(alone.devices, alone.ranks, 0)
+    finest = int(state.subject.groups.level_offsets[-2])
+    second_chain = np.arange(finest + 6, finest + 12, dtype=np.int32)
+    moves = Proposals(second_chain, np.ones(6, np.int32), share=1.0)
+    hot = annealer.advance(chain, 4, 1e9, moves)  # so hot that everything is accepted
+    assert hot.proposed == hot.accepted == 4
+    assert hot.devices.tolist() == [0] * 6 + [1] * 4 + [0] * 2
+    rest = annealer.advance(hot, 2, 1e9, moves.after(hot.proposed))
+    assert rest.devices.tolist() == [0] * 6 + [1] * 6
+    assert np.exp(rest.best_energy) == pytest.approx(optimum)
+    assert annealer.advance(rest, 3, 0.0, moves.after(6)).proposed == 0
+
+
+def test_search_is_never_worse_than_where_it_begins_and_repeats() -> None:
+    state = state_of(problem(2))
+    torch.manual_seed(0)
+    policy = Policy(CONFIG.policy)
+    found = [
+        guided_search(policy, state, Budget(1e9), 5, CONFIG, lambda _: None, 3, 100)
+        for _ in range(2)
+    ]
+    assert found[0].passes == 3
+    assert found[0].chain.evaluations > 50
+    assert found[0].best_plan == found[1].best_plan
+    reached = state.instance.evaluator.evaluate(found[0].best_plan).makespan_seconds
+    assert reached <= state.evaluation.makespan_seconds
+    assert np.log(reached) == pytest.approx(found[0].chain.best_energy)
+
+
+def test_outcomes_are_what_the_simulator_says_of_each_move() -> None:
+    state = state_of(problem(3))
+    config = OutcomeConfig(moves_per_level=9)
+    found = try_moves(state, True, config, np.random.default_rng(0))
+    assert len(set(zip(found.groups.tolist(), found.devices.tolist(), strict=True))) == len(
+        found.groups
+    )
+    for group, device, gain in list(zip(found.groups, found.devices, found.gains, strict=True))[
+        ::5
+    ]:
+        level = np.searchsorted(state.subject.groups.level_offsets, group, side="right") - 1
+        devices = np.array(state.plan.devices)
+        devices[state.subject.groups.labels[level] == group] = device
+        from placement.priorities import upward_ranks
+
+        moved = Plan.of(devices, upward_ranks(state.instance.problem, devices))
+        seconds = state.instance.evaluator.evaluate(moved).makespan_seconds
+        assert gain == pytest.approx(np.log(state.cost_seconds / seconds), abs=1e-5)
+
+
+def test_a_network_learns_which_moves_improve() -> None:
+    config = OutcomeConfig(moves_per_level=200)
+    base = state_of(problem(4, ops=80))
+    rng = np.random.default_rng(0)
+    start = begin(
+        base.subject, Plan.of(rng.integers(3, size=base.instance.problem.unit_count)[
+            base.instance.problem.unit_of]), ("placement",)
+    )  # fmt: skip
+    outcomes = [try_moves(start, True, config, rng)]
+    assert 0.02 < (outcomes[0].gains > config.least_gain).mean() < 0.98
+    torch.manual_seed(0)
+    policy = Policy(CONFIG.policy)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=3e-3)
+    figures = [learn_outcomes(policy, optimizer, outcomes, config, 16, 1.0, 1) for _ in range(60)]
+    assert figures[0]["outcome_area"] < 0.75
+    assert figures[-1]["outcome_area"] > 0.9
+    assert figures[-1]["outcome_loss"] < figures[0]["outcome_loss"]
+
+
+def test_ranking_area_by_hand() -> None:
+    better = np.array([True, False, True, False])
+    assert ranking_area(np.array([4.0, 1.0, 3.0, 2.0]), better) == 1.0
+    assert ranking_area(np.array([1.0, 4.0, 2.0, 3.0]), better) == 0.0
+    assert ranking_area(np.array([4.0, 3.0, 2.0, 1.0]), better) == 0.75
+    assert np.isnan(ranking_area(np.ones(3), np.ones(3, bool)))
+
+
+def test_annealed_states_are_plans_that_search_meets() -> None:
+    state = state_of(problem(5))
+    later = annealed(state, OutcomeConfig(max_depth=200), np.random.default_rng(1))
+    assert np.array_equal(later.decided[Task.PLACEMENT], later.plan.devices)
+    assert later.evaluation.makespan_seconds <= 1.5 * state.evaluation.makespan_seconds
+
+
+@pytest.mark.parametrize("updates", [0, 2])
+def test_the_placer_ends_at_or_below_the_portfolio_and_repeats(updates: int) -> None:
+    given = problem(6)
+    placer = replace(
+        untrained(CONFIG, seed=1), effort=Effort(max_passes=4, max_updates=updates, lr=1e-3)
+    )
+    placed = [placer(given, Budget(1e9), 3, silent) for _ in range(2)]
+    floor = Instance("sample", given, seed=3).portfolio
+    assert placed[0].best.rank_key <= floor.rank_key
+    assert placed[0].best.plan == placed[1].best.plan
+    assert placed[0].evaluations > len(placed[0].candidates)
+    seconds = [value for _, value in placed[0].progress]
+    assert seconds == sorted(seconds, reverse=True)
+
+
+def test_fine_tuning_leaves_the_policy_alone() -> None:
+    torch.manual_seed(0)
+    policy = Policy(CONFIG.policy)
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    seen = []
+    placer = PolicyPlacer(policy, CONFIG, Effort(max_passes=3), hand_over=seen.append)
+    placer.fine_tuned(updates=2, lr=1e-2)(problem(7), Budget(1e9), 0, silent)
+    assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
+    tuned = seen[0].state_dict()
+    assert any(not torch.equal(before[name], value) for name, value in tuned.items())
+
+
+def test_one_device_leaves_nothing_to_decide() -> None:
+    placed = untrained(CONFIG, 0)(problem(8, devices=1), Budget(1e9), 0, silent)
+    assert placed.best.plan.devices.max() == 0
