@@ -156,8 +156,8 @@ def _contestants(
 ) -> tuple["Contestant", ...]:
     import torch
 
-    from agent.placers import load_policy
     from agent.evaluation.contestants import contestants
+    from agent.placers import load_policy
 
     for flag, value in (("--updates", updates), ("--threads", threads)):
         if value < 0:
