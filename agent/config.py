@@ -111,9 +111,14 @@ class TrainConfig:
     mixed_precision: bool = False
     """bfloat16 in the network's forward pass."""
     compile: bool = False
-    """`torch.compile` the network."""
+    """`torch.compile` the network; not on the CPU, where torch 2.13 fails to compile it."""
 
     def __post_init__(self) -> None:
+        if self.compile and self.device == "cpu":
+            raise GraphwrightError(
+                "compile with device cpu: torch's compiler fails on this network there; leave it "
+                "out, or give --device cuda"
+            )
         for name in ("graphs_per_batch", "rounds", "save_every", "validate_every", "max_ops"):
             if getattr(self, name) < 1:
                 raise GraphwrightError(f"{name} is {getattr(self, name)}; it must be at least 1")
