@@ -1,6 +1,6 @@
 """How well policies tell moves that improve a plan from those that do not.
 
-    python benchmarks/move_ranking.py out/ablations/*
+    python benchmarks/move_ranking.py out/ablations/* agent/pretrained
 
 A figure that tells policies apart long before step times do: the chance that a move that improves
 is scored above one that does not (AUC), on pairs of the suite `validation`, at plans that search
@@ -94,8 +94,8 @@ def table(areas: dict[str, list[float]], states: int, moves: int) -> str:
         "# How well policies tell moves that improve from those that do not",
         "",
         f"AUC over {moves:,} moves at {states} plans of the suite `validation` (graphs of at most "
-        f"{LARGEST:,} ops); 0.5 is chance. By `python benchmarks/move_ranking.py out/ablations/*` "
-        "after `benchmarks/ablations.py`.",
+        f"{LARGEST:,} ops); 0.5 is chance. By `python benchmarks/move_ranking.py "
+        "out/ablations/* agent/pretrained` after `benchmarks/ablations.py`.",
         "",
         "| policy | mean | of seeds |",
         "|---|---:|---|",
