@@ -51,8 +51,6 @@ class Effort:
     """PPO updates on this graph: none is zero-shot."""
     lr: float | None = None
     """Of these updates; None takes the policy's own."""
-    patience: int = _ENDLESS
-    """Passes without improvement after which to stop."""
 
 
 class _Found:
@@ -65,14 +63,12 @@ class _Found:
         self.progress = [(budget.spent_seconds, _seconds(start))]
         self.evaluations = 0
 
-    def offer(self, plan: Plan, evaluation: Evaluation, name: str) -> bool:
+    def offer(self, plan: Plan, evaluation: Evaluation, name: str) -> None:
         """Keep a plan if it is better than the best."""
         candidate = Candidate(plan, evaluation, name)
-        if candidate.rank_key >= self.best.rank_key:
-            return False
-        self.best = candidate
-        self.progress.append((self.budget.spent_seconds, _seconds(candidate)))
-        return True
+        if candidate.rank_key < self.best.rank_key:
+            self.best = candidate
+            self.progress.append((self.budget.spent_seconds, _seconds(candidate)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +121,8 @@ class PolicyPlacer:
     ) -> None:
         """Samples of whole plans or moves, the best of each pass kept; learning from them first."""
         limit = self.effort.max_passes if passes is None else passes
-        since_better = 0
         for number in range(limit):
-            if found.budget.is_spent or since_better >= self.effort.patience:
+            if found.budget.is_spent:
                 return
             rng = np.random.default_rng([seed, number])
             passed = draw_pass(policy, self.config, [found.state], [rng], self.device)
@@ -137,8 +132,7 @@ class PolicyPlacer:
                 update = learn(policy, optimizer, self.config, passed, share)
             found.evaluations += self.config.sample.samples
             found.state = passed.best[0]
-            better = found.offer(found.state.plan, found.state.evaluation, self.name)
-            since_better = 0 if better else since_better + 1
+            found.offer(found.state.plan, found.state.evaluation, self.name)
             self.watch(number + 1, found.state, update)
             report(max(found.budget.spent_seconds / found.budget.cpu_seconds, number / limit))
 

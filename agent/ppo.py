@@ -38,7 +38,7 @@ class PpoConfig:
     one deviation better than another becomes exp(1 / weight) times as likely."""
     entropy_end: float = 0.3
     max_kl: float = 0.05
-    """No further epoch once the policy has moved so far, in nats per expected move."""
+    """No further epoch once the policy has moved so far, in nats per draw."""
     max_grad_norm: float = 1.0
     max_advantage: float = 4.0
 

@@ -219,18 +219,12 @@ _KEPT_SUBJECTS = 600
 def training_episodes(config: TrainConfig) -> Episodes:
     """The pairs of the suite whose graphs are small enough; unread models count as such."""
     suite = get_suite(config.suite, config.clusters)
-    pairs = [pair for pair in suite.pairs if _size(pair.graph_ref) <= config.max_ops]
+    pairs = [pair for pair in suite.pairs if pair.asked_ops <= config.max_ops]
     if not pairs:
         raise GraphwrightError(
             f"suite {suite.name} has no graph of at most {config.max_ops} ops; raise max_ops"
         )
     return episodes_from(pairs=pairs, seed=config.seed)
-
-
-def _size(reference: str) -> int:
-    """The ops that a generated graph was asked to have; 0 where the reference does not say."""
-    last = reference.rpartition(":")[2]
-    return int(last) if last.isdigit() and reference.count(":") == 2 else 0
 
 
 def _go_on() -> bool:

@@ -110,12 +110,10 @@ def _first_cost(subject: Subject, config: AgentConfig) -> float:
 @lru_cache(maxsize=8)
 def _pairs(suite: str, clusters: tuple[str, ...], count: int, max_ops: int) -> tuple[Pair, ...]:
     """Evenly spread over the suite, without single devices and large graphs."""
-    from agent.pretraining import _size
-
     fitting = [
         pair
         for pair in get_suite(suite, clusters).pairs
-        if _size(pair.graph_ref) <= max_ops and not pair.cluster_ref.startswith("1xv100")
+        if pair.asked_ops <= max_ops and not pair.cluster_ref.startswith("1xv100")
     ]
     at = np.unique(np.linspace(0, len(fitting) - 1, min(count, len(fitting))).round().astype(int))
     return tuple(fitting[index] for index in at)

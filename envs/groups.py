@@ -224,10 +224,7 @@ def _add_pulls(
     tensor, group = tensors[first], labels[readers[first]]
     source = devices[graph.tensor_producers[tensor]]
     seconds = graph.tensor_bytes[tensor][:, None] * pace[source] + latency[source]
-    flat = group.astype(np.int64)
-    for device in range(pull.shape[1]):
-        pull[:, device] += np.bincount(flat, seconds[:, device], len(pull))
-        inputs[:, device] += np.bincount(flat, source == device, len(pull))
+    _tally(group, seconds, source, pull, inputs)
 
 
 def _add_pushes(
@@ -242,15 +239,25 @@ def _add_pushes(
     outputs: Float64[np.ndarray, "groups devices"],
 ) -> None:
     """A tensor is sent once to each device that reads it outside the group."""
-    count = push.shape[1]
-    keys = tensors.astype(np.int64) * count + devices[readers]
+    keys = tensors.astype(np.int64) * push.shape[1] + devices[readers]
     _, first = np.unique(keys, return_index=True)
     tensor, target = tensors[first], devices[readers[first]]
-    group = labels[graph.tensor_producers[tensor]].astype(np.int64)
+    group = labels[graph.tensor_producers[tensor]]
     seconds = graph.tensor_bytes[tensor][:, None] * pace[:, target].T + latency[:, target].T
-    for device in range(count):
-        push[:, device] += np.bincount(group, seconds[:, device], len(push))
-        outputs[:, device] += np.bincount(group, target == device, len(push))
+    _tally(group, seconds, target, push, outputs)
+
+
+def _tally(
+    group: Int32[np.ndarray, " sent"],
+    seconds: Float64[np.ndarray, "sent devices"],
+    other_end: Int32[np.ndarray, " sent"],
+    total: Float64[np.ndarray, "groups devices"],
+    ends: Float64[np.ndarray, "groups devices"],
+) -> None:
+    """Add up the seconds of each group per device, and count where the other ends are."""
+    for device in range(total.shape[1]):
+        total[:, device] += np.bincount(group, seconds[:, device], len(total))
+        ends[:, device] += np.bincount(group, other_end == device, len(total))
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:

@@ -197,7 +197,6 @@ def test_a_policy_that_does_not_read_the_trace_sees_the_plan_alone() -> None:
 def test_nothing_is_seen_of_a_plan_before_there_is_one() -> None:
     instance = Instance("sample", Problem(random_graph(0, 50), toy_cluster(3)))
     seen = look(make_subject(instance, (), 0), None)
-    assert not seen.ran
     assert (seen.observation.previous == -1).all()
 
 

@@ -69,11 +69,6 @@ class View:
     groups: Groups
     features: GroupFeatures
 
-    @property
-    def ran(self) -> bool:
-        """Whether there is a previous plan to depart from."""
-        return bool((self.observation.previous[:, 0] >= 0).any())
-
 
 def collate(views: Sequence[View], segment_ops: int) -> PolicyInput:
     """Lay graphs end to end."""

@@ -113,8 +113,3 @@ class Policy(nn.Module):
         if task == Task.PLACEMENT:
             return torch.einsum("od,odw->ow", chances, devices[batch.graph_of_op])
         return chances @ self.level.weight[1:]
-
-
-def parameter_count(policy: nn.Module) -> int:
-    """Trainable numbers."""
-    return sum(values.numel() for values in policy.parameters() if values.requires_grad)

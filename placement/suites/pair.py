@@ -60,6 +60,12 @@ class Pair:
             return load_cluster(base)
         return _tight_cluster(self.graph_ref, base, factor)
 
+    @property
+    def asked_ops(self) -> int:
+        """The ops that a generated graph was asked to have; 0 where the reference does not say."""
+        last = self.graph_ref.rpartition(":")[2]
+        return int(last) if last.isdigit() and self.graph_ref.count(":") == 2 else 0
+
     def problem(self) -> Problem:
         """The placement problem."""
         return Problem(self.graph(), self.cluster())
