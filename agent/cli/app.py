@@ -14,6 +14,7 @@ from agent.cli.clusters import clusters_app
 from agent.cli.compare import compare
 from agent.cli.doctor import doctor
 from agent.cli.evaluate import evaluate
+from agent.cli.export import export
 from agent.cli.finetune import finetune
 from agent.cli.graphs import graphs_app
 from agent.cli.place import place
@@ -32,6 +33,7 @@ app = App(
 app.command(place)
 app.command(compare)
 app.command(simulate)
+app.command(export)
 app.command(evaluate)
 app.command(graphs_app)
 app.command(clusters_app)

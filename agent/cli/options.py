@@ -26,6 +26,21 @@ class Target:
     dim: tuple[str, ...] = ()
     """Size of a symbolic dimension, such as batch=8; repeat for several."""
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The dimensions by name.
+
+        Raises:
+            GraphwrightError: not NAME=SIZE with a whole number.
+        """
+        dims = {}
+        for text in self.dim:
+            name, value = pair(text, "--dim", "NAME=SIZE")
+            if not value.isdigit():
+                raise GraphwrightError(f"--dim {text}: {value!r} is not a positive whole number")
+            dims[name] = int(value)
+        return dims
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)
@@ -56,13 +71,7 @@ def read_model(model: str, target: Target) -> "Graph":
     """The graph that a command is about: a file, or a bundled graph by name."""
     from graphs.catalogue import resolve
 
-    dims = {}
-    for text in target.dim:
-        name, value = _pair(text, "--dim", "NAME=SIZE")
-        if not value.isdigit():
-            raise GraphwrightError(f"--dim {text}: {value!r} is not a positive whole number")
-        dims[name] = int(value)
-    return resolve(model, dims)
+    return resolve(model, target.sizes)
 
 
 def read_cluster(model: str, target: Target) -> "Cluster":
@@ -81,6 +90,14 @@ def read_cluster(model: str, target: Target) -> "Cluster":
     )
 
 
+def read_plan_cluster(model: str, plan: Path, target: Target) -> "Cluster":
+    """The cluster of a plan: the one named, or else the file that `place` wrote beside the plan."""
+    beside = plan.parent / "cluster.yaml"
+    if target.cluster is None and plan.exists() and beside.exists():
+        return read_cluster(model, replace(target, cluster=str(beside)))
+    return read_cluster(model, target)
+
+
 def read_rules(rules: Rules) -> "Constraints":
     """Constraints from the file, with those of the flags on top."""
     from placement.constraints import Constraints, load_constraints
@@ -89,15 +106,15 @@ def read_rules(rules: Rules) -> "Constraints":
     found = load_constraints(rules.constraints) if rules.constraints else Constraints()
     forbidden = {name: tuple(devices) for name, devices in found.forbidden.items()}
     for text in rules.forbid:
-        name, device = _pair(text, "--forbid", "OP=DEVICE")
+        name, device = pair(text, "--forbid", "OP=DEVICE")
         forbidden[name] = (*forbidden.get(name, ()), device)
     caps = dict(found.memory_caps)
     for text in rules.memory_cap:
-        device, size = _pair(text, "--memory-cap", "DEVICE=SIZE")
+        device, size = pair(text, "--memory-cap", "DEVICE=SIZE")
         caps[device] = int(parse_quantity(size, BYTES, f"--memory-cap {text}"))
     return replace(
         found,
-        pins={**found.pins, **dict(_pair(text, "--pin", "OP=DEVICE") for text in rules.pin)},
+        pins={**found.pins, **dict(pair(text, "--pin", "OP=DEVICE") for text in rules.pin)},
         forbidden=forbidden,
         colocated=(*found.colocated, *rules.colocate),
         memory_caps=caps,
@@ -122,7 +139,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _pair(text: str, flag: str, form: str) -> tuple[str, str]:
+def pair(text: str, flag: str, form: str) -> tuple[str, str]:
+    """Split NAME=VALUE at the last equals sign; `form` is shown where there is none."""
     name, separator, value = text.rpartition("=")
     if not separator or not name or not value:
         raise GraphwrightError(f"{flag} {text}: write {flag} {form}")

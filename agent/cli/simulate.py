@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from agent.cli.options import Target, read_cluster, read_model
+from agent.cli.options import Target, read_model, read_plan_cluster
 from agent.cli.output import prepare, print_json, print_text
 
 INFEASIBLE = 3
@@ -39,7 +39,7 @@ def simulate(
     from simulator.trace_text import trace_text
     from simulator.units import format_seconds
 
-    graph, cluster = read_model(model, target), read_cluster(model, target)
+    graph, cluster = read_model(model, target), read_plan_cluster(model, plan, target)
     document = read_plan(plan, graph, cluster)
     prepare(quiet=json)
     simulator = Simulator.of(graph, cluster)

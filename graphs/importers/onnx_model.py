@@ -7,31 +7,22 @@ nodes are treated like weights.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-import onnx
-from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, OperatorSetIdProto, inliner
+from onnx import ModelProto
 
 from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.costs.onnx_movement import ALIASING
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
-from graphs.importers.onnx_analysis import (
-    NodeAnalysis,
-    Scope,
-    analyse_node,
-    collect_weights,
-)
+from graphs.importers.onnx_analysis import Scope
 from graphs.importers.onnx_context import ImportContext, standardised
-from graphs.importers.onnx_dims import Binding, bind_inputs, stated_dims, tensor_type
-from graphs.importers.onnx_file import check_external_data, check_model, read_onnx
-from graphs.importers.onnx_gradient import gradient_work, is_gradient
-from graphs.importers.onnx_topology import needed_nodes, node_names, ordered_nodes, read_names
-from graphs.importers.onnx_values import constant_node_value
+from graphs.importers.onnx_dims import Binding
+from graphs.importers.onnx_file import read_onnx
+from graphs.importers.onnx_steps import OnnxSteps, Step, onnx_steps
 from graphs.kinds import OpKind, Phase, Storage
 
 #: Shared weights up to this size are counted once per reader instead of becoming an op.
@@ -66,156 +57,16 @@ def import_onnx_model(
     Raises:
         ModelError: as for `import_onnx`.
     """
-    try:
-        check_model(model, name)
-        check_external_data(model, folder, name)
-        return _import(model, *_inlined(model, name), dims, name, folder)
-    except (DecodeError, UnicodeDecodeError) as error:
-        # Protobuf checks text and nested messages only when they are touched.
-        raise ModelError(f"{name}: damaged ONNX model ({error})") from error
-    except RecursionError as error:
-        raise ModelError(f"{name}: control flow is nested too deeply to be read") from error
-
-
-def _inlined(
-    model: ModelProto, origin: str
-) -> tuple[Sequence[NodeProto], Sequence[OperatorSetIdProto]]:
-    """The model's nodes with calls of local functions replaced by their bodies, and the opsets.
-
-    Weights may be gigabytes, so that they are declared to the inliner and not copied.
-    """
-    if not model.functions:
-        return model.graph.node, model.opset_import
-    graph = model.graph
-    light = ModelProto(
-        ir_version=model.ir_version,
-        opset_import=model.opset_import,
-        functions=model.functions,
-        graph=GraphProto(name=graph.name or "graph", node=graph.node, output=graph.output),
-    )
-    light.graph.input.extend(graph.input)
-    declared = {value.name for value in graph.input}
-    light.graph.input.extend(
-        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        for tensor in graph.initializer
-        if tensor.name not in declared
-    )
-    try:
-        flat = inliner.inline_local_functions(light)
-    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"{origin}: its functions cannot be inlined ({error})") from error
-    return flat.graph.node, flat.opset_import
+    return _build(onnx_steps(model, dims, name, folder), dims)
 
 
 #: Ops that read the shape of a tensor, which is known, and never its data.
 _SHAPE_READERS = frozenset({"Shape", "Size"})
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One needed node and what is known of it."""
-
-    name: str
-    node: NodeProto
-    reads: Sequence[str]
-    analysis: NodeAnalysis
-
-
-def _import(
-    model: ModelProto,
-    all_nodes: Sequence[NodeProto],
-    imports: Sequence[OperatorSetIdProto],
-    dims: Mapping[str, int],
-    origin: str,
-    folder: Path | None,
-) -> Graph:
-    graph = model.graph
-    opsets = {standardised(item.domain): item.version for item in imports} or {"": 1}
-    context = ImportContext(origin, opsets, model.ir_version, folder)
-    weights: Scope = {}
-    collect_weights(graph, weights, context)
-    weight_types = dict.fromkeys(weights, "Initializer")
-    nodes = []
-    for node in all_nodes:
-        if node.op_type == "Constant" and not standardised(node.domain) and len(node.output) == 1:
-            _refuse_second_producer(node.output[0], weights, origin)
-            weights[node.output[0]] = constant_node_value(node, folder)
-            weight_types[node.output[0]] = "Constant"
-        else:
-            nodes.append(node)
-    inputs = [value for value in graph.input if value.name not in weights]
-    binding = bind_inputs(inputs, dims, origin)
-    context.assumed_dims = binding.assumed
-    context.declared = _declared(graph, binding.sizes)
-    names = node_names(nodes)
-    available = [value.name for value in inputs] + list(weights)
-    order = ordered_nodes(nodes, names, available, origin)
-    nodes, names = [nodes[i] for i in order], [names[i] for i in order]
-    needed = needed_nodes(nodes, [value.name for value in graph.output], origin, available)
-    scope: Scope = {**binding.inputs, **weights}
-    steps: list[_Step] = []
-    for node, name, wanted in zip(nodes, names, needed, strict=True):
-        if wanted:
-            analysis = analyse_node(node, name, scope, context)
-            if is_gradient(node):
-                earlier = [(s.reads, list(s.analysis.outputs), s.analysis.work) for s in steps]
-                analysis = replace(analysis, work=gradient_work(node, earlier))
-                context.composite["Gradient"] += 1
-            scope.update(analysis.outputs)
-            steps.append(_Step(name, node, read_names(node), analysis))
-    _note_oddities(model, nodes, names, needed, context)
-    given = [v.name for v in graph.output if weight_types.get(v.name) == "Constant"]
-    return _build(steps, binding, weights, weight_types, given, context, dims)
-
-
-def _refuse_second_producer(name: str, weights: Scope, origin: str) -> None:
-    if name in weights:
-        raise ModelError(
-            f"{origin}: tensor {name!r} is produced more than once; each needs exactly one producer"
-        )
-
-
-def _declared(
-    graph: GraphProto, sizes: Mapping[str, int]
-) -> dict[str, tuple[int, list[int | None]]]:
-    """Shapes that the model states for what its nodes compute, with dimensions bound."""
-    found = {}
-    for value in (*graph.value_info, *graph.output):
-        tensor, dims = tensor_type(value.type), stated_dims(value.type, sizes)
-        if tensor is not None and dims is not None and all(d is None or d >= 0 for d in dims):
-            found[value.name] = (tensor.elem_type, dims)
-    return found
-
-
-def _note_oddities(
-    model: ModelProto,
-    nodes: Sequence[NodeProto],
-    names: Sequence[str],
-    needed: Sequence[bool],
-    context: ImportContext,
-) -> None:
-    unused = needed.count(False)
-    if unused:
-        context.note(f"{unused} nodes reach no output and are left out.")
-    renamed = sum(bool(n.name) and n.name != name for n, name in zip(nodes, names, strict=True))
-    if renamed:
-        context.note(f"{renamed} nodes repeat another's name; they got a #suffix.")
-    if model.training_info:
-        context.note("The model's training_info is not imported.")
-    if context.annotated:
-        context.note(f"{context.annotated} shapes come from the model's own annotations.")
-
-
-def _build(
-    steps: Sequence[_Step],
-    binding: Binding,
-    weights: Scope,
-    weight_types: Mapping[str, str],
-    given: Sequence[str],
-    context: ImportContext,
-    dims: Mapping[str, int],
-) -> Graph:
-    """Assemble the ops; `given` are the Constant nodes that are themselves model outputs."""
+def _build(model: OnnxSteps, dims: Mapping[str, int]) -> Graph:
+    """Assemble the ops; Constant nodes that are themselves model outputs become ops as well."""
+    steps, binding, weights, context = model.steps, model.binding, model.weights, model.context
     builder = GraphBuilder(context.origin)
     readers = Counter(name for step in steps for name in step.reads)
     taken = {step.name for step in steps}
@@ -247,7 +98,7 @@ def _build(
     for step in steps:
         for name in [name for name in step.reads if name in pending]:
             pending.discard(name)
-            builder.add(_variable(name, weights, weight_types[name], taken))
+            builder.add(_variable(name, weights, _weight_type(name, model), taken))
         phase = max([step.analysis.phase, *(phases.get(name, 0) for name in step.reads)])
         phases.update(dict.fromkeys(step.analysis.outputs, Phase(phase)))
         record = _record(step, weights, shared, Phase(phase))
@@ -255,7 +106,7 @@ def _build(
             record = _waiting_only(record, makers)
         builder.add(record)
         makers.update(dict.fromkeys(step.analysis.outputs, step.name))
-    for name in given:
+    for name in [name for name in model.outputs if name in model.constants]:
         if name not in shared or name in pending:
             builder.add(_variable(name, weights, "Constant", taken))
     if not any(record.kind != OpKind.INPUT for record in builder.records):
@@ -274,6 +125,10 @@ def _free_name(wanted: str, taken: set[str]) -> str:
     return name
 
 
+def _weight_type(name: str, model: OnnxSteps) -> str:
+    return "Constant" if name in model.constants else "Initializer"
+
+
 def _variable(name: str, weights: Scope, op_type: str, taken: set[str]) -> OpRecord:
     spec = weights[name].spec
     return OpRecord(
@@ -286,7 +141,7 @@ def _variable(name: str, weights: Scope, op_type: str, taken: set[str]) -> OpRec
     )
 
 
-def _record(step: _Step, weights: Scope, shared: set[str], phase: Phase) -> OpRecord:
+def _record(step: Step, weights: Scope, shared: set[str], phase: Phase) -> OpRecord:
     analysis = step.analysis
     own = [name for name in step.reads if name in weights and name not in shared]
     outputs = [OutputTensor(name, value.spec.bytes) for name, value in analysis.outputs.items()]

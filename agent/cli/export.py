@@ -1,0 +1,103 @@
+"""`graphwright export`: a plan as files that other tools run."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from agent.cli.options import Target, pair, read_model, read_plan_cluster
+from agent.cli.output import print_json, print_text
+
+
+def export(
+    model: Path,
+    *,
+    plan: Path,
+    out: Path,
+    form: tuple[str, ...] = (),
+    target: Target = Target(),
+    on: tuple[str, ...] = (),
+    schedule: Annotated[bool, Parameter(negative=())] = False,
+    fusion: Annotated[bool, Parameter(negative=())] = False,
+    copy_weights: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Write a plan in the forms of other tools.
+
+    Forms: plan (plan.json); for ONNX models onnx-split (a model per part, a manifest and a script
+    that runs them) and onnx-annotated (one model that names each node's device); for TensorFlow
+    graph-def or saved-model (node.device); for torch.export programs and ONNX models from torch
+    device-map (as accelerate reads it) and pipeline (stages for torch.distributed.pipelining).
+
+    Parameters
+    ----------
+    model
+        The model file or SavedModel folder that the plan was made for.
+    plan
+        A plan.json.
+    out
+        Folder to write into. Weights that lie in files of their own are not copied: export into
+        the model's own folder, or allow --copy-weights.
+    form
+        One of the forms; repeat for several. None: all that the plan can take.
+    on
+        DEVICE=NAME: what a device is called where the export runs, such as
+        v100:0=/job:worker/task:1/device:GPU:0 or cpu:0=CPUExecutionProvider.
+    schedule
+        Pin the order too, where the form can: control dependencies in TensorFlow.
+    fusion
+        Make each fusion group one kernel, where the form can: XLA clusters in TensorFlow.
+    copy_weights
+        Copy weights that lie outside the folder.
+    json
+        Print one JSON object instead of text.
+    """
+    from placement.export import ExportRequest, export_all, get_exporter
+    from placement.plan_file import read_plan
+
+    exporters = [get_exporter(name) for name in form]
+    graph, cluster = read_model(str(model), target), read_plan_cluster(str(model), plan, target)
+    document = read_plan(plan, graph, cluster)
+    request = ExportRequest(
+        model=model,
+        graph=graph,
+        cluster=cluster,
+        plan=document.plan,
+        out=out,
+        dims=target.sizes,
+        targets=dict(pair(text, "--on", "DEVICE=NAME") for text in on),
+        schedule=schedule,
+        fusion=fusion,
+        copy_weights=copy_weights,
+        provenance=document.provenance,
+    )
+    if exporters:
+        done = [exporter(request) for exporter in exporters]
+        refused: dict[str, str] = {}
+    else:
+        done, refused = export_all(request)
+    if json:
+        print_json(
+            {
+                "graph": graph.name,
+                "digest": graph.digest,
+                "cluster": cluster.name,
+                "forms": [
+                    {"form": item.form, "files": [str(p) for p in item.files], "notes": item.notes}
+                    for item in done
+                ],
+                "refused": refused,
+            }
+        )
+        return 0
+    for item in done:
+        print_text(f"{item.form}: {item.files[0]}" + _more(len(item.files) - 1))
+        for note in item.notes:
+            print_text(f"  {note}")
+    for name, reason in refused.items():
+        print_text(f"{name}: not written. {reason}")
+    return 0
+
+
+def _more(count: int) -> str:
+    return f" and {count} files beside it" if count > 1 else " and one beside it" if count else ""

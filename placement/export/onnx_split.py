@@ -1,0 +1,180 @@
+"""Splits an ONNX model into models for single devices, with a manifest and a runner script."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from onnx import GraphProto, ModelProto, TensorProto
+
+from graphs.importers.onnx_file import read_onnx
+from graphs.importers.onnx_steps import OnnxSteps, onnx_steps
+from placement.export.errors import ExportError
+from placement.export.onnx_parts import Part, cut
+from placement.export.onnx_types import TensorTypes
+from placement.export.onnx_weights import (
+    WeightFile,
+    constant_tensor,
+    weights_by_name,
+    with_placed_bodies,
+)
+from placement.export.request import Exported, ExportRequest, write_whole
+
+MANIFEST_VERSION = 1
+_LARGEST_PROTOBUF = 2**31 - 1
+
+
+def export_onnx_split(request: ExportRequest) -> Exported:
+    """Write one model per part, `<model>.split.json` and `<model>.run.py`.
+
+    Each weight is written once, however many parts read it; weights that lie in files already are
+    not written at all. `targets` say which execution provider a device is, such as
+    `CUDAExecutionProvider:1`.
+
+    Raises:
+        ModelError: the model cannot be read.
+        ExportError: it cannot be cut, or its weights would have to be copied.
+    """
+    model = read_onnx(request.model)
+    steps = onnx_steps(model, request.dims, str(request.model), request.model.parent)
+    parts = cut(steps, request)
+    weights = WeightFile(
+        request.out, f"{request.stem}.weights", request.model.parent, request.copy_weights
+    )
+    finished = False
+    try:
+        writer = _Writer(model, steps, request, weights)
+        models = [writer.part(part, first=not index) for index, part in enumerate(parts)]
+        for part, made in zip(parts, models, strict=True):
+            if made.ByteSize() > _LARGEST_PROTOBUF:
+                raise ExportError(
+                    f"{request.model}: a part on {request.cluster.devices[part.device].name} is "
+                    "over 2 GiB with tensors that ONNX cannot keep in another file"
+                )
+        finished = True
+    finally:
+        weights.close(keep=finished)
+    names = [_file_name(request, index, part) for index, part in enumerate(parts)]
+    for name, made in zip(names, models, strict=True):
+        write_whole(request.out / name, made.SerializeToString(deterministic=True))
+    manifest = request.out / f"{request.stem}.split.json"
+    document = _manifest(request, steps, model, parts, names, weights)
+    write_whole(manifest, (json.dumps(document, indent=1) + "\n").encode())
+    runner = request.out / f"{request.stem}.run.py"
+    script = Path(__file__).with_name("split_runner.py").read_bytes()
+    write_whole(runner, script.replace(b"MANIFEST.split.json", manifest.name.encode()))
+    files = [manifest, runner, *(request.out / name for name in names)]
+    if weights.bytes_written:
+        files.append(weights.path)
+    stages = parts[-1].stage + 1
+    notes = [
+        f"{len(parts)} models on {len({part.device for part in parts})} devices, {stages} stages; "
+        f"try it: python {runner} --random --check {request.model}"
+    ]
+    if request.plan.is_fused:
+        notes.append("Fusion groups are not exported: onnxruntime fuses inside each part itself.")
+    return Exported("onnx-split", tuple(files), tuple(notes))
+
+
+class _Writer:
+    """Makes the models of parts; the weight file grows while they are made."""
+
+    def __init__(
+        self, model: ModelProto, steps: OnnxSteps, request: ExportRequest, weights: WeightFile
+    ) -> None:
+        self.model = model
+        self.steps = steps
+        self.request = request
+        self.weights = weights
+        self.stored = weights_by_name(model)
+        self.sparse = {item.values.name: item for item in model.graph.sparse_initializer}
+        self.types = TensorTypes(model, steps)
+        self.overridable = overridable(model)
+
+    def part(self, part: Part, *, first: bool) -> ModelProto:
+        """One part; the first also gives the model outputs that are weights."""
+        name = self.request.cluster.devices[part.device].name
+        graph = GraphProto(name=f"{self.model.graph.name or 'graph'} on {name}")
+        given = [n for n in self.steps.outputs if n in self.steps.weights] if first else []
+        for weight in dict.fromkeys([*part.weights, *given]):
+            self._add_weight(weight, graph)
+        for step in part.steps:
+            graph.node.append(with_placed_bodies(step.node, self.weights))
+        optional = [weight for weight in part.weights if weight in self.overridable]
+        graph.input.extend(self.types.declare(n) for n in (*part.inputs, *optional))
+        graph.output.extend(self.types.declare(n) for n in (*part.outputs, *given))
+        return ModelProto(
+            ir_version=max(self.model.ir_version, 4),
+            producer_name="graphwright",
+            opset_import=self.steps.opsets,
+            graph=graph,
+        )
+
+    def _add_weight(self, name: str, graph: GraphProto) -> None:
+        tensor: TensorProto | None = self.stored.get(name)
+        if name in self.steps.constants:
+            tensor = constant_tensor(self.steps.constants[name])
+            if tensor is None:  # a number, a list or a sparse tensor: the node itself
+                graph.node.append(self.steps.constants[name])
+                return
+        if tensor is None:
+            graph.sparse_initializer.append(self.sparse[name])
+        else:
+            graph.initializer.append(self.weights.placed(tensor))
+
+
+def overridable(model: ModelProto) -> frozenset[str]:
+    """Weights that callers may feed; before IR version 4 all had to be listed as inputs."""
+    if model.ir_version < 4:
+        return frozenset()
+    weights = set(weights_by_name(model))
+    return frozenset(value.name for value in model.graph.input if value.name in weights)
+
+
+def _file_name(request: ExportRequest, index: int, part: Part) -> str:
+    device = re.sub(r"[^A-Za-z0-9]+", "_", request.cluster.devices[part.device].name)
+    return f"{request.stem}.part{index:02d}-{device}.onnx"
+
+
+def _manifest(
+    request: ExportRequest,
+    steps: OnnxSteps,
+    model: ModelProto,
+    parts: list[Part],
+    names: list[str],
+    weights: WeightFile,
+) -> dict[str, Any]:
+    outputs = [n for n in steps.outputs if n in steps.weights]
+    free = overridable(model)
+    devices = []
+    for index, device in enumerate(request.cluster.devices):
+        default = (
+            "CPUExecutionProvider"
+            if request.is_cpu(index)
+            else f"CUDAExecutionProvider:{request.kind_ordinal(index)}"
+        )
+        target = request.targets.get(device.name, default)
+        devices.append({"name": device.name, "kind": device.kind, "provider": target})
+    return {
+        "schema_version": MANIFEST_VERSION,
+        "model": request.model.name,
+        "graph_digest": request.graph.digest,
+        "plan_digest": request.plan.digest,
+        "inputs": list(steps.binding.inputs),
+        "optional_inputs": sorted(free),
+        "outputs": list(steps.outputs),
+        "devices": devices,
+        "weight_files": [*([weights.name] if weights.bytes_written else []), *weights.referred],
+        "parts": [
+            {
+                "file": name,
+                "device": request.cluster.devices[part.device].name,
+                "stage": part.stage,
+                "nodes": len(part.steps),
+                "inputs": list(part.inputs),
+                "optional_inputs": [w for w in part.weights if w in free],
+                "outputs": [*part.outputs, *([] if index else outputs)],
+            }
+            for index, (part, name) in enumerate(zip(parts, names, strict=True))
+        ],
+    }

@@ -1,0 +1,111 @@
+"""What is to be exported, and what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from graphs.graph import Graph
+from placement.export.errors import ExportError
+from simulator.cluster import Cluster
+from simulator.costs import CostModel
+from simulator.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class ExportRequest:
+    """A plan and the model that it was made for."""
+
+    model: Path
+    """The file or folder that the graph was loaded from."""
+    graph: Graph
+    cluster: Cluster
+    plan: Plan
+    out: Path
+    """Folder to write into; made if need be."""
+    dims: Mapping[str, int] = field(default_factory=dict)
+    """As for `graphs.load`; exported models stay open in these dimensions."""
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """What a device of the cluster is called where the export runs; see each form."""
+    schedule: bool = False
+    """Pin the order too, where the form can."""
+    fusion: bool = False
+    """Say which ops become one kernel, where the form can."""
+    copy_weights: bool = False
+    """Copy weights that lie outside `out`, where the form must have them there."""
+    costs: CostModel | None = None
+    """What the schedule is simulated with; None is the graph's default."""
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    """What made the plan."""
+
+    def __post_init__(self) -> None:
+        if strange := sorted(set(self.targets) - set(self.cluster.device_names)):
+            raise ExportError(
+                f"a target is given for device {strange[0]!r}; cluster {self.cluster.name!r} has "
+                f"{', '.join(self.cluster.device_names)}"
+            )
+
+    @property
+    def stem(self) -> str:
+        """The model's name without endings that tell its format."""
+        name = self.model.resolve().name
+        for ending in (".gz", ".onnx", ".pb", ".pbtxt", ".graphdef", ".onnxtxt", ".textproto"):
+            name = name.removesuffix(ending)
+        return name or "model"
+
+    def device_of(self, op: str) -> int:
+        """Index of an op's device.
+
+        Raises:
+            ExportError: the graph has no such op.
+        """
+        index = self.graph.op_index.get(op)
+        if index is None:
+            raise ExportError(
+                f"{self.model}: node {op!r} is not an op of graph {self.graph.name!r}; give the "
+                "model file that the plan was made for"
+            )
+        return int(self.plan.devices[index])
+
+    def kind_ordinal(self, device: int) -> int:
+        """Number of a device among the CPUs of the cluster, or among the others."""
+        kinds = [item.kind == "cpu" for item in self.cluster.devices]
+        return int(np.count_nonzero(np.array(kinds[:device], bool) == kinds[device]))
+
+    def is_cpu(self, device: int) -> bool:
+        return self.cluster.devices[device].kind == "cpu"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What one form wrote."""
+
+    form: str
+    files: tuple[Path, ...]
+    """The first is the one to open."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: how to run it, and what the form cannot say."""
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """Turns a plan into files of some ecosystem."""
+
+    def __call__(self, request: ExportRequest) -> Exported:
+        """Write, or leave the folder as it was.
+
+        Raises:
+            ExportError: the plan cannot take this form; the message says why, and what can.
+            GraphwrightError: the model cannot be read.
+        """
+        ...
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    partial.replace(path)
