@@ -43,11 +43,11 @@ def read_model(path: Path) -> TensorflowModel:
         raise ModelError(f"{path}: the folder holds no saved_model.pb; {_ALLOWED}")
     if path.name in {"saved_model.pb", "saved_model.pbtxt"}:
         return _read_saved_model(path)
-    return TensorflowModel(_parse(path, graph_pb2.GraphDef, "GraphDef"), None)
+    return TensorflowModel(parse_file(path, graph_pb2.GraphDef, "GraphDef"), None)
 
 
 def _read_saved_model(path: Path) -> TensorflowModel:
-    model = _parse(path, saved_model_pb2.SavedModel, "SavedModel")
+    model = parse_file(path, saved_model_pb2.SavedModel, "SavedModel")
     graphs = list(model.meta_graphs)
     if not graphs:
         raise ModelError(f"{path}: the SavedModel holds no graph; {_ALLOWED}")
@@ -74,7 +74,12 @@ def _signature_key(path: Path, meta: meta_graph_pb2.MetaGraphDef) -> str | None:
     return keys[0]
 
 
-def _parse(path: Path, message_type: Callable[[], Any], what: str) -> Any:
+def parse_file(path: Path, message_type: Callable[[], Any], what: str) -> Any:
+    """A protobuf from a file in binary or text form, gzipped or not.
+
+    Raises:
+        ModelError: the file is unreadable, empty, too large or no such message.
+    """
     data, is_text = _content(path)
     if not data:
         raise ModelError(f"{path}: the file is empty; {_ALLOWED}")

@@ -11,11 +11,14 @@ FORMS: Mapping[str, tuple[str, str]] = {
     "plan": ("placement.export.plan_document", "export_plan_file"),
     "onnx-split": ("placement.export.onnx_split", "export_onnx_split"),
     "onnx-annotated": ("placement.export.onnx_annotated", "export_onnx_annotated"),
+    "graph-def": ("placement.export.tensorflow_model", "export_graph_def"),
+    "saved-model": ("placement.export.tensorflow_model", "export_saved_model"),
 }
 
 #: Forms that make sense for what a graph was imported from.
 _BY_SOURCE: Mapping[str, tuple[str, ...]] = {
     "onnx": ("onnx-split", "onnx-annotated"),
+    "tensorflow": ("graph-def", "saved-model"),
 }
 
 
