@@ -54,6 +54,16 @@ def read_document(
         raise ModelError(f"{origin}: the program is nested too deeply to be read") from error
 
 
+def parameter_names(document: Any) -> dict[str, str]:
+    """The name in its module of each parameter and buffer, by its name in the graph."""
+    named = {}
+    for item in document["graph_module"]["signature"]["input_specs"]:
+        for kind, key in (("parameter", "parameter_name"), ("buffer", "buffer_name")):
+            if kind in item:
+                named[str(item[kind]["arg"]["name"])] = str(item[kind][key])
+    return named
+
+
 def _bind(
     module: Mapping[str, Any], dims: Mapping[str, int], origin: str
 ) -> tuple[dict[str, int], dict[str, int]]:

@@ -10,12 +10,12 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
-from graphs.importers.torch_document import read_document
+from graphs.importers.torch_document import parameter_names, read_document
 from graphs.importers.torch_graph import build_exported
 
 if TYPE_CHECKING:
@@ -36,17 +36,38 @@ def import_torch_export(path: Path, dims: Mapping[str, int]) -> Graph:
     Raises:
         ModelError: not such an archive, a damaged program, or an unknown dimension.
     """
+    document = _document(path)
+    exported, assumed = read_document(document, dims, str(path))
+    return build_exported(exported, str(path), _report(assumed, dims))
+
+
+def parameter_readers(path: Path) -> Mapping[str, list[str]]:
+    """The ops that read each parameter and buffer of a `.pt2` file, by its name in its module.
+
+    Raises:
+        ModelError: as for `import_torch_export`.
+    """
+    document = _document(path)
+    exported, _ = read_document(document, {}, str(path))
+    readers: dict[str, list[str]] = {name: [] for name in parameter_names(document).values()}
+    names = parameter_names(document)
+    for op in exported.ops:
+        for tensor in op.inputs:
+            if tensor in names:
+                readers[names[tensor]].append(op.name)
+    return readers
+
+
+def _document(path: Path) -> Any:
     origin = str(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            document = json.loads(_program_member(archive, origin))
+            return json.loads(_program_member(archive, origin))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
         raise ModelError(f"{origin}: not a readable .pt2 archive ({error}); {_WANTED}") from error
     except (ValueError, RecursionError, RuntimeError) as error:
         # RuntimeError: an encrypted member.
         raise ModelError(f"{origin}: its program is damaged ({error})") from error
-    exported, assumed = read_document(document, dims, origin)
-    return build_exported(exported, origin, _report(assumed, dims))
 
 
 def import_exported_program(

@@ -13,11 +13,14 @@ FORMS: Mapping[str, tuple[str, str]] = {
     "onnx-annotated": ("placement.export.onnx_annotated", "export_onnx_annotated"),
     "graph-def": ("placement.export.tensorflow_model", "export_graph_def"),
     "saved-model": ("placement.export.tensorflow_model", "export_saved_model"),
+    "device-map": ("placement.export.device_map", "export_device_map"),
+    "pipeline": ("placement.export.pipeline_stages", "export_pipeline"),
 }
 
 #: Forms that make sense for what a graph was imported from.
 _BY_SOURCE: Mapping[str, tuple[str, ...]] = {
-    "onnx": ("onnx-split", "onnx-annotated"),
+    "onnx": ("onnx-split", "onnx-annotated", "device-map", "pipeline"),
+    "torch-export": ("device-map", "pipeline"),
     "tensorflow": ("graph-def", "saved-model"),
 }
 
