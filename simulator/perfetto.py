@@ -1,11 +1,13 @@
 """Traces as Chrome trace events, which Perfetto and chrome://tracing open."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from graphs.kinds import OpKind
+from simulator.cluster import Cluster
 from simulator.trace import Trace
 
 _NANOSECONDS = 1e9
@@ -18,20 +20,11 @@ def perfetto_json(trace: Trace) -> str:
     one after the other (latency, during which the next may already be under way, is in `args`).
     Perfetto rounds times to nanoseconds, so begins and ends are rounded here, lengths follow.
     """
-    events: list[dict[str, Any]] = []
     links = sorted(
         set(zip(trace.transfer_sources.tolist(), trace.transfer_targets.tolist(), strict=True))
     )
     transfers_pid = trace.cluster.device_count + 1
-    for index, device in enumerate(trace.cluster.devices):
-        events.append(_meta("process_name", index + 1, 0, f"{device.name} ({device.kind})"))
-        events.append(_meta("thread_name", index + 1, 0, "compute"))
-    events.append(_meta("process_name", transfers_pid, 0, "links"))
-    for track, (source, target) in enumerate(links):
-        names = trace.cluster.device_names
-        events.append(
-            _meta("thread_name", transfers_pid, track, f"{names[source]} -> {names[target]}")
-        )
+    events: list[dict[str, Any]] = name_tracks(trace.cluster, links)
     events.extend(_op_slices(trace))
     events.extend(_transfer_slices(trace, {pair: i for i, pair in enumerate(links)}, transfers_pid))
     for index in range(trace.cluster.device_count):
@@ -52,6 +45,29 @@ def perfetto_json(trace: Trace) -> str:
         },
     }
     return json.dumps(document)
+
+
+def name_tracks(cluster: Cluster, links: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """Names of the processes and tracks: each device's, then one process with a track per link."""
+    events: list[dict[str, Any]] = []
+    names = cluster.device_names
+    transfers_pid = cluster.device_count + 1
+    for index, device in enumerate(cluster.devices):
+        events.append(_meta("process_name", index + 1, 0, f"{device.name} ({device.kind})"))
+        events.append(_meta("thread_name", index + 1, 0, "compute"))
+    events.append(_meta("process_name", transfers_pid, 0, "links"))
+    for track, (source, target) in enumerate(links):
+        label = f"{names[source]} -> {names[target]}"
+        events.append(_meta("thread_name", transfers_pid, track, label))
+    return events
+
+
+def slice_event(
+    name: str, kind: str, process: int, track: int, begin: float, end: float, details: dict
+) -> dict[str, Any]:
+    """Something that lasts from `begin` to `end`, in seconds."""
+    where = {"pid": process, "tid": track, **_span(begin, end)}
+    return {"ph": "X", "name": name, "cat": kind, **where, "args": details}
 
 
 def _meta(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:

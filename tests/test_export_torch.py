@@ -104,7 +104,9 @@ def test_a_torn_module_is_refused(program: Path, tmp_path: Path) -> None:
     path = tmp_path / "tied.pt2"
     torch.export.save(torch.export.export(Tied(), (TOKENS,)), path)
     plan = staged(load(path), {"layers.2": 1})
-    with pytest.raises(ExportError, match=r"(embed|head).weight.*are read on cpu:0, v100:0.*--colocate"):
+    with pytest.raises(
+        ExportError, match=r"(embed|head).weight.*are read on cpu:0, v100:0.*--colocate"
+    ):
         export_device_map(request_for(path, tmp_path / "out", plan, CLUSTER))
 
 

@@ -17,6 +17,7 @@ from agent.cli.evaluate import evaluate
 from agent.cli.export import export
 from agent.cli.finetune import finetune
 from agent.cli.graphs import graphs_app
+from agent.cli.measure import measure
 from agent.cli.place import place
 from agent.cli.simulate import simulate
 from agent.cli.suites import suites_app
@@ -34,6 +35,7 @@ app.command(place)
 app.command(compare)
 app.command(simulate)
 app.command(export)
+app.command(measure)
 app.command(evaluate)
 app.command(graphs_app)
 app.command(clusters_app)

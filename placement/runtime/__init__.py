@@ -1,0 +1,1 @@
+"""Runs plans on the devices that are there, and measures them."""

@@ -1,0 +1,85 @@
+"""onnxruntime sessions in a worker: one thread, shared weights, fixed buffers."""
+
+import mmap
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from placement.runtime.messages import RunWhole, Segment, ShareWeights, TensorType, WholeRun
+
+
+class SharedTensors:
+    """Weights and inputs that all workers see in one piece of memory, read only by habit."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+
+    @staticmethod
+    def mapped(descriptor: int, message: ShareWeights) -> "SharedTensors":
+        """Views into the memory behind a descriptor, which is closed."""
+        found = SharedTensors()
+        memory = mmap.mmap(descriptor, message.size)
+        os.close(descriptor)
+        for name, (offset, kind) in message.table.items():
+            count = int(np.prod(kind.shape, dtype=np.int64))
+            flat = np.frombuffer(memory, kind.dtype, count, offset)
+            found.arrays[name] = flat.reshape(kind.shape)
+        return found
+
+
+class SessionMaker:
+    """Makes sessions that share the weights."""
+
+    def __init__(self, shared: SharedTensors) -> None:
+        self.shared = shared
+
+    def bound(
+        self,
+        segment: Segment,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray],
+    ) -> Callable[[], object]:
+        """A session with its inputs and outputs tied to buffers; calling it runs it."""
+        session = self._session(segment)
+        binding = session.io_binding()
+        for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
+            for name, array in arrays.items():
+                bind(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
+        return partial(session.run_with_iobinding, binding)
+
+    def whole(self, message: RunWhole) -> WholeRun:
+        """Run once from the shared inputs."""
+        session = self._session(message.segment)
+        feeds = {name: self.shared.arrays[name] for name in message.segment.inputs}
+        names = message.segment.outputs
+        results = session.run(list(names), feeds)
+        arrays = dict(zip(names, results, strict=True))
+        strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        strange += [n for n, a in arrays.items() if n not in strange and a.dtype.kind not in "fiub"]
+        if strange:
+            raise TypeError(f"tensor {strange[0]!r} is a sequence or text and cannot be moved")
+        return WholeRun(
+            {name: TensorType(array.dtype.name, array.shape) for name, array in arrays.items()},
+            {name: arrays[name] for name in message.values},
+        )
+
+    def _session(self, segment: Segment) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # What is to be fused is in the segment already; the rest runs op by op, as planned.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if segment.weights:
+            values = [
+                onnxruntime.OrtValue.ortvalue_from_numpy(self.shared.arrays[name])
+                for name in segment.weights
+            ]
+            options.add_external_initializers(list(segment.weights), values)
+        return onnxruntime.InferenceSession(
+            segment.model, options, providers=["CPUExecutionProvider"]
+        )

@@ -1,0 +1,62 @@
+"""When each step of a device program runs, given how long each takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from placement.runtime.device_program import DeviceProgram, Receive, Send
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """Begin and end of each step per device, in seconds."""
+
+    begin: tuple[Float64[np.ndarray, " _"], ...]
+    end: tuple[Float64[np.ndarray, " _"], ...]
+
+    @property
+    def seconds(self) -> float:
+        """The step time of the whole program."""
+        return max((float(end[-1]) for end in self.end if len(end)), default=0.0)
+
+
+def replay(
+    program: DeviceProgram,
+    seconds: Sequence[Float64[np.ndarray, " _"]],
+    latency_seconds: float = 0.0,
+) -> Timeline:
+    """Run a program on paper: steps of a device in their order, a receive after its send.
+
+    Args:
+        program: the steps.
+        seconds: how long each step keeps its device busy.
+        latency_seconds: between the end of a send and the earliest begin of its receive.
+    """
+    begin = [np.zeros(len(steps)) for steps in program.steps]
+    end = [np.zeros(len(steps)) for steps in program.steps]
+    position = [0] * len(program.steps)
+    now = [0.0] * len(program.steps)
+    sent: dict[int, float] = {}
+    moved = True
+    while moved:
+        moved = False
+        for device, steps in enumerate(program.steps):
+            while position[device] < len(steps):
+                at = position[device]
+                step = steps[at]
+                if isinstance(step, Receive):
+                    if step.transfer not in sent:
+                        break
+                    now[device] = max(now[device], sent[step.transfer] + latency_seconds)
+                begin[device][at] = now[device]
+                now[device] += float(seconds[device][at])
+                end[device][at] = now[device]
+                if isinstance(step, Send):
+                    sent[step.transfer] = now[device]
+                position[device] += 1
+                moved = True
+    if any(at < len(steps) for at, steps in zip(position, program.steps, strict=True)):
+        raise AssertionError("a device program waits for itself")
+    return Timeline(tuple(begin), tuple(end))

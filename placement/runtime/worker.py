@@ -1,0 +1,234 @@
+"""A worker process: holds one device's part of programs and runs it step by step.
+
+    python -m placement.runtime.worker DESCRIPTOR CORE
+
+It answers one message at a time on the socket that it inherits. It ends with its parent.
+"""
+
+import ctypes
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from placement.runtime.device_program import Receive, Run, Send
+from placement.runtime.mailboxes import AbortedStep, Mailboxes
+from placement.runtime.messages import (
+    Execute,
+    Executed,
+    Failed,
+    Fetch,
+    LoadProgram,
+    RunWhole,
+    ShareWeights,
+    TensorType,
+    Unload,
+)
+from placement.runtime.ort_sessions import SessionMaker, SharedTensors
+
+_PR_SET_PDEATHSIG = 1
+_RUN, _SEND, _RECEIVE = 0, 1, 2
+
+
+class LoadedProgram:
+    """Sessions, buffers and mailboxes of one program on one device."""
+
+    def __init__(self, load: LoadProgram, descriptor: int, make: SessionMaker) -> None:
+        self.load = load
+        types = [load.types[transfer.tensor] for transfer in load.transfers]
+        self.mailboxes = Mailboxes(descriptor, load.transfers, types, load.device_count)
+        self.buffers: dict[str, np.ndarray] = {}
+        self.own: dict[str, np.ndarray] = {}
+        self.steps: list[tuple[int, int, Callable[[], object]]] = []
+        for position, step in enumerate(load.steps):
+            self.steps.append(self._prepared(position, step, make))
+
+    def _prepared(
+        self, position: int, step: object, make: SessionMaker
+    ) -> tuple[int, int, Callable[[], object]]:
+        if isinstance(step, Run):
+            segment = self.load.segments[position]
+            inputs = {name: self._buffer(name, make.shared) for name in segment.inputs}
+            outputs = {name: self._buffer(name, make.shared) for name in segment.outputs}
+            return _RUN, -1, make.bound(segment, inputs, outputs)
+        if isinstance(step, Send):
+            slot = self.mailboxes.tensors[step.transfer]
+            source = self._buffer(self.load.transfers[step.transfer].tensor, make.shared)
+            return _SEND, step.transfer, partial(np.copyto, slot, source.reshape(-1))
+        assert isinstance(step, Receive)
+        slot = self.mailboxes.tensors[step.transfer]
+        target = self._buffer(self.load.transfers[step.transfer].tensor, make.shared)
+        return _RECEIVE, step.transfer, partial(np.copyto, target.reshape(-1), slot)
+
+    def _buffer(self, name: str, shared: SharedTensors) -> np.ndarray:
+        """The tensor's memory on this device; what was given at the start is shared."""
+        if name not in self.buffers:
+            if name in shared.arrays and not self._received(name):
+                self.buffers[name] = shared.arrays[name]
+            else:
+                kind = self.load.types[name]
+                self.buffers[name] = self.own[name] = np.zeros(kind.shape, kind.dtype)
+        return self.buffers[name]
+
+    def _received(self, name: str) -> bool:
+        return any(t.tensor == name and t.target == self.load.device for t in self.load.transfers)
+
+    def spoil(self) -> None:
+        """Overwrite everything that a step has to write."""
+        for array in (*self.own.values(), *self.mailboxes.tensors):
+            array.view(np.uint8 if array.ndim else array.dtype).fill(255 if array.ndim else 1)
+
+    def execute(self, order: Execute) -> Executed:
+        """Run the program; each iteration begins when all devices are ready."""
+        rows, columns = order.iterations, len(self.steps)
+        times = np.zeros((4, rows), np.int64)
+        cpu = np.zeros((rows, columns), np.int64)
+        begin = np.zeros((rows, columns), np.int64)
+        deadline = time.perf_counter() + order.timeout_seconds
+        if order.clear:
+            self.spoil()
+        for row in range(rows):
+            sequence = order.first_sequence + row
+            self.mailboxes.meet(self.load.device, sequence, self.load.spin_seconds, deadline)
+            delay = _run_delay()
+            wall = time.perf_counter_ns()
+            virtual = self._iterate(sequence, deadline, cpu[row], begin[row])
+            times[:, row] = wall, time.perf_counter_ns(), _run_delay() - delay, virtual
+        return Executed(times[0], times[1], times[2], times[3], cpu, begin)
+
+    def _iterate(self, sequence: int, deadline: float, cpu: np.ndarray, begin: np.ndarray) -> int:
+        mailboxes, spin = self.mailboxes, self.load.spin_seconds
+        clock = time.thread_time_ns
+        now, last = 0, clock()
+        durations, beginnings = [], []
+        for kind, transfer, action in self.steps:
+            if kind == _RECEIVE:
+                if not mailboxes.arrived(transfer, sequence):
+                    mailboxes.wait(transfer, sequence, spin, deadline)
+                    last = clock()  # waiting is not work
+                now = max(now, mailboxes.sent_at(transfer))
+            action()
+            mark = clock()
+            beginnings.append(now)
+            durations.append(mark - last)
+            now += mark - last
+            last = mark
+            if kind == _SEND:
+                mailboxes.post(transfer, sequence, now)
+        cpu[:], begin[:] = durations, beginnings
+        return now
+
+    def close(self) -> None:
+        """Let go of the sessions, then of the shared memory."""
+        self.steps.clear()
+        self.mailboxes.close()
+
+
+class Worker:
+    """What a worker holds between messages."""
+
+    def __init__(self) -> None:
+        self.make = SessionMaker(SharedTensors())
+        self.programs: dict[int, LoadedProgram] = {}
+
+    def answer(self, message: object, receive_file: Callable[[], int]) -> Any:
+        """Do what a message asks for."""
+        match message:
+            case ShareWeights():
+                self.make = SessionMaker(SharedTensors.mapped(receive_file(), message))
+                return None
+            case RunWhole():
+                return self.make.whole(message)
+            case LoadProgram():
+                descriptor = receive_file()
+                try:
+                    _limit_memory(message.memory_bytes)
+                    loaded = LoadedProgram(message, descriptor, self.make)
+                finally:
+                    os.close(descriptor)
+                self.programs[message.number] = loaded
+                return None
+            case Execute():
+                return self.programs[message.number].execute(message)
+            case Fetch():
+                buffers = self.programs[message.number].buffers
+                return {name: buffers[name].copy() for name in message.names}
+            case Unload():
+                program = self.programs.pop(message.number, None)
+                if program is not None:
+                    program.close()
+                _limit_memory(None)
+                return None
+        raise TypeError(f"a worker knows no {type(message).__name__}")
+
+
+def _run_delay() -> int:
+    """Nanoseconds that this thread was ready and waited for its core; 0 where not counted."""
+    with suppress(OSError, IndexError, ValueError):
+        return int(Path("/proc/thread-self/schedstat").read_bytes().split()[1])
+    return 0
+
+
+def _limit_memory(more_bytes: int | None) -> None:
+    """Let the process grow by that much from here on."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = hard
+    if more_bytes is not None:
+        with suppress(OSError, ValueError):
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            limit = pages * resource.getpagesize() + more_bytes
+    if resource.RLIM_INFINITY not in (hard, limit):
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _die_with_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def main(arguments: list[str]) -> None:
+    """Answer messages until the parent closes the socket."""
+    descriptor, core, parent = (int(text) for text in arguments)
+    _die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if core >= 0 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+    gc.disable()
+    worker = Worker()
+    with Connection(descriptor) as pipe:
+        while True:
+            try:
+                message = pipe.recv()
+            except (EOFError, OSError):
+                return
+            try:
+                answer = worker.answer(message, lambda: recv_handle(pipe))
+            except AbortedStep as error:
+                answer = Failed(str(error), aborted=True)
+            except Exception as error:  # noqa: BLE001 - sent to the parent, which decides
+                answer = Failed(f"{type(error).__name__}: {error}")
+            gc.collect(0)
+            pipe.send(answer)
+
+
+def type_of(array: np.ndarray) -> TensorType:
+    """Type and shape of an array."""
+    return TensorType(array.dtype.name, tuple(array.shape))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
