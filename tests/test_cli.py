@@ -57,6 +57,7 @@ def test_place_then_simulate_agree(
     assert sorted(path.name for path in out.iterdir()) == [
         "cluster.yaml",
         "plan.json",
+        "report.html",
         "trace.json",
     ]
     simulate = ("simulate", model, "--plan", str(out / "plan.json"))

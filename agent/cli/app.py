@@ -19,6 +19,7 @@ from agent.cli.finetune import finetune
 from agent.cli.graphs import graphs_app
 from agent.cli.measure import measure
 from agent.cli.place import place
+from agent.cli.report import report
 from agent.cli.simulate import simulate
 from agent.cli.suites import suites_app
 from graphs.errors import GraphwrightError
@@ -34,6 +35,7 @@ app = App(
 app.command(place)
 app.command(compare)
 app.command(simulate)
+app.command(report)
 app.command(export)
 app.command(measure)
 app.command(evaluate)

@@ -1,5 +1,6 @@
 """`graphwright place`: find a plan for a model."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ from cyclopts import Parameter
 
 from agent.cli.options import Rules, Target, read_cluster, read_model, read_rules, read_seconds
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
+from agent.cli.report import write_report
 
 if TYPE_CHECKING:
     from placement.place import Placement
@@ -44,7 +46,7 @@ def place(
     seed
         Same seed, same decisions.
     out
-        Folder for plan.json, trace.json (Perfetto) and cluster.yaml.
+        Folder for plan.json, report.html, trace.json (Perfetto) and cluster.yaml.
     json
         Print one JSON object instead of tables.
     """
@@ -71,25 +73,39 @@ def place(
 
 
 def write_outputs(placement: "Placement", out: Path) -> dict[str, str]:
-    """Write plan, trace and cluster; returns what was written where."""
+    """Write plan, report, trace and cluster; returns what was written where."""
     from placement.plan_file import PlanDocument, write_plan
+    from placement.report import subject_of
     from simulator.cluster_file import dump_cluster
     from simulator.perfetto import perfetto_json
 
     out.mkdir(parents=True, exist_ok=True)
     summary = dict(placement.summary())
     predicted = ("makespan_seconds", "lower_bound_seconds", "peak_bytes", "feasible", "costs")
+    made = {key: summary[key] for key in ("placer", "origin", "seed", "budget_seconds")}
+    if len(placement.placed.progress) > 1:
+        made["progress"] = _thinned(placement.placed.progress)
     document = PlanDocument(
         placement.plan,
-        provenance={key: summary[key] for key in ("placer", "origin", "seed", "budget_seconds")},
+        provenance=made,
         predicted={key: summary[key] for key in predicted},
     )
     problem = placement.problem
-    files = {name: out / name for name in ("plan.json", "trace.json", "cluster.yaml")}
+    files = {
+        name: out / name for name in ("plan.json", "trace.json", "cluster.yaml", "report.html")
+    }
     write_plan(document, problem.graph, problem.given_cluster, files["plan.json"])
     files["trace.json"].write_text(perfetto_json(placement.trace), encoding="utf-8")
     files["cluster.yaml"].write_text(dump_cluster(problem.given_cluster), encoding="utf-8")
+    write_report(subject_of(placement), files["report.html"])
     return {name: str(path) for name, path in files.items()}
+
+
+def _thinned(progress: tuple[tuple[float, float], ...]) -> list[list[float]]:
+    """The course of a search, small enough for a plan file."""
+    every = max(1, len(progress) // 200)
+    kept = [*progress[:-1:every], progress[-1]]
+    return [[round(spent, 4), best] for spent, best in kept if math.isfinite(best)]
 
 
 def show(placement: "Placement") -> None:

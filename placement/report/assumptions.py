@@ -1,0 +1,60 @@
+"""What the figures rest on: the import's assumptions, costs, constraints, the simulator's error."""
+
+from placement.report.blocks import Section, Table, Text
+from placement.report.subject import Subject
+from simulator.units import format_bytes
+
+_LONGEST_LIST = 12
+
+
+def assumptions_section(subject: Subject) -> Section:
+    """Everything that a reader should know before quoting a figure."""
+    problem = subject.problem
+    report, cluster = problem.graph.report, problem.given_cluster
+    rows = [
+        ["graph", f"{problem.graph.name}, {problem.graph.op_count:,} ops, {problem.graph.digest}"],
+        ["imported from", report.source_format],
+        ["cluster", f"{cluster.name}, {cluster.digest}"],
+        ["costs", problem.costs.name],
+        ["figures", subject.trace.evaluation.source],
+        ["plan", f"{subject.made_by}, {subject.plan.digest}"],
+        *([name, str(value)] for name, value in subject.facts.items()),
+    ]
+    for label, sizes in (("assumed", report.assumed_dims), ("bound", report.bound_dims)):
+        if sizes:
+            rows.append([f"dimensions {label}", ", ".join(f"{k}={v}" for k, v in sizes.items())])
+    if report.unknown_shapes:
+        rows.append(["unknown shapes", _shortened(list(report.unknown_shapes))])
+    for label, counts in (
+        ("ops of estimated cost", report.estimated_ops),
+        ("control flow as one op", report.composite_ops),
+    ):
+        if counts:
+            rows.append([label, _shortened([f"{count} {name}" for name, count in counts.items()])])
+    rules = problem.constraints
+    for label, given in (
+        ("pinned", rules.pins),
+        ("forbidden", rules.forbidden),
+        ("colocated", rules.colocated),
+    ):
+        if given:
+            rows.append([label, str(len(given))])
+    if rules.memory_caps:
+        caps = [f"{name} {format_bytes(float(size))}" for name, size in rules.memory_caps.items()]
+        rows.append(["memory caps", ", ".join(caps)])
+    error = getattr(cluster, "prediction_error", None)
+    trust = (
+        f"Measured on this cluster, the simulator's error is {error}."
+        if error
+        else "This cluster carries no calibration: step times are estimates from data sheets. Use "
+        "them to compare plans, not to quote a time."
+    )
+    notes = [Text(note) for note in report.notes]
+    return Section(
+        "assumptions", "Assumptions", [Text(trust), Table("", ["what", "value"], rows, 2), *notes]
+    )
+
+
+def _shortened(items: list[str]) -> str:
+    rest = len(items) - _LONGEST_LIST
+    return ", ".join(items[:_LONGEST_LIST]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,180 @@
+"""One HTML file that needs nothing else: text, tables, charts and the library that draws them."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from placement.report.assumptions import assumptions_section
+from placement.report.blocks import Chart, Map, Section, Table, Text
+from placement.report.costly import costly_section
+from placement.report.difference import difference_section
+from placement.report.fusion import fusion_section
+from placement.report.gantt import gantt_section
+from placement.report.graph_map import map_section
+from placement.report.idle import idle_section
+from placement.report.memory import memory_section
+from placement.report.subject import Subject
+from placement.report.times import progress_section, times_section
+from simulator.units import format_bytes, format_seconds
+
+_ZOOM = (
+    '<div class="zoom" role="group" aria-label="Zoom of the schedule">'
+    + "".join(
+        f'<button type="button" data-zoom="{key}">{name}</button>'
+        for key, name in (
+            ("in", "Zoom in"),
+            ("out", "Zoom out"),
+            ("earlier", "Earlier"),
+            ("later", "Later"),
+            ("all", "Whole step"),
+        )
+    )
+    + "</div>"
+)
+
+#: Cells longer than that may break.
+_LONG = 40
+
+
+def report_html(subject: Subject) -> str:
+    """The report as a page; it loads nothing from anywhere, whatever it is opened with."""
+    sections = [section for section in _sections(subject) if section is not None]
+    data: dict[str, Any] = {"charts": {}, "map": None}
+    for section in sections:
+        for block in section.blocks:
+            if isinstance(block, Chart):
+                data["charts"][block.name] = block.spec
+            elif isinstance(block, Map):
+                data["map"] = block.tree
+    graph, cluster = subject.problem.graph, subject.problem.given_cluster
+    title = f"{graph.name} on {cluster.name}"
+    links = "".join(f'<a href="#{item.name}">{escape(item.title)}</a>' for item in sections)
+    body = "".join(_section(section) for section in sections)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)}</title>\n<style>{_asset('page.css')}</style>\n</head>\n<body>\n"
+        '<a class="skip" href="#main">Skip to the report</a>\n'
+        f"<header><h1>{escape(title)}</h1>{_key_figures(subject)}</header>\n"
+        f'<nav aria-label="Sections">{links}</nav>\n<main id="main">\n'
+        "<noscript><p>Charts need JavaScript; all figures are in the tables.</p></noscript>\n"
+        f"{body}</main>\n"
+        f'<script type="application/json" id="data">{_json(data)}</script>\n'
+        f"<script>{_library()}</script>\n<script>{_asset('page.js')}</script>\n</body>\n</html>\n"
+    )
+
+
+def _sections(subject: Subject) -> Iterator[Section | None]:
+    yield times_section(subject)
+    yield gantt_section(subject)
+    yield idle_section(subject)
+    yield memory_section(subject)
+    yield map_section(subject)
+    yield costly_section(subject)
+    yield fusion_section(subject)
+    yield difference_section(subject)
+    yield progress_section(subject)
+    yield assumptions_section(subject)
+
+
+def _key_figures(subject: Subject) -> str:
+    trace, bound = subject.trace, subject.problem.bounds.seconds
+    evaluation = trace.evaluation
+    fullest = max(
+        zip(trace.peak_bytes.tolist(), subject.problem.cluster.devices, strict=True),
+        key=lambda pair: pair[0] / pair[1].memory_bytes,
+    )
+    figures = [
+        ("step, " + evaluation.source, format_seconds(trace.makespan_seconds)),
+        ("above the lower bound", f"{trace.makespan_seconds / bound:.2f}x" if bound else "-"),
+        (f"fullest: {fullest[1].name}", f"{fullest[0] / fullest[1].memory_bytes:.0%}"),
+        ("sent between devices", format_bytes(float(trace.transfers_between().sum()))),
+        ("ops", f"{subject.problem.graph.op_count:,}"),
+    ]
+    cells = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures
+    )
+    warning = ""
+    if evaluation.failure is not None:
+        warning = f'<p class="warning">Not feasible: {escape(str(evaluation.failure))}</p>'
+    made = f"<p>Plan by {escape(subject.made_by)}.</p>"
+    return f'{made}<dl class="figures">{cells}</dl>{warning}'
+
+
+def _section(section: Section) -> str:
+    blocks = "".join(_block(block) for block in section.blocks)
+    return (
+        f'<section id="{section.name}" aria-labelledby="{section.name}-title">'
+        f'<h2 id="{section.name}-title">{escape(section.title)}</h2>{blocks}</section>\n'
+    )
+
+
+def _block(block: Text | Table | Chart | Map) -> str:
+    match block:
+        case Text():
+            return f"<p>{escape(block.words)}</p>"
+        case Table():
+            return _table(block)
+        case Chart():
+            label = escape(block.label, quote=True)
+            zoom = _ZOOM if block.name == "gantt" else ""
+            return (
+                f'<figure>{zoom}<div class="chart" data-chart="{block.name}" role="img" '
+                f'aria-label="{label}"></div></figure>'
+            )
+        case Map():
+            label = escape(block.label, quote=True)
+            return (
+                f'<div id="map" aria-label="{label}" role="group"><nav id="map-path" '
+                'aria-label="Opened groups"></nav><div id="map-chart" class="chart" role="img" '
+                f'aria-label="{label}"></div><div id="map-list"></div></div>'
+            )
+
+
+def _table(table: Table) -> str:
+    head = "".join(
+        f'<th scope="col"{"" if index < table.left else " class=figure"}>{escape(name)}</th>'
+        for index, name in enumerate(table.columns)
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(_cell(text, index >= table.left) for index, text in enumerate(row))
+        + "</tr>"
+        for row in table.rows
+    )
+    caption = f'<p class="caption">{escape(table.caption)}</p>' if table.caption else ""
+    name = escape(table.caption or "table", quote=True)
+    return (
+        f'{caption}<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cell(text: str, is_figure: bool) -> str:
+    kind = " class=figure" if is_figure else " class=long" if len(text) > _LONG else ""
+    return f"<td{kind}>{escape(text)}</td>"
+
+
+def _json(data: Any) -> str:
+    """JSON that cannot end its script element."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("placement") / "report" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and vega-embed, bundled; a second of work."""
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    return bundle.replace("</script", "<\\/script")
