@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64, Int32
 
 from graphs.kinds import DType, OpKind
 from simulator.errors import ClusterError
+
+if TYPE_CHECKING:
+    from simulator.calibration import Calibration
 
 #: Which type's peak stands in where a device states none for an op's own type.
 _PEAK_FALLBACK = {
@@ -114,6 +117,8 @@ class Cluster:
     name: str
     devices: tuple[Device, ...]
     links: tuple[Link, ...] = ()
+    calibration: "Calibration | None" = None
+    """What was measured on the machine whose devices these are."""
 
     def __post_init__(self) -> None:
         names = [device.name for device in self.devices]

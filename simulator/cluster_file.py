@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from graphs.importers.msr_benchmark import NOMINAL_HOP_BYTES_PER_SECOND
+from simulator.calibration import calibration_document, calibration_from
 from simulator.cluster import Cluster, Device, Link
 from simulator.device_specs import DEVICE_SPECS
 from simulator.errors import ClusterError
@@ -24,7 +25,7 @@ from simulator.units import (
 
 SCHEMA_VERSION = 1
 _MAX_FILE_BYTES = 4 << 20
-_TOP_KEYS = {"schema_version", "name", "devices", "links", "notes"}
+_TOP_KEYS = {"schema_version", "name", "devices", "links", "notes", "calibration"}
 _DEVICE_KEYS = {
     "name", "kind", "like", "memory", "flops_per_second", "memory_bandwidth", "launch",
     "efficiency", "unsupported",
@@ -78,7 +79,12 @@ def parse_cluster(text: str, origin: str) -> Cluster:
     links: list[Link] = []
     for item in _sequence(body, "links", origin, required=len(devices) > 1):
         links.extend(_links(item, origin))
-    return Cluster(str(body.get("name", Path(origin).stem)), devices, tuple(links))
+    measured = None
+    if "calibration" in body:
+        known = {"machine", "runtime", "costs", "program", "error"}
+        document = _mapping(body["calibration"], known, f"{origin}: calibration")
+        measured = calibration_from(document, Path(origin).parent, origin)
+    return Cluster(str(body.get("name", Path(origin).stem)), devices, tuple(links), measured)
 
 
 def _mapping(value: Any, known: set[str], where: str) -> Mapping[str, Any]:
@@ -178,7 +184,7 @@ def _links(item: Any, origin: str) -> list[Link]:
 
 def dump_cluster(cluster: Cluster) -> str:
     """YAML text that `parse_cluster` reads back to an equal cluster."""
-    document = {
+    document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": cluster.name,
         "devices": [
@@ -205,6 +211,8 @@ def dump_cluster(cluster: Cluster) -> str:
             for link in cluster.links
         ],
     }
+    if cluster.calibration is not None:
+        document["calibration"] = calibration_document(cluster.calibration)
     return yaml.safe_dump(document, sort_keys=False)
 
 

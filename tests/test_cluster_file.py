@@ -129,7 +129,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("name: pair", "nmae: pair", "unknown key nmae; known are devices, links, name"),
+        ("name: pair", "nmae: pair", "unknown key nmae; known are calibration, devices"),
         ("like: v100}", "lke: v100}", "device: unknown key lke; known are efficiency"),
         ("latency", "lag", "link: unknown key lag; known are bandwidth"),
         ("like: v100}", "like: v1000}", "'gpu:0': unknown like 'v1000'; known are p100"),

@@ -44,9 +44,7 @@ def test_a_tensor_goes_once_to_each_device_and_runs_are_as_long_as_can_be() -> N
     program = cut_program(np.arange(5), np.array([0, 1, 1, 2, 0], np.int32), works, 3)
     assert len(program.transfers) == 2
     assert program.steps[1] == (Receive(0), Run((1, 2)))
-    split = cut_program(
-        np.arange(5), np.array([0, 1, 1, 2, 0], np.int32), works, 3, single_ops=True
-    )
+    split = cut_program(np.arange(5), np.array([0, 1, 1, 2, 0], np.int32), works, 3, alone=range(5))
     assert split.steps[1] == (Receive(0), Run((1,)), Run((2,)))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cyclopts import App, CycloptsError
 
+from agent.cli.calibrate import calibrate
 from agent.cli.clusters import clusters_app
 from agent.cli.compare import compare
 from agent.cli.doctor import doctor
@@ -38,6 +39,7 @@ app.command(simulate)
 app.command(report)
 app.command(export)
 app.command(measure)
+app.command(calibrate)
 app.command(evaluate)
 app.command(graphs_app)
 app.command(clusters_app)

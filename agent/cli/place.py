@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from agent.cli.calibrated import calibrated_prediction, calibrated_text
 from agent.cli.options import Rules, Target, read_cluster, read_model, read_rules, read_seconds
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from agent.cli.report import write_report
@@ -64,7 +65,8 @@ def place(
         placement = place_problem(problem, decide, placer, seconds, seed, report)
     written = write_outputs(placement, out) if out is not None else {}
     if json:
-        print_json({**placement.summary(), "files": written})
+        calibrated = calibrated_prediction(problem.simulator, placement.plan)
+        print_json({**placement.summary(), **calibrated, "files": written})
     else:
         show(placement)
         for name, path in written.items():
@@ -137,6 +139,8 @@ def show(placement: "Placement") -> None:
         f"lower bound {format_seconds(bound)}, {placement.search_seconds:.1f} CPU s, "
         f"{placement.placed.evaluations} plans tried, seed {placement.seed}"
     )
+    if calibrated := calibrated_prediction(problem.simulator, placement.plan):
+        print_text(calibrated_text(calibrated))
     if evaluation.failure is not None:
         print_text(f"NOT FEASIBLE: {evaluation.failure}")
     print_text(trace_text(placement.trace))

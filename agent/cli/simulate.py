@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from agent.cli.calibrated import calibrated_prediction, calibrated_text
 from agent.cli.options import Target, read_model, read_plan_cluster
 from agent.cli.output import prepare, print_json, print_text
 
@@ -46,6 +47,7 @@ def simulate(
     result = simulator.trace(document.plan)
     evaluation = result.evaluation
     bound = lower_bounds(graph, cluster, simulator.seconds).seconds
+    calibrated = calibrated_prediction(simulator, document.plan)
     if trace is not None:
         trace.write_text(perfetto_json(result), encoding="utf-8")
     if json:
@@ -64,6 +66,7 @@ def simulate(
                 "search_seconds": 0.0,
                 "costs": simulator.costs.name,
                 "source": evaluation.source,
+                **calibrated,
                 "seed": document.provenance.get("seed"),
             }
         )
@@ -72,6 +75,8 @@ def simulate(
             f"{graph.name} on {cluster.name}: step {format_seconds(evaluation.makespan_seconds)}, "
             f"lower bound {format_seconds(bound)}, simulated with {simulator.costs.name} costs"
         )
+        if calibrated:
+            print_text(calibrated_text(calibrated))
         if evaluation.failure is not None:
             print_text(f"NOT FEASIBLE: {evaluation.failure}")
         print_text(trace_text(result))

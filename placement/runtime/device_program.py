@@ -5,7 +5,7 @@ before it in that order, so that the first unfinished step of the order can alwa
 programs cannot deadlock, also where parts of two devices depend on each other in both directions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -75,7 +75,7 @@ def cut_program(
     device_count: int,
     given: Mapping[str, int] | None = None,
     *,
-    single_ops: bool = False,
+    alone: Collection[int] = (),
 ) -> DeviceProgram:
     """Cut one global order into a program per device.
 
@@ -89,7 +89,7 @@ def cut_program(
             that nobody writes and that are not given are there from the beginning (weights).
         device_count: how many programs to make.
         given: tensors that are there before the step (the model's inputs), and on which device.
-        single_ops: whether each op is a `Run` of its own, so that each is timed.
+        alone: ops that are a `Run` of their own.
 
     Raises:
         PlanError: the order has an op before one whose tensor it reads.
@@ -129,8 +129,10 @@ def cut_program(
             if transfer is not None:
                 close(device)
                 steps[device].append(Receive(transfer))
+        if op in alone:
+            close(device)
         open_run[device].append(op)
-        if single_ops:
+        if op in alone:
             close(device)
         for name in work.writes:
             home[name] = device

@@ -27,8 +27,9 @@ class Segment:
     model: bytes
     weights: tuple[str, ...]
     """External weights that the session shares with all others."""
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    inputs: Mapping[str, str]
+    """The tensor of the whole model behind each input of the session."""
+    outputs: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -51,15 +51,14 @@ class RunnableModel:
 
     def model(
         self,
-        names: Sequence[str],
+        nodes: Sequence[NodeProto],
         inputs: Sequence[ValueInfoProto],
         outputs: Sequence[ValueInfoProto],
     ) -> onnx.ModelProto:
-        """Some of the nodes as a model; its weights are external and never in a file."""
-        nodes = [self.nodes[name] for name in names]
+        """Nodes of this model as a model; its weights are external and never in a file."""
         read = dict.fromkeys(tensor for node in nodes for tensor in read_names(node))
         weights = [_declared(name, self.weights[name]) for name in read if name in self.weights]
-        graph = helper.make_graph(nodes, self.name[-60:] or "model", inputs, outputs, weights)
+        graph = helper.make_graph(nodes, "segment", inputs, outputs, weights)
         return helper.make_model(graph, opset_imports=self.opsets, ir_version=_IR_VERSION)
 
 

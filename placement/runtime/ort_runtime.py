@@ -27,6 +27,7 @@ from placement.runtime.messages import (
 )
 from placement.runtime.onnx_source import RunnableModel, load_runnable
 from placement.runtime.ort_segments import program_segments, segment_of
+from placement.runtime.prediction import ProgramPredictor, sharing_ops
 from placement.runtime.program_order import program_order
 from placement.runtime.samples import Sampling, StepTimes, measured, shared_clock
 from placement.runtime.shared_tensors import share
@@ -178,13 +179,16 @@ class OrtRuntime:
         works: list[Work | None] = [work.get(name) for name in self.graph.op_names]
         order = program_order(self.simulator, plan)
         given = {name: int(plan.devices[self._input_op(name)]) for name in self.model.inputs}
-        return cut_program(
-            order, plan.devices, works, self.cluster.device_count, given, single_ops=single_ops
-        )
+        alone = range(self.graph.op_count) if single_ops else sharing_ops(self.graph)
+        count = self.cluster.device_count
+        return cut_program(order, plan.devices, works, count, given, alone=alone)
 
     def predicted(self, plan: Plan) -> float:
-        """The simulator's step time."""
-        return self.simulator.evaluate(plan).makespan_seconds
+        """The step time to expect: of the device program where the cluster was calibrated."""
+        simulator, calibration = self.simulator, self.cluster.calibration
+        if calibration is None:
+            return simulator.evaluate(plan).makespan_seconds
+        return ProgramPredictor(simulator, calibration.program).evaluate(plan).makespan_seconds
 
     @property
     def types(self) -> Mapping[str, TensorType]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from onnx import ValueInfoProto, helper
+import numpy as np
+from onnx import NodeProto, ValueInfoProto, helper
 
+from graphs.importers.onnx_topology import bodies_of
 from placement.runtime.device_program import DeviceProgram, Run, Send
 from placement.runtime.messages import Segment, TensorType
 from placement.runtime.onnx_source import SMALL_BYTES, RunnableModel
@@ -16,22 +18,54 @@ def segment_of(
     outputs: Sequence[str],
     types: Mapping[str, TensorType],
 ) -> Segment:
-    """One session: the named ops, reading `inputs`, writing `outputs`."""
-    import numpy as np
+    """One session: the named ops, reading `inputs`, writing `outputs`.
+
+    Ops and tensors are renamed by position, so that equal parts of a model, such as the steps of an
+    unrolled recurrent net, are equal bytes: a worker makes one session for all of them, and their
+    weights are packed once.
+    """
+    nodes = [model.nodes[name] for name in names]
+    plain = not any(True for node in nodes for _ in bodies_of(node))
+    renamed = _renaming(nodes, inputs, model.weights) if plain else {}
 
     def declared(name: str) -> ValueInfoProto:
         if name not in types:  # left to onnxruntime, which infers it
-            return ValueInfoProto(name=name)
+            return ValueInfoProto(name=renamed.get(name, name))
         kind = types[name]
-        return helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(np.dtype(kind.dtype)), kind.shape
-        )
+        elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(kind.dtype))
+        return helper.make_tensor_value_info(renamed.get(name, name), elem_type, kind.shape)
 
-    proto = model.model(names, [declared(n) for n in inputs], [declared(n) for n in outputs])
+    if plain:
+        nodes = [_with_names(node, renamed, f"op{at}") for at, node in enumerate(nodes)]
+    proto = model.model(nodes, [declared(n) for n in inputs], [declared(n) for n in outputs])
     external = [
         w.name for w in proto.graph.initializer if model.weights[w.name].nbytes > SMALL_BYTES
     ]
-    return Segment(proto.SerializeToString(), tuple(external), tuple(inputs), tuple(outputs))
+    return Segment(
+        proto.SerializeToString(deterministic=True),
+        tuple(external),
+        {renamed.get(name, name): name for name in inputs},
+        {renamed.get(name, name): name for name in outputs},
+    )
+
+
+def _renaming(
+    nodes: Sequence[NodeProto], inputs: Sequence[str], weights: Mapping[str, object]
+) -> dict[str, str]:
+    tensors = dict.fromkeys(inputs)
+    tensors.update((name, None) for node in nodes for name in node.output if name)
+    return {name: f".{at}" for at, name in enumerate(n for n in tensors if n not in weights)}
+
+
+def _with_names(node: NodeProto, renamed: Mapping[str, str], name: str) -> NodeProto:
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    copy.name = name
+    copy.doc_string = ""
+    del copy.input[:], copy.output[:], copy.metadata_props[:]
+    copy.input.extend(renamed.get(tensor, tensor) for tensor in node.input)
+    copy.output.extend(renamed.get(tensor, tensor) for tensor in node.output)
+    return copy
 
 
 def program_segments(

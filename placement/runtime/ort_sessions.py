@@ -35,6 +35,11 @@ class SessionMaker:
 
     def __init__(self, shared: SharedTensors) -> None:
         self.shared = shared
+        self._sessions: dict[bytes, Any] = {}
+
+    def forget(self) -> None:
+        """Let go of all sessions that no program holds."""
+        self._sessions.clear()
 
     def bound(
         self,
@@ -42,8 +47,13 @@ class SessionMaker:
         inputs: Mapping[str, np.ndarray],
         outputs: Mapping[str, np.ndarray],
     ) -> Callable[[], object]:
-        """A session with its inputs and outputs tied to buffers; calling it runs it."""
-        session = self._session(segment)
+        """A session with its inputs and outputs tied to buffers; calling it runs it.
+
+        Segments of equal bytes share a session.
+        """
+        session = self._sessions.get(segment.model)
+        if session is None:
+            session = self._sessions[segment.model] = self._session(segment)
         binding = session.io_binding()
         for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
             for name, array in arrays.items():
@@ -53,10 +63,10 @@ class SessionMaker:
     def whole(self, message: RunWhole) -> WholeRun:
         """Run once from the shared inputs."""
         session = self._session(message.segment)
-        feeds = {name: self.shared.arrays[name] for name in message.segment.inputs}
-        names = message.segment.outputs
-        results = session.run(list(names), feeds)
-        arrays = dict(zip(names, results, strict=True))
+        inputs, outputs = message.segment.inputs, message.segment.outputs
+        feeds = {name: self.shared.arrays[tensor] for name, tensor in inputs.items()}
+        results = session.run(list(outputs), feeds)
+        arrays = dict(zip(outputs.values(), results, strict=True))
         strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
         strange += [n for n, a in arrays.items() if n not in strange and a.dtype.kind not in "fiub"]
         if strange:

@@ -59,8 +59,8 @@ class LoadedProgram:
     ) -> tuple[int, int, Callable[[], object]]:
         if isinstance(step, Run):
             segment = self.load.segments[position]
-            inputs = {name: self._buffer(name, make.shared) for name in segment.inputs}
-            outputs = {name: self._buffer(name, make.shared) for name in segment.outputs}
+            inputs = {n: self._buffer(name, make.shared) for n, name in segment.inputs.items()}
+            outputs = {n: self._buffer(name, make.shared) for n, name in segment.outputs.items()}
             return _RUN, -1, make.bound(segment, inputs, outputs)
         if isinstance(step, Send):
             slot = self.mailboxes.tensors[step.transfer]
@@ -168,6 +168,8 @@ class Worker:
                 program = self.programs.pop(message.number, None)
                 if program is not None:
                     program.close()
+                if not self.programs:
+                    self.make.forget()
                 _limit_memory(None)
                 return None
         raise TypeError(f"a worker knows no {type(message).__name__}")

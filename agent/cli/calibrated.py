@@ -1,0 +1,39 @@
+"""What a calibrated cluster adds to a prediction: the step as a program, and the known error."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulator.engine import Simulator
+    from simulator.plan import Plan
+
+
+def calibrated_prediction(simulator: "Simulator", plan: "Plan") -> Mapping[str, Any]:
+    """Plain values; empty where the cluster was never measured."""
+    from dataclasses import asdict
+
+    from placement.runtime.fingerprint import machine_fingerprint
+    from placement.runtime.prediction import ProgramPredictor
+
+    calibration = simulator.cluster.calibration
+    if calibration is None:
+        return {}
+    found = ProgramPredictor(simulator, calibration.program).evaluate(plan)
+    return {
+        "program_seconds": found.makespan_seconds,
+        "calibrated_machine": calibration.machine,
+        "is_this_machine": calibration.machine == machine_fingerprint(),
+        "prediction_error": None if calibration.error is None else asdict(calibration.error),
+    }
+
+
+def calibrated_text(found: Mapping[str, Any]) -> str:
+    """One line for people."""
+    from simulator.calibration import PredictionError
+    from simulator.units import format_seconds
+
+    error = found["prediction_error"]
+    known = "error unknown" if error is None else f"calibrated: {PredictionError(**error)}"
+    other = "" if found["is_this_machine"] else "; calibrated on another machine"
+    step = format_seconds(found["program_seconds"])
+    return f"as a program of sends and receives: {step}; {known}{other}"

@@ -1,0 +1,185 @@
+"""Predicts how long a device program takes, from measured kernels and overheads.
+
+The event engine knows devices that start kernels by themselves and copy engines beside them. Cores
+have neither: a core spends its own time on sending, receiving and starting. So the engine gives the
+order, the program is cut as it would be run, and the steps are replayed with what they cost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float64
+
+from graphs.graph import Graph
+from graphs.kinds import OpKind, Storage
+from placement.runtime.device_program import DeviceProgram, Receive, Run, Send, Work, cut_program
+from placement.runtime.program_order import program_order
+from placement.runtime.replay import Timeline, replay
+from simulator.calibration import ProgramCosts
+from simulator.engine import Simulator
+from simulator.evaluation import Evaluation
+from simulator.plan import Plan
+
+_NO_STEP = (OpKind.INPUT, OpKind.CONSTANT, OpKind.VARIABLE)
+#: Weights beyond it are packed by kernels, and worth sharing.
+_LARGE_BYTES = 1 << 16
+#: How often the overlap of devices is worked out anew.
+_PASSES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramPredictor:
+    """An `Evaluator` for clusters of cores that were calibrated."""
+
+    simulator: Simulator
+    costs: ProgramCosts
+
+    def evaluate(self, plan: Plan) -> Evaluation:
+        """Step time of the device program; memory as the simulator counts it."""
+        simulated = self.simulator.evaluate(plan)
+        if not np.isfinite(simulated.makespan_seconds):
+            return simulated
+        seconds = self.predict(self.program(plan), plan).seconds
+        return Evaluation(seconds, simulated.peak_bytes, simulated.failure, simulated.excess_bytes)
+
+    def program(self, plan: Plan) -> DeviceProgram:
+        """The steps of each device, from the graph alone."""
+        graph = self.simulator.graph
+        order = program_order(self.simulator, plan)
+        given = {
+            f"t{tensor}": int(plan.devices[op])
+            for op in np.flatnonzero(graph.kinds == OpKind.INPUT).tolist()
+            for tensor in graph.outputs_of(op)
+        }
+        count = self.simulator.cluster.device_count
+        alone = sharing_ops(self.simulator.graph)
+        return cut_program(order, plan.devices, self._works, count, given, alone=alone)
+
+    def predict(self, program: DeviceProgram, plan: Plan) -> Timeline:
+        """When each step begins and ends."""
+        plain = [
+            np.array([self._step_seconds(program, step, plan) for step in steps])
+            for steps in program.steps
+        ]
+        kernels = [
+            np.array([self._kernel_seconds(step, plan) for step in steps])
+            for steps in program.steps
+        ]
+        line = replay(program, plain)
+        for _ in range(_PASSES if self.costs.contention else 0):
+            busy = overlap(line)
+            stretched = [
+                base + self.costs.contention * kernel * share
+                for base, kernel, share in zip(plain, kernels, busy, strict=True)
+            ]
+            line = replay(program, stretched)
+        return line
+
+    @cached_property
+    def _works(self) -> list[Work | None]:
+        return graph_works(self.simulator.graph)
+
+    @cached_property
+    def _bytes(self) -> list[int]:
+        return self.simulator.graph.tensor_bytes.tolist()
+
+    def _kernel_seconds(self, step: object, plan: Plan) -> float:
+        if not isinstance(step, Run):
+            return 0.0
+        ops = list(step.ops)
+        return float(self.simulator.seconds[ops, plan.devices[ops]].sum())
+
+    def _step_seconds(self, program: DeviceProgram, step: object, plan: Plan) -> float:
+        costs = self.costs
+        if isinstance(step, Run):
+            border = border_count(step, self._works, self._readers)
+            return self._kernel_seconds(step, plan) + (
+                costs.launch_seconds
+                + len(step.ops) * costs.op_seconds
+                + border * costs.border_seconds
+            )
+        assert isinstance(step, Send | Receive)
+        size = self._bytes[int(program.transfers[step.transfer].tensor[1:])]
+        if isinstance(step, Send):
+            return costs.send_seconds + size * costs.send_seconds_per_byte
+        return costs.receive_seconds + size * costs.receive_seconds_per_byte
+
+    @cached_property
+    def _readers(self) -> dict[str, set[int]]:
+        return readers_of(self._works)
+
+
+def graph_works(graph: Graph) -> list[Work | None]:
+    """What each op reads and writes; tensor `i` of the graph is `t<i>`."""
+    moving = ~np.isin(graph.tensor_storage, (Storage.CONTROL, Storage.WEIGHT))
+    works: list[Work | None] = []
+    for op in range(graph.op_count):
+        if graph.kinds[op] in _NO_STEP:
+            works.append(None)
+            continue
+        reads = tuple(f"t{t}" for t in graph.inputs_of(op).tolist() if moving[t])
+        writes = tuple(f"t{t}" for t in graph.outputs_of(op) if moving[t])
+        works.append(Work(reads, writes))
+    return works
+
+
+def sharing_ops(graph: Graph) -> frozenset[int]:
+    """Ops that read a weight which others read too, as in unrolled recurrent nets.
+
+    They run in sessions of their own. Equal ones share a session, so that the weight is packed
+    once and stays in the cache, however the plan cuts the rest.
+    """
+    counts = np.diff(graph.consumer_offsets)
+    large = (graph.tensor_storage == Storage.WEIGHT) & (graph.tensor_bytes > _LARGE_BYTES)
+    return frozenset(
+        op
+        for tensor in np.flatnonzero(large & (counts > 1)).tolist()
+        for op in graph.consumers_of(tensor).tolist()
+    )
+
+
+def readers_of(works: Sequence[Work | None]) -> dict[str, set[int]]:
+    """Ops that read each tensor."""
+    readers: dict[str, set[int]] = {}
+    for op, work in enumerate(works):
+        for name in work.reads if work is not None else ():
+            readers.setdefault(name, set()).add(op)
+    return readers
+
+
+def border_count(run: Run, works: Sequence[Work | None], readers: dict[str, set[int]]) -> int:
+    """Tensors that a run takes in or hands out."""
+    inside = set(run.ops)
+    found = [works[op] for op in run.ops]
+    written = {name for work in found if work is not None for name in work.writes}
+    read = {name for work in found if work is not None for name in work.reads}
+    leaving = sum(1 for name in written if not readers.get(name, set()) <= inside)
+    return len(read - written) + leaving
+
+
+def overlap(line: Timeline) -> list[Float64[np.ndarray, " _"]]:
+    """For each step the mean share of the other devices that are busy while it runs."""
+    count = len(line.begin)
+    shares = []
+    for device in range(count):
+        begin, end = line.begin[device], line.end[device]
+        total = np.zeros(len(begin))
+        for other in range(count):
+            if other != device:
+                done = _busy_before(line, other, end) - _busy_before(line, other, begin)
+                total += done / np.maximum(end - begin, 1e-12)
+        shares.append(np.clip(total / max(count - 1, 1), 0.0, 1.0))
+    return shares
+
+
+def _busy_before(line: Timeline, device: int, instants: np.ndarray) -> np.ndarray:
+    """Seconds that a device has worked before each instant; its steps are in order."""
+    begin, end = line.begin[device], line.end[device]
+    if not len(begin):
+        return np.zeros(len(instants))
+    done = np.concatenate([[0.0], np.cumsum(end - begin)])
+    at = np.searchsorted(begin, instants, side="right")
+    running = np.clip(end[at - 1] - instants, 0.0, None)
+    return np.where(at > 0, done[at] - running, 0.0)

@@ -1,0 +1,180 @@
+"""Measured costs: tables, fits, predictions and their error, with known answers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from device_models import core_cluster, crossing
+from graph_samples import random_graph
+
+import graphs
+from agent.cli.app import run
+from placement.runtime.calibration import Sample, _call_free, fit_program_costs
+from placement.runtime.comparison import ratio, winner
+from placement.runtime.measurement import Clock, Measurement
+from placement.runtime.prediction import ProgramPredictor, overlap, sharing_ops
+from placement.runtime.prediction_error import prediction_error
+from placement.runtime.replay import Timeline
+from placement.runtime.samples import StepTimes, measured, shared_clock
+from simulator.calibration import Calibration, PredictionError, ProgramCosts
+from simulator.cluster_file import dump_cluster, load_cluster
+from simulator.cost_table import CostTable, table_from_json, table_to_json
+from simulator.costs import RooflineCosts, default_costs
+from simulator.engine import Simulator
+from simulator.errors import ClusterError
+from simulator.plan import Plan
+
+FREE = ProgramCosts(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def timed(samples: list[float], rounds: list[float] | None = None) -> Measurement:
+    return Measurement(np.array(samples), Clock.VIRTUAL, rounds=np.array(rounds or samples))
+
+
+def test_a_table_gives_measured_ops_their_time_and_scales_the_rest(tmp_path: Path) -> None:
+    graph = graphs.load(crossing(tmp_path / "a.onnx"), {"batch": 8})
+    cluster = core_cluster()
+    seconds = RooflineCosts().seconds(graph, cluster)[:, 0] * 3
+    table = CostTable("m", "cpu-core").with_graph(graph, seconds)
+    assert np.allclose(table.seconds(graph, cluster)[:, 1], seconds)
+    other = graphs.load(tmp_path / "a.onnx", {"batch": 16})
+    assert other.digest != graph.digest
+    roofline = RooflineCosts().seconds(other, cluster)[:, 0]
+    assert np.allclose(table.seconds(other, cluster)[:, 0], 3 * roofline)
+    again = table_from_json(table_to_json(table), "text")
+    assert again.samples == table.samples
+    assert np.array_equal(again.graph_seconds[graph.digest], seconds)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}'])
+def test_damaged_tables_are_refused(text: str) -> None:
+    with pytest.raises(ClusterError):
+        table_from_json(text, "costs.json")
+
+
+def test_a_calibrated_cluster_is_written_and_read_with_its_error(tmp_path: Path) -> None:
+    graph = graphs.load(crossing(tmp_path / "a.onnx"), {"batch": 8})
+    table = CostTable("m", "cpu-core").with_graph(graph, np.full(graph.op_count, 1e-4))
+    (tmp_path / "costs.json").write_text(table_to_json(table), encoding="utf-8")
+    error = PredictionError(4, 0.03, 0.02, 0.1, "plan 2", 0.99, 0.9, 1.0, 0.0)
+    costs = ProgramCosts(1e-5, 1e-6, 1e-6, 1e-6, 1e-10, 1e-6, 1e-10, 0.1)
+    calibration = Calibration("m", "ort", costs, table, "costs.json", error)
+    cluster = replace(core_cluster(), calibration=calibration)
+    path = tmp_path / "cluster.yaml"
+    path.write_text(dump_cluster(cluster), encoding="utf-8")
+    found = load_cluster(path)
+    assert found.calibration is not None
+    assert found.calibration.program == costs
+    assert found.calibration.error == error
+    assert default_costs(graph, found).name == "calibrated"
+    path.write_text(dump_cluster(found).replace("launch_seconds", "lunch"), encoding="utf-8")
+    with pytest.raises(ClusterError, match="launch_seconds"):
+        load_cluster(path)
+    (tmp_path / "costs.json").unlink()
+    path.write_text(dump_cluster(cluster), encoding="utf-8")
+    with pytest.raises(ClusterError, match=r"costs\.json"):
+        load_cluster(path)
+
+
+def test_overheads_are_found_again() -> None:
+    random = np.random.default_rng(0)
+    kernel, busy = random.uniform(1e-5, 1e-3, 200), random.random(200)
+    ops, border = random.integers(1, 9, 200) * 1.0, random.integers(1, 6, 200) * 1.0
+    run = kernel * (1 + 0.2 * busy) + 7e-6 + 5e-7 * ops + 1e-6 * border
+    size = random.uniform(1e3, 1e6, 50)
+    sent = np.stack([size, 2e-6 + size * 1e-10], axis=1)
+    received = np.stack([size, 3e-6 + size * 2e-10], axis=1)
+    found = fit_program_costs([Sample(kernel, ops, border, busy, run, sent, received)])
+    wanted = ProgramCosts(7e-6, 5e-7, 1e-6, 2e-6, 1e-10, 3e-6, 2e-10, 0.2)
+    for name, value in vars(wanted).items():
+        assert getattr(found, name) == pytest.approx(value, rel=1e-3), name
+
+
+def test_calls_are_told_from_kernels() -> None:
+    keys = np.array([0, 1, 0, 2])
+    kernel = np.array([3e-5, 5e-6, 1e-4])
+    runs = [([0], 2.0), ([1], 2.0), ([2], 3.0), ([3], 1.0), ([0, 1, 2, 3], 4.0), ([1, 2], 2.0)]
+    taken = [kernel[keys[ops]].sum() + 6e-6 + 1e-6 * border for ops, border in runs]
+    found = _call_free(keys, runs, np.array(taken))
+    assert found == pytest.approx(kernel, rel=1e-3)
+
+
+def test_a_device_that_waits_is_not_busy() -> None:
+    line = Timeline(
+        (np.array([0.0, 4.0]), np.array([1.0])), (np.array([2.0, 6.0]), np.array([5.0]))
+    )
+    first, second = overlap(line)
+    assert first.tolist() == [0.5, 0.5]
+    assert second.tolist() == [0.5]
+
+
+def test_a_program_with_free_transfers_takes_what_the_engine_says() -> None:
+    graph = random_graph(3, 60, groups=False)
+    cluster = core_cluster(2)
+    simulator = Simulator(graph, cluster, RooflineCosts())
+    plan = Plan.of(np.zeros(graph.op_count, np.int32))
+    predicted = ProgramPredictor(simulator, FREE).evaluate(plan).makespan_seconds
+    assert predicted == pytest.approx(simulator.evaluate(plan).makespan_seconds)
+
+
+def test_ops_that_share_a_large_weight_run_alone(tmp_path: Path) -> None:
+    graph = graphs.load(crossing(tmp_path / "wide.onnx", width=160), {"batch": 8})
+    names = {graph.op_names[op] for op in sharing_ops(graph)}
+    assert names == {f"left{layer}" for layer in range(4)}
+
+
+def test_errors_of_predictions() -> None:
+    measured_ = [timed([1.0] * 5), timed([2.0] * 5), timed([4.0] * 5), Measurement.failed("no")]
+    found = prediction_error(list("abcd"), [1.1, 2.2, 3.3, 9.0], measured_)
+    assert found.plans == 3
+    assert found.mape == pytest.approx((0.1 + 0.1 + 0.175) / 3)
+    assert found.mape_relative == pytest.approx(0.25 / 3)
+    assert (found.worst_plan, found.kendall, found.kendall_clear) == ("c", 1.0, 1.0)
+    assert found.regret == 0.0
+    swapped = prediction_error(list("abc"), [2.0, 1.0, 4.0], measured_[:3])
+    assert swapped.kendall == pytest.approx(1 / 3)
+    assert swapped.regret == pytest.approx(1.0)
+
+
+def test_no_winner_inside_the_noise() -> None:
+    random = np.random.default_rng(1)
+    drift = random.uniform(1, 2, 9)
+    fast = timed(list(drift), list(drift))
+    slow = timed(list(drift * 1.05), list(drift * 1.05))
+    noisy = timed(list(drift), list(drift * random.choice([0.9, 1.12], 9)))
+    assert winner([slow, fast]) == 1
+    assert ratio(slow, fast).value == pytest.approx(1.05)
+    assert winner([fast, noisy]) is None
+    assert winner([timed([1.0] * 3), timed([2.0] * 3)]) is None  # too few rounds
+
+
+def test_wall_time_counts_only_where_no_worker_waited() -> None:
+    quiet = StepTimes(np.array([1.0, 9.0]), np.array([True, False]), np.array([1.1, 1.1]), ())
+    assert measured([quiet] * 5, Clock.WALL, checked=True).seconds == 1.0
+    assert measured([quiet] * 5, Clock.VIRTUAL, checked=True).seconds == 1.1
+    assert shared_clock([[quiet] * 5], emulated=False) is Clock.WALL
+    busy = replace(quiet, accepted=np.array([False, False]))
+    assert shared_clock([[quiet] * 5, [busy] * 5], emulated=False) is Clock.VIRTUAL
+    assert shared_clock([[quiet] * 5], emulated=True) is Clock.EMULATED
+    assert not measured([busy], Clock.WALL, checked=True).ok
+
+
+def test_calibrating_then_measuring_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = crossing(tmp_path / "a.onnx", layers=2, width=256), tmp_path / "out"
+    flags = ["--dim", "batch=8", "--json"]
+    few = ["--plans", "2", "--judged", "3", "--repeats", "2", "--devices", "2"]
+    assert run(["calibrate", str(model), "--out", str(out), *few, *flags]) == 0
+    capsys.readouterr()
+    cluster = ["--cluster", str(out / "cluster.yaml")]
+    assert run(["place", str(model), *cluster, "--placer", "portfolio", *flags]) == 0
+    assert '"prediction_error": {' in capsys.readouterr().out
+    assert run(
+        ["measure", str(model), *cluster, "--compare", "single", "round-robin",
+         "--repeats", "2", "--trace", str(tmp_path / "trace.json"), *flags]
+    ) == 0  # fmt: skip
+    assert '"winner": null' in capsys.readouterr().out
+    assert "core:1" in (tmp_path / "trace.json").read_text(encoding="utf-8")
+    assert run(["measure", str(model), *cluster, "--dim", "batch=8"]) == 2
