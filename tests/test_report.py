@@ -19,7 +19,7 @@ from placement.report.blocks import Chart, Table
 from placement.report.gantt import MOST_SLICES, gantt_section
 from placement.report.graph_map import map_section
 from placement.report.memory import memory_section
-from placement.report.page import _sections
+from placement.report.plan_report import sections_of
 from placement.report.times import times_section
 from simulator.cluster import Cluster
 from simulator.fusion import xla_like_groups
@@ -181,7 +181,7 @@ def test_a_plan_that_does_not_fit_says_so(placement: Placement) -> None:
 
 
 def test_each_table_has_a_cell_for_each_column(placement: Placement) -> None:
-    for section in filter(None, _sections(subject_of(placement))):
+    for section in filter(None, sections_of(subject_of(placement))):
         for block in section.blocks:
             if isinstance(block, Table):
                 assert {len(row) for row in block.rows} <= {len(block.columns)}

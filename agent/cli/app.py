@@ -15,6 +15,7 @@ from agent.cli.clusters import clusters_app
 from agent.cli.compare import compare
 from agent.cli.doctor import doctor
 from agent.cli.evaluate import evaluate
+from agent.cli.explain import explain
 from agent.cli.export import export
 from agent.cli.finetune import finetune
 from agent.cli.graphs import graphs_app
@@ -23,6 +24,7 @@ from agent.cli.place import place
 from agent.cli.report import report
 from agent.cli.simulate import simulate
 from agent.cli.suites import suites_app
+from agent.cli.sweep_clusters import sweep_clusters
 from graphs.errors import GraphwrightError
 
 DONE, OUR_FAULT, USER_MISTAKE, INFEASIBLE = 0, 1, 2, 3
@@ -37,6 +39,8 @@ app.command(place)
 app.command(compare)
 app.command(simulate)
 app.command(report)
+app.command(explain)
+app.command(sweep_clusters)
 app.command(export)
 app.command(measure)
 app.command(calibrate)

@@ -1,7 +1,7 @@
 """`graphwright report`: a plan as a page to look at."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -9,6 +9,8 @@ from agent.cli.options import Rules, Target, read_model, read_plan_cluster, read
 from agent.cli.output import prepare, print_json, print_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from graphs.graph import Graph
     from placement.constraints import Constraints
     from placement.report import Subject
@@ -70,12 +72,17 @@ def report(
 
 
 def write_report(subject: "Subject", out: Path) -> None:
-    """Write the page; an existing one is replaced whole or not at all."""
+    """Write the page of a plan."""
     from placement.report import report_html
 
+    write_page(report_html(subject), out)
+
+
+def write_page(page: str, out: Path) -> None:
+    """Write a page; an existing file is replaced whole or not at all."""
     partial = out.with_name(out.name + ".partial")
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(report_html(subject), encoding="utf-8")
+    partial.write_text(page, encoding="utf-8")
     partial.replace(out)
 
 
@@ -108,18 +115,18 @@ def _subject(
         problem=problem,
         plan=document.plan,
         trace=trace,
-        made_by=" ".join(
-            str(made[key]) if key == "placer" else f"({made[key]})"
-            for key in ("placer", "origin")
-            if made.get(key)
-        )
-        or str(path),
+        made_by=_made_by(made) or str(path),
         candidates=() if placed is None else placed.candidates,
         progress=_progress(made.get("progress")),
         baseline=other,
         baseline_name=name,
         facts={k: v for k, v in made.items() if k not in {"placer", "origin", "progress"}},
     )
+
+
+def _made_by(made: "Mapping[str, Any]") -> str:
+    placer, origin = made.get("placer"), made.get("origin")
+    return f"{placer} ({origin})" if origin and origin != placer else str(placer or "")
 
 
 def _progress(value: object) -> tuple[tuple[float, float], ...]:

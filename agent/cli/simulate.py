@@ -18,6 +18,7 @@ def simulate(
     plan: Path,
     target: Target = Target(),
     trace: Path | None = None,
+    change: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Predict the step time of a plan, and what each device does.
@@ -30,6 +31,9 @@ def simulate(
         A plan.json; it is applied by op name, also to a re-exported model.
     trace
         Write a Perfetto trace here.
+    change
+        What if: WHAT.PROPERTY=VALUE, such as device.memory=24GiB, v100.flops=1.5x,
+        link.bandwidth=2x or v100:0->v100:1.latency=5us; several, or repeated.
     json
         Print one JSON object instead of text.
     """
@@ -39,10 +43,13 @@ def simulate(
     from simulator.perfetto import perfetto_json
     from simulator.trace_text import trace_text
     from simulator.units import format_seconds
+    from simulator.what_if import changed
 
     graph, cluster = read_model(model, target), read_plan_cluster(model, plan, target)
     document = read_plan(plan, graph, cluster)
     prepare(quiet=json)
+    before = Simulator.of(graph, cluster).evaluate(document.plan) if change else None
+    cluster = changed(cluster, change)
     simulator = Simulator.of(graph, cluster)
     result = simulator.trace(document.plan)
     evaluation = result.evaluation
@@ -68,6 +75,7 @@ def simulate(
                 "source": evaluation.source,
                 **calibrated,
                 "seed": document.provenance.get("seed"),
+                **({"before_seconds": before.makespan_seconds} if before else {}),
             }
         )
     else:
@@ -77,6 +85,12 @@ def simulate(
         )
         if calibrated:
             print_text(calibrated_text(calibrated))
+        if before is not None:
+            ratio = evaluation.makespan_seconds / before.makespan_seconds
+            print_text(
+                f"unchanged, the same plan takes {format_seconds(before.makespan_seconds)}: "
+                f"{ratio:.3f} of it; placing anew may gain more"
+            )
         if evaluation.failure is not None:
             print_text(f"NOT FEASIBLE: {evaluation.failure}")
         print_text(trace_text(result))

@@ -83,6 +83,8 @@
     if (!drawn.has(element)) draw(element, data.charts[element.dataset.chart]);
   }));
 
+  if (!data.map) return;
+
   // The graph: groups opened so far, the innermost last.
   const { devices, colours, types, root } = data.map;
   const open = [root];

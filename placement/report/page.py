@@ -1,24 +1,13 @@
 """One HTML file that needs nothing else: text, tables, charts and the library that draws them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Any
 
-from placement.report.assumptions import assumptions_section
 from placement.report.blocks import Chart, Map, Section, Table, Text
-from placement.report.costly import costly_section
-from placement.report.difference import difference_section
-from placement.report.fusion import fusion_section
-from placement.report.gantt import gantt_section
-from placement.report.graph_map import map_section
-from placement.report.idle import idle_section
-from placement.report.memory import memory_section
-from placement.report.subject import Subject
-from placement.report.times import progress_section, times_section
-from simulator.units import format_bytes, format_seconds
 
 _ZOOM = (
     '<div class="zoom" role="group" aria-label="Zoom of the schedule">'
@@ -39,9 +28,14 @@ _ZOOM = (
 _LONG = 40
 
 
-def report_html(subject: Subject) -> str:
-    """The report as a page; it loads nothing from anywhere, whatever it is opened with."""
-    sections = [section for section in _sections(subject) if section is not None]
+def page_html(title: str, head: str, sections: Sequence[Section]) -> str:
+    """A page that loads nothing from anywhere, whatever it is opened with.
+
+    Args:
+        title: of the page, as text.
+        head: HTML below the title.
+        sections: in order; names must be unique, of charts as well.
+    """
     data: dict[str, Any] = {"charts": {}, "map": None}
     for section in sections:
         for block in section.blocks:
@@ -49,8 +43,6 @@ def report_html(subject: Subject) -> str:
                 data["charts"][block.name] = block.spec
             elif isinstance(block, Map):
                 data["map"] = block.tree
-    graph, cluster = subject.problem.graph, subject.problem.given_cluster
-    title = f"{graph.name} on {cluster.name}"
     links = "".join(f'<a href="#{item.name}">{escape(item.title)}</a>' for item in sections)
     body = "".join(_section(section) for section in sections)
     return (
@@ -60,7 +52,7 @@ def report_html(subject: Subject) -> str:
         '<link rel="icon" href="data:,">\n'
         f"<title>{escape(title)}</title>\n<style>{_asset('page.css')}</style>\n</head>\n<body>\n"
         '<a class="skip" href="#main">Skip to the report</a>\n'
-        f"<header><h1>{escape(title)}</h1>{_key_figures(subject)}</header>\n"
+        f"<header><h1>{escape(title)}</h1>{head}</header>\n"
         f'<nav aria-label="Sections">{links}</nav>\n<main id="main">\n'
         "<noscript><p>Charts need JavaScript; all figures are in the tables.</p></noscript>\n"
         f"{body}</main>\n"
@@ -69,41 +61,12 @@ def report_html(subject: Subject) -> str:
     )
 
 
-def _sections(subject: Subject) -> Iterator[Section | None]:
-    yield times_section(subject)
-    yield gantt_section(subject)
-    yield idle_section(subject)
-    yield memory_section(subject)
-    yield map_section(subject)
-    yield costly_section(subject)
-    yield fusion_section(subject)
-    yield difference_section(subject)
-    yield progress_section(subject)
-    yield assumptions_section(subject)
-
-
-def _key_figures(subject: Subject) -> str:
-    trace, bound = subject.trace, subject.problem.bounds.seconds
-    evaluation = trace.evaluation
-    fullest = max(
-        zip(trace.peak_bytes.tolist(), subject.problem.cluster.devices, strict=True),
-        key=lambda pair: pair[0] / pair[1].memory_bytes,
-    )
-    figures = [
-        ("step, " + evaluation.source, format_seconds(trace.makespan_seconds)),
-        ("above the lower bound", f"{trace.makespan_seconds / bound:.2f}x" if bound else "-"),
-        (f"fullest: {fullest[1].name}", f"{fullest[0] / fullest[1].memory_bytes:.0%}"),
-        ("sent between devices", format_bytes(float(trace.transfers_between().sum()))),
-        ("ops", f"{subject.problem.graph.op_count:,}"),
-    ]
+def key_figures(figures: Sequence[tuple[str, str]]) -> str:
+    """A row of names and values, as HTML."""
     cells = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures
     )
-    warning = ""
-    if evaluation.failure is not None:
-        warning = f'<p class="warning">Not feasible: {escape(str(evaluation.failure))}</p>'
-    made = f"<p>Plan by {escape(subject.made_by)}.</p>"
-    return f'{made}<dl class="figures">{cells}</dl>{warning}'
+    return f'<dl class="figures">{cells}</dl>'
 
 
 def _section(section: Section) -> str:
