@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from graphs.graph import Graph
 from placement.constraints import Constraints
@@ -14,6 +15,9 @@ from simulator.cluster import Cluster
 from simulator.costs import CostModel
 from simulator.plan import Plan
 from simulator.trace import Trace
+
+if TYPE_CHECKING:
+    from placement.export import Exported
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,45 @@ class Placement:
     @property
     def feasible(self) -> bool:
         return self.trace.evaluation.feasible
+
+    def export(
+        self, model: str | Path, out: str | Path, *forms: str, **options: Any
+    ) -> "list[Exported]":
+        """Write the plan in the forms of other tools.
+
+        Args:
+            model: the file or folder that the graph was loaded from.
+            out: folder to write into.
+            forms: names of `placement.export.FORMS`; none: all that the plan can take.
+            options: further fields of `placement.export.ExportRequest`, such as `fusion=True`.
+
+        Raises:
+            GraphwrightError: no such form, one that the plan cannot take, or another model.
+        """
+        from placement.export import ExportRequest, export_all, get_exporter
+
+        request = ExportRequest(
+            model=Path(model),
+            graph=self.problem.graph,
+            cluster=self.problem.given_cluster,
+            plan=self.plan,
+            out=Path(out),
+            costs=self.problem.costs,
+            provenance={"placer": self.placer, "seed": self.seed},
+            **options,
+        )
+        if not forms:
+            return export_all(request)[0]
+        return [get_exporter(form)(request) for form in forms]
+
+    def report(self, out: str | Path) -> Path:
+        """Write one HTML file that shows what the plan does; returns where."""
+        from placement.report import report_html, subject_of
+
+        path = Path(out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report_html(subject_of(self)), encoding="utf-8")
+        return path
 
     def summary(self) -> Mapping[str, Any]:
         """The figures that every command reports, as plain values."""

@@ -15,3 +15,7 @@ class InfeasibleError(GraphwrightError):
     """No plan can satisfy the memory limits and constraints that were given."""
 
     exit_code = 3
+
+
+class TraceError(GraphwrightError):
+    """A trace file that cannot be read."""

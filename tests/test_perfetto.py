@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from graphs.graph import Graph
 from simulator.cluster import Cluster
 from simulator.engine import Simulator, simulate
+from simulator.errors import TraceError
 from simulator.perfetto import perfetto_json
 from simulator.plan import Plan
 from simulator.trace import Trace
+from simulator.trace_merge import merged_traces, read_trace
 from simulator.trace_text import trace_text
 
 
@@ -167,3 +169,25 @@ def test_a_step_that_takes_no_time_has_a_text() -> None:
     assert trace.makespan_seconds == 0
     assert "0% busy" in trace_text(trace)
     assert json.loads(perfetto_json(trace))
+
+
+def test_two_traces_lie_one_below_the_other(tmp_path: Path) -> None:
+    """Every slice of both is there, on tracks of its own, under the name of its run."""
+    graph = graph_of(op("a", 1e12, (), 1 << 20), op("b", 1e12, ("a",), 10))
+    cluster = Cluster.preset("2xv100-pcie")
+    texts = [
+        perfetto_json(simulate(graph, cluster, Plan.of(np.array(devices))))
+        for devices in ([0, 1], [0, 0])
+    ]
+    merged = json.loads(merged_traces([("simulated", texts[0]), ("measured", texts[1])]))
+    events = merged["traceEvents"]
+    names = {e["args"]["name"] for e in events if e["name"] == "process_name"}
+    assert {"simulated: v100:0 (v100)", "measured: v100:0 (v100)"} <= names
+    slices = [e for e in events if e["ph"] == "X"]
+    parts = [[e for e in json.loads(t)["traceEvents"] if e["ph"] == "X"] for t in texts]
+    assert len(slices) == sum(map(len, parts))
+    first = {e["pid"] for e in slices[: len(parts[0])]}
+    assert first.isdisjoint({e["pid"] for e in slices[len(parts[0]) :]})
+    (tmp_path / "t.json").write_text("[]")
+    with pytest.raises(TraceError, match="no Chrome trace"):
+        read_trace(tmp_path / "t.json")

@@ -1,5 +1,6 @@
 """`graphwright simulate`: run a plan through the simulator."""
 
+from json import loads
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from cyclopts import Parameter
 from agent.cli.calibrated import calibrated_prediction, calibrated_text
 from agent.cli.options import Target, read_model, read_plan_cluster
 from agent.cli.output import prepare, print_json, print_text
+from graphs.errors import GraphwrightError
 
 INFEASIBLE = 3
 
@@ -18,6 +20,7 @@ def simulate(
     plan: Path,
     target: Target = Target(),
     trace: Path | None = None,
+    beside: Path | None = None,
     change: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -31,6 +34,9 @@ def simulate(
         A plan.json; it is applied by op name, also to a re-exported model.
     trace
         Write a Perfetto trace here.
+    beside
+        Another trace, such as `measure --trace` writes: both go into the file of --trace, in the
+        same layout, one below the other.
     change
         What if: WHAT.PROPERTY=VALUE, such as device.memory=24GiB, v100.flops=1.5x,
         link.bandwidth=2x or v100:0->v100:1.latency=5us; several, or repeated.
@@ -41,12 +47,16 @@ def simulate(
     from simulator.bounds import lower_bounds
     from simulator.engine import Simulator
     from simulator.perfetto import perfetto_json
+    from simulator.trace_merge import merged_traces, read_trace
     from simulator.trace_text import trace_text
     from simulator.units import format_seconds
     from simulator.what_if import changed
 
     graph, cluster = read_model(model, target), read_plan_cluster(model, plan, target)
     document = read_plan(plan, graph, cluster)
+    if beside is not None and trace is None:
+        raise GraphwrightError("--beside needs --trace, the file that both are written to")
+    other = None if beside is None else read_trace(beside)
     prepare(quiet=json)
     before = Simulator.of(graph, cluster).evaluate(document.plan) if change else None
     cluster = changed(cluster, change)
@@ -56,7 +66,10 @@ def simulate(
     bound = lower_bounds(graph, cluster, simulator.seconds).seconds
     calibrated = calibrated_prediction(simulator, document.plan)
     if trace is not None:
-        trace.write_text(perfetto_json(result), encoding="utf-8")
+        text = perfetto_json(result)
+        if other is not None:
+            text = merged_traces([("simulated", text), (_source(other), other)])
+        trace.write_text(text, encoding="utf-8")
     if json:
         print_json(
             {
@@ -95,3 +108,9 @@ def simulate(
             print_text(f"NOT FEASIBLE: {evaluation.failure}")
         print_text(trace_text(result))
     return 0 if evaluation.feasible else INFEASIBLE
+
+
+def _source(text: str) -> str:
+    """What a trace says that it is: measured, or simulated by another plan."""
+    source = str(loads(text).get("otherData", {}).get("source", "other"))
+    return "simulated before" if source == "simulated" else source

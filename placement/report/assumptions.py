@@ -42,13 +42,18 @@ def assumptions_section(subject: Subject) -> Section:
     if rules.memory_caps:
         caps = [f"{name} {format_bytes(float(size))}" for name, size in rules.memory_caps.items()]
         rows.append(["memory caps", ", ".join(caps)])
-    error = getattr(cluster, "prediction_error", None)
-    trust = (
-        f"Measured on this cluster, the simulator's error is {error}."
-        if error
-        else "This cluster carries no calibration: step times are estimates from data sheets. Use "
-        "them to compare plans, not to quote a time."
-    )
+    calibration = cluster.calibration
+    if calibration is None:
+        trust = (
+            "This cluster carries no calibration: step times are estimates from data sheets. Use "
+            "them to compare plans, not to quote a time."
+        )
+    elif calibration.error is None:
+        trust = f"Calibrated on {calibration.machine}; its prediction error was not measured."
+    else:
+        trust = (
+            f"Calibrated on {calibration.machine} with {calibration.runtime}: {calibration.error}."
+        )
     notes = [Text(note) for note in report.notes]
     return Section(
         "assumptions", "Assumptions", [Text(trust), Table("", ["what", "value"], rows, 2), *notes]
