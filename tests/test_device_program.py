@@ -95,3 +95,18 @@ def _check_transfers(program: DeviceProgram) -> None:
     for kind in (Send, Receive):
         numbers = [step.transfer for step in flat if isinstance(step, kind)]
         assert sorted(numbers) == list(range(len(program.transfers)))
+
+
+def test_a_fusion_group_is_one_run_that_waits_for_all_its_inputs() -> None:
+    works = [
+        Work((), ("a",)),
+        Work((), ("b",)),
+        Work(("a",), ("c",)),
+        Work(("c", "b"), ("d",)),
+        Work(("d",), ("e",)),
+    ]
+    devices = np.array([0, 1, 0, 0, 0], np.int32)
+    program = cut_program(np.arange(5), devices, works, 2, groups={2: 9, 3: 9})
+    assert program.steps[0] == (
+        Run((0,)), Receive(0), Run((2, 3), fused=True), Run((4,)),
+    )  # fmt: skip

@@ -19,6 +19,7 @@ from placement.runtime.ort_runtime import OrtRuntime, difference
 from placement.runtime.samples import Sampling
 from simulator.cluster import Cluster
 from simulator.evaluation import Evaluator
+from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
 from simulator.presets import preset
 
@@ -67,6 +68,19 @@ def test_random_plans_give_the_original_outputs(runtime: OrtRuntime) -> None:
         program = runtime.program(plan)
         assert [len(s) for s in found.step_seconds] == [len(s) for s in program.steps]
     assert runtime.evaluate(plans[0]).source == "measured"
+
+
+def test_fused_groups_run_as_one_session_and_give_the_original_outputs(
+    runtime: OrtRuntime,
+) -> None:
+    devices = np.zeros(runtime.graph.op_count, np.int32)
+    plan = Plan.of(devices, fusion=xla_like_groups(runtime.graph, devices))
+    assert plan.is_fused
+    program = runtime.program(plan)
+    assert any(getattr(step, "fused", False) for step in program.steps[0])
+    found = runtime.measure([plan])[0]
+    assert found.failure is None
+    assert found.checked
 
 
 def test_wrong_outputs_are_a_failed_measurement(

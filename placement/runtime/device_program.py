@@ -37,6 +37,8 @@ class Run:
     """Ops that run one after another with nothing sent or received in between."""
 
     ops: tuple[int, ...]
+    fused: bool = False
+    """Whether they are a fusion group of the plan: the runtime may make one kernel of them."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def cut_program(
     given: Mapping[str, int] | None = None,
     *,
     alone: Collection[int] = (),
+    groups: Mapping[int, int] | None = None,
 ) -> DeviceProgram:
     """Cut one global order into a program per device.
 
@@ -90,6 +93,8 @@ def cut_program(
         device_count: how many programs to make.
         given: tensors that are there before the step (the model's inputs), and on which device.
         alone: ops that are a `Run` of their own.
+        groups: the fusion group of each op that has one; a group is a `Run` of its own. Its ops
+            must be next to each other in the order.
 
     Raises:
         PlanError: the order has an op before one whose tensor it reads.
@@ -102,9 +107,9 @@ def cut_program(
     transfers: list[Transfer] = []
     pending: dict[tuple[str, int], int] = {}
 
-    def close(device: int) -> None:
+    def close(device: int, *, fused: bool = False) -> None:
         if open_run[device]:
-            steps[device].append(Run(tuple(open_run[device])))
+            steps[device].append(Run(tuple(open_run[device]), fused))
             open_run[device] = []
 
     def send(name: str, source: int) -> None:
@@ -116,30 +121,50 @@ def cut_program(
 
     for name, device in home.items():
         send(name, device)
-    for op in order.tolist():
-        work, device = works[op], int(devices[op])
-        if work is None:
-            continue
-        for name in work.reads:
-            if name not in home:
+    for batch in _batches(order, works, groups or {}):
+        device, fused = int(devices[batch[0]]), len(batch) > 1
+        found = [work for op in batch if (work := works[op]) is not None]
+        inside = {name for work in found for name in work.writes}
+        for name in dict.fromkeys(name for work in found for name in work.reads):
+            if name not in home and name not in inside:
                 if name in written:
-                    raise PlanError(f"the order runs op {op} before {name!r}, which it reads")
+                    raise PlanError(f"the order runs op {batch[0]} before {name!r}, which it reads")
                 continue
             transfer = pending.pop((name, device), None)
             if transfer is not None:
                 close(device)
                 steps[device].append(Receive(transfer))
-        if op in alone:
+        single = fused or batch[0] in alone
+        if single:
             close(device)
-        open_run[device].append(op)
-        if op in alone:
-            close(device)
-        for name in work.writes:
-            home[name] = device
-            send(name, device)
+        open_run[device].extend(batch)
+        if single:
+            close(device, fused=fused)
+        for work in found:
+            for name in work.writes:
+                home[name] = device
+                send(name, device)
     for device in range(device_count):
         close(device)
     return DeviceProgram(tuple(tuple(items) for items in steps), tuple(transfers))
+
+
+def _batches(
+    order: Int64[np.ndarray, " order"], works: Sequence[Work | None], groups: Mapping[int, int]
+) -> list[list[int]]:
+    """Ops with work in their order, those of one fusion group together."""
+    batches: list[list[int]] = []
+    last = -1
+    for op in order.tolist():
+        if works[op] is None:
+            continue
+        group = groups.get(op, -1)
+        if group >= 0 and group == last:
+            batches[-1].append(op)
+        else:
+            batches.append([op])
+        last = group
+    return batches
 
 
 def _remote_readers(

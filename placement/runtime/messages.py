@@ -30,6 +30,8 @@ class Segment:
     inputs: Mapping[str, str]
     """The tensor of the whole model behind each input of the session."""
     outputs: Mapping[str, str]
+    fused: bool = False
+    """Whether onnxruntime may fuse the ops and drop what is between them."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from placement.runtime.messages import (
 )
 from placement.runtime.onnx_source import RunnableModel, load_runnable
 from placement.runtime.ort_segments import program_segments, segment_of
-from placement.runtime.prediction import ProgramPredictor, sharing_ops
+from placement.runtime.prediction import ProgramPredictor, fusion_groups, sharing_ops
 from placement.runtime.program_order import program_order
 from placement.runtime.samples import Sampling, StepTimes, measured, shared_clock
 from placement.runtime.shared_tensors import share
@@ -181,7 +181,8 @@ class OrtRuntime:
         given = {name: int(plan.devices[self._input_op(name)]) for name in self.model.inputs}
         alone = range(self.graph.op_count) if single_ops else sharing_ops(self.graph)
         count = self.cluster.device_count
-        return cut_program(order, plan.devices, works, count, given, alone=alone)
+        groups = fusion_groups(plan)
+        return cut_program(order, plan.devices, works, count, given, alone=alone, groups=groups)
 
     def predicted(self, plan: Plan) -> float:
         """The step time to expect: of the device program where the cluster was calibrated."""

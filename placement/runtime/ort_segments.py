@@ -17,6 +17,8 @@ def segment_of(
     inputs: Sequence[str],
     outputs: Sequence[str],
     types: Mapping[str, TensorType],
+    *,
+    fused: bool = False,
 ) -> Segment:
     """One session: the named ops, reading `inputs`, writing `outputs`.
 
@@ -46,6 +48,7 @@ def segment_of(
         tuple(external),
         {renamed.get(name, name): name for name in inputs},
         {renamed.get(name, name): name for name in outputs},
+        fused,
     )
 
 
@@ -94,7 +97,9 @@ def program_segments(
                 read = dict.fromkeys(tensor for name in names for tensor in work[name].reads)
                 inputs = [tensor for tensor in read if tensor not in set(written)]
                 outputs = [tensor for tensor in written if tensor in wanted]
-                segments[position] = segment_of(model, names, inputs, outputs or written[:1], types)
+                segments[position] = segment_of(
+                    model, names, inputs, outputs or written[:1], types, fused=step.fused
+                )
                 wanted.update(read)
         found.append(dict(sorted(segments.items())))
     return found

@@ -35,7 +35,7 @@ class SessionMaker:
 
     def __init__(self, shared: SharedTensors) -> None:
         self.shared = shared
-        self._sessions: dict[bytes, Any] = {}
+        self._sessions: dict[tuple[bytes, bool], Any] = {}
 
     def forget(self) -> None:
         """Let go of all sessions that no program holds."""
@@ -51,9 +51,10 @@ class SessionMaker:
 
         Segments of equal bytes share a session.
         """
-        session = self._sessions.get(segment.model)
+        key = (segment.model, segment.fused)
+        session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[segment.model] = self._session(segment)
+            session = self._sessions[key] = self._session(segment)
         binding = session.io_binding()
         for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
             for name, array in arrays.items():
@@ -82,8 +83,12 @@ class SessionMaker:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # What is to be fused is in the segment already; the rest runs op by op, as planned.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # The plan says what is fused: inside a group onnxruntime may do what it can short of
+        # changing layouts, everywhere else ops run one by one.
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_EXTENDED if segment.fused else levels.ORT_DISABLE_ALL
+        )
         if segment.weights:
             values = [
                 onnxruntime.OrtValue.ortvalue_from_numpy(self.shared.arrays[name])

@@ -5,7 +5,7 @@ have neither: a core spends its own time on sending, receiving and starting. So 
 order, the program is cut as it would be run, and the steps are replayed with what they cost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from placement.runtime.replay import Timeline, replay
 from simulator.calibration import ProgramCosts
 from simulator.engine import Simulator
 from simulator.evaluation import Evaluation
+from simulator.fusion import fuse
 from simulator.plan import Plan
 
 _NO_STEP = (OpKind.INPUT, OpKind.CONSTANT, OpKind.VARIABLE)
@@ -55,16 +56,20 @@ class ProgramPredictor:
         }
         count = self.simulator.cluster.device_count
         alone = sharing_ops(self.simulator.graph)
-        return cut_program(order, plan.devices, self._works, count, given, alone=alone)
+        groups = fusion_groups(plan)
+        return cut_program(
+            order, plan.devices, self._works, count, given, alone=alone, groups=groups
+        )
 
     def predict(self, program: DeviceProgram, plan: Plan) -> Timeline:
         """When each step begins and ends."""
+        fused = self._fused_seconds(plan)
         plain = [
-            np.array([self._step_seconds(program, step, plan) for step in steps])
+            np.array([self._step_seconds(program, step, plan, fused) for step in steps])
             for steps in program.steps
         ]
         kernels = [
-            np.array([self._kernel_seconds(step, plan) for step in steps])
+            np.array([self._kernel_seconds(step, plan, fused) for step in steps])
             for steps in program.steps
         ]
         line = replay(program, plain)
@@ -85,17 +90,35 @@ class ProgramPredictor:
     def _bytes(self) -> list[int]:
         return self.simulator.graph.tensor_bytes.tolist()
 
-    def _kernel_seconds(self, step: object, plan: Plan) -> float:
+    def _fused_seconds(self, plan: Plan) -> dict[int, float]:
+        """Seconds of each fused kernel by its last op; no group is slower than its ops apart."""
+        if not plan.is_fused:
+            return {}
+        graph, cluster = self.simulator.graph, self.simulator.cluster
+        fused = fuse(graph, plan.fusion, plan.devices)
+        seconds = self.simulator.costs.seconds(fused.graph, cluster)
+        return {
+            root: float(seconds[kernel, plan.devices[root]])
+            for kernel, root in enumerate(fused.root_of.tolist())
+            if plan.fusion[root] >= 0
+        }
+
+    def _kernel_seconds(self, step: object, plan: Plan, fused: Mapping[int, float]) -> float:
         if not isinstance(step, Run):
             return 0.0
         ops = list(step.ops)
-        return float(self.simulator.seconds[ops, plan.devices[ops]].sum())
+        apart = float(self.simulator.seconds[ops, plan.devices[ops]].sum())
+        if step.fused:
+            return min(apart, fused.get(max(ops), apart))
+        return apart
 
-    def _step_seconds(self, program: DeviceProgram, step: object, plan: Plan) -> float:
+    def _step_seconds(
+        self, program: DeviceProgram, step: object, plan: Plan, fused: Mapping[int, float]
+    ) -> float:
         costs = self.costs
         if isinstance(step, Run):
             border = border_count(step, self._works, self._readers)
-            return self._kernel_seconds(step, plan) + (
+            return self._kernel_seconds(step, plan, fused) + (
                 costs.launch_seconds
                 + len(step.ops) * costs.op_seconds
                 + border * costs.border_seconds
@@ -123,6 +146,11 @@ def graph_works(graph: Graph) -> list[Work | None]:
         writes = tuple(f"t{t}" for t in graph.outputs_of(op) if moving[t])
         works.append(Work(reads, writes))
     return works
+
+
+def fusion_groups(plan: Plan) -> dict[int, int]:
+    """The group of each op that has one."""
+    return {op: int(plan.fusion[op]) for op in np.flatnonzero(plan.fusion >= 0).tolist()}
 
 
 def sharing_ops(graph: Graph) -> frozenset[int]:
