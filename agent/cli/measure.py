@@ -1,7 +1,7 @@
 """`graphwright measure`: run plans on this machine and say how long a step takes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Parameter
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from graphs.graph import Graph
     from placement.runtime.measurement import Measurement
     from placement.runtime.ort_runtime import OrtRuntime
+    from placement.runtime.tensorflow_runtime import TensorFlowRuntime
     from simulator.cluster import Cluster
     from simulator.plan import Plan
 
 FAILED = 3
+_FORMATS = {"ort": "onnx", "tf": "tensorflow"}
 
 
 def measure(
@@ -25,7 +27,7 @@ def measure(
     plan: Path | None = None,
     compare: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     target: Target = Target(),
-    runtime: Literal["ort"] = "ort",
+    runtime: Literal["ort", "tf"] = "ort",
     repeats: int = 9,
     clock: Literal["auto", "wall", "virtual"] = "auto",
     trace: Path | None = None,
@@ -37,14 +39,14 @@ def measure(
     Parameters
     ----------
     model
-        An ONNX model, weights not needed.
+        An ONNX model, weights not needed (ort), or a TensorFlow GraphDef (tf).
     plan
         A plan.json.
     compare
         Further plan.json files, or placers such as single or portfolio whose plan is made on the
         spot. All plans take turns, A B C A B C; a winner is named only outside the noise.
     runtime
-        ort: onnxruntime in a pinned process per core.
+        ort: onnxruntime in a pinned process per core. tf: TensorFlow, a pinned server per core.
     repeats
         Rounds; each is a few steps of each plan.
     clock
@@ -60,6 +62,8 @@ def measure(
     from placement.runtime.measurement import Clock
     from placement.runtime.samples import Sampling
 
+    if runtime == "tf" and (trace is not None or clock == "virtual"):
+        raise GraphwrightError("--trace and --clock virtual go with --runtime ort")
     if repeats < 1:
         raise GraphwrightError(f"--repeats {repeats}: at least 1")
     if plan is None and not compare:
@@ -73,7 +77,8 @@ def measure(
     with _open(runtime, model, graph, cluster, target, seed) as device:
         found = device.measure(plans, sampling)
         if trace is not None:
-            trace.write_text(_trace_json(device, plans[0]), encoding="utf-8")
+            text = _trace_json(cast("OrtRuntime", device), plans[0])
+            trace.write_text(text, encoding="utf-8")
     predicted = [device.predicted(item) for item in plans]
     if json:
         print_json(_document(graph, cluster, runtime, names, found, predicted))
@@ -84,14 +89,23 @@ def measure(
 
 def _open(
     runtime: str, model: str, graph: "Graph", cluster: "Cluster", target: Target, seed: int
-) -> "OrtRuntime":
-    from placement.runtime.ort_runtime import OrtRuntime
-
+) -> "OrtRuntime | TensorFlowRuntime":
     path = Path(model)
     if not path.is_file():
         raise GraphwrightError(
             f"{model}: only a model file can be run; bundled and generated graphs have no kernels"
         )
+    form = graph.report.source_format
+    if form != _FORMATS[runtime]:
+        raise GraphwrightError(
+            f"{model}: --runtime {runtime} runs {_FORMATS[runtime]} models; this one is {form}"
+        )
+    if runtime == "tf":
+        from placement.runtime.tensorflow_runtime import TensorFlowRuntime
+
+        return TensorFlowRuntime.of(path, graph, cluster, seed=seed)
+    from placement.runtime.ort_runtime import OrtRuntime
+
     return OrtRuntime.of(path, graph, cluster, dims=target.sizes, seed=seed)
 
 

@@ -15,6 +15,8 @@ class Clock(StrEnum):
 
     WALL = "wall"
     """Wall time of samples during which the workers hardly waited for a core."""
+    DISTURBED = "wall-disturbed"
+    """Wall time of the least disturbed quarter of the samples, where too few count as quiet."""
     VIRTUAL = "virtual"
     """CPU time of each device, passed along messages as the larger of own and sender's."""
     EMULATED = "emulated"

@@ -128,6 +128,3 @@ class Failed:
     reason: str
     aborted: bool = False
     """Whether the worker only stopped because a peer did."""
-
-
-Request = ShareWeights | RunWhole | LoadProgram | Execute | Fetch | Unload

@@ -5,39 +5,33 @@
 It answers one message at a time on the socket that it inherits. It ends with its parent.
 """
 
-import ctypes
 import gc
 import os
 import resource
-import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from placement.runtime.device_program import Receive, Run, Send
-from placement.runtime.mailboxes import AbortedStep, Mailboxes
+from placement.runtime.mailboxes import Mailboxes
 from placement.runtime.messages import (
     Execute,
     Executed,
-    Failed,
     Fetch,
     LoadProgram,
     RunWhole,
     ShareWeights,
-    TensorType,
     Unload,
 )
 from placement.runtime.ort_sessions import SessionMaker, SharedTensors
+from placement.runtime.worker_process import serve
 
-_PR_SET_PDEATHSIG = 1
 _RUN, _SEND, _RECEIVE = 0, 1, 2
 
 
@@ -195,41 +189,11 @@ def _limit_memory(more_bytes: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
-def _die_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
 def main(arguments: list[str]) -> None:
     """Answer messages until the parent closes the socket."""
-    descriptor, core, parent = (int(text) for text in arguments)
-    _die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if core >= 0 and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
     gc.disable()
     worker = Worker()
-    with Connection(descriptor) as pipe:
-        while True:
-            try:
-                message = pipe.recv()
-            except (EOFError, OSError):
-                return
-            try:
-                answer = worker.answer(message, lambda: recv_handle(pipe))
-            except AbortedStep as error:
-                answer = Failed(str(error), aborted=True)
-            except Exception as error:  # noqa: BLE001 - sent to the parent, which decides
-                answer = Failed(f"{type(error).__name__}: {error}")
-            gc.collect(0)
-            pipe.send(answer)
-
-
-def type_of(array: np.ndarray) -> TensorType:
-    """Type and shape of an array."""
-    return TensorType(array.dtype.name, tuple(array.shape))
+    serve(arguments, worker.answer)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from placement.runtime.errors import RuntimeRefusal
-from placement.runtime.messages import Failed, Request
+from placement.runtime.messages import Failed
 
 _START_SECONDS = 60.0
 #: What a worker has to answer in once its peers have failed.
@@ -53,7 +53,11 @@ class WorkerPool:
 
     names: Sequence[str]
     cores: Sequence[int]
-    setup: list[tuple[Request, int]] = field(default_factory=list)
+    """Worker i is pinned to the core i modulo their number; -1 is not pinned."""
+    module: str = "placement.runtime.worker"
+    """What a worker runs."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    setup: list[tuple[Any, int]] = field(default_factory=list)
     """Messages that every worker is given when it starts, with the file that goes along."""
     on_failure: Callable[[], None] = lambda: None
     """Called as soon as one worker has failed while others may still be at work."""
@@ -72,16 +76,17 @@ class WorkerPool:
 
     @property
     def process_ids(self) -> tuple[int, ...]:
+        """Of the running workers, in the order in which they were started."""
         return tuple(worker.process.pid for worker in self._workers.values())
 
-    def set_up(self, message: Request, descriptor: int) -> None:
+    def set_up(self, message: Any, descriptor: int) -> None:
         """Start workers anew, each with this message first."""
         self.close()
         self.setup.append((message, descriptor))
 
     def ask(
         self,
-        messages: Mapping[int, Request],
+        messages: Mapping[int, Any],
         timeout_seconds: float,
         files: Mapping[int, int] | None = None,
     ) -> dict[int, Any]:
@@ -91,6 +96,8 @@ class WorkerPool:
             messages: by number of the worker.
             timeout_seconds: for all answers together.
             files: a descriptor that goes along with a message.
+
+        The answers' types are the messages'. A file is open in the worker once it has answered.
 
         Raises:
             WorkerFailure: at least one did not answer or refused. All that did not answer are
@@ -149,10 +156,10 @@ class WorkerPool:
 
     def _start(self, number: int) -> _Worker:
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
+        environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), **self.environment}
         environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         core = self.cores[number % len(self.cores)]
-        command = [sys.executable, "-m", "placement.runtime.worker", str(theirs.fileno())]
+        command = [sys.executable, "-m", self.module, str(theirs.fileno())]
         with theirs:
             process = subprocess.Popen(
                 [*command, str(core), str(os.getpid())],
@@ -179,7 +186,7 @@ class WorkerPool:
         return worker
 
     @staticmethod
-    def _send(worker: _Worker, message: Request, descriptor: int | None) -> None:
+    def _send(worker: _Worker, message: Any, descriptor: int | None) -> None:
         worker.pipe.send(message)
         if descriptor is not None:
             send_handle(worker.pipe, descriptor, worker.process.pid)
