@@ -207,3 +207,30 @@ def test_what_cannot_be_said_is_refused(saved: Path, training: Path, tmp_path: P
     with pytest.raises(ModelError, match="empty"):
         export_graph_def(lost)
     assert not any((tmp_path / name).exists() for name in "abcd")
+
+
+def test_dead_nodes_may_read_what_is_fused(tmp_path: Path) -> None:
+    """A node that no step runs reads the inside of a group; the graph must stay valid."""
+    with tf.Graph().as_default() as graph:
+        x = tf1.placeholder(tf.float32, (4, 8), "x")
+        inner = tf.tanh(x, name="inner")
+        loss = tf.reduce_sum(tf.square(inner, name="outer"), name="loss")
+        tf.identity(inner, name="dead")
+    definition = graph.as_graph_def()
+    next(n for n in definition.node if n.name == loss.op.name).attr[FETCH_MARK].b = True
+    model = tmp_path / "model.pb"
+    model.write_bytes(definition.SerializeToString())
+    step = load(model)
+    devices = np.zeros(step.op_count, np.int64)
+    plan = Plan.of(devices, None, xla_like_groups(step, devices.astype(np.int32)))
+    assert plan.is_fused
+    exported = export_graph_def(request_of(model, tmp_path / "out", plan, fusion=True))
+    placed = read(exported.files[0])
+    assert {"dead", "loss"} <= {node.name for node in placed.node}
+    values = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    with tf.Graph().as_default():
+        tf.graph_util.import_graph_def(placed, name="")
+        with tf1.Session() as session:
+            got, dead = session.run(["loss:0", "dead:0"], {"x:0": values})
+    np.testing.assert_allclose(got, np.square(np.tanh(values)).sum(), rtol=1e-5)
+    np.testing.assert_allclose(dead, np.tanh(values), rtol=1e-5)

@@ -171,7 +171,7 @@ BAD_MODELS: dict[str, tuple[onnx.ModelProto, str]] = {
         "weight 'w' is declared more than once",
     ),
     "negative dimension": (
-        _model([node("Relu", ["x"], ["y"])], {"x": [-1, 3]}),
+        _model([node("Relu", ["x"], ["y"])], {"x": [-2, 3]}),
         "dimensions cannot be negative",
     ),
     "absurd dimension": (

@@ -586,3 +586,9 @@ def test_shape_waits_for_its_input_but_never_moves_it() -> None:
     (tensor,) = graph.inputs_of(_op(graph, "shape"))
     assert graph.tensor_storage[tensor] == Storage.CONTROL
     assert graph.op_names[graph.tensor_producers[tensor]] == "relu"
+
+
+def test_minus_one_is_an_open_dimension() -> None:
+    """As Paddle's exporter writes it, and as onnxruntime reads it."""
+    graph = _imported([node("Relu", ["x"], ["y"])], {"x": [-1, 3]}, ["y"], dims={"x[0]": 5})
+    assert graph.tensor_bytes.tolist() == [5 * 3 * 4] * 2

@@ -41,7 +41,7 @@ def bind_inputs(inputs: Sequence[ValueInfoProto], dims: Mapping[str, int], origi
         for value in inputs
         if (shape := shape_of(value.type)) is not None
         for axis, dim in enumerate(shape.dim)
-        if not dim.HasField("dim_value")
+        if not _is_fixed(dim)
     ]
     labels = {label for label, _, _ in open_dims}
     derived = {label: frozenset() if label.endswith("]") else names_in(label) for label in labels}
@@ -99,10 +99,12 @@ def stated_dims(kind: TypeProto, sizes: Mapping[str, int]) -> list[int | None] |
     shape = shape_of(kind)
     if shape is None:
         return None
-    return [
-        dim.dim_value if dim.HasField("dim_value") else sizes.get(dim.dim_param)
-        for dim in shape.dim
-    ]
+    return [dim.dim_value if _is_fixed(dim) else sizes.get(dim.dim_param) for dim in shape.dim]
+
+
+def _is_fixed(dim: TensorShapeProto.Dimension) -> bool:
+    """Whether a dimension has a size; some exporters write an open one as -1."""
+    return dim.HasField("dim_value") and dim.dim_value != -1
 
 
 def _label(value: ValueInfoProto, axis: int, dim: TensorShapeProto.Dimension) -> str:
@@ -120,7 +122,7 @@ def _bound(value: ValueInfoProto, sizes: Mapping[str, int]) -> Value:
         spec = TensorSpec((), dtype_of(tensor.elem_type))
         return Value(spec, tensor.elem_type, assumed=True, given_type=value.type)
     filled = [
-        dim.dim_value if dim.HasField("dim_value") else sizes[_label(value, axis, dim)]
+        dim.dim_value if _is_fixed(dim) else sizes[_label(value, axis, dim)]
         for axis, dim in enumerate(shape.dim)
     ]
     spec = checked_spec(value.name, filled, tensor.elem_type)

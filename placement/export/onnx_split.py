@@ -22,14 +22,19 @@ from placement.export.request import Exported, ExportRequest, write_whole
 
 MANIFEST_VERSION = 1
 _LARGEST_PROTOBUF = 2**31 - 1
+_SHORT = {
+    "cpu": "CPUExecutionProvider",
+    "gpu": "CUDAExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+}
 
 
 def export_onnx_split(request: ExportRequest) -> Exported:
     """Write one model per part, `<model>.split.json` and `<model>.run.py`.
 
     Each weight is written once, however many parts read it; weights that lie in files already are
-    not written at all. `targets` say which execution provider a device is, such as
-    `CUDAExecutionProvider:1`.
+    not written at all. `targets` say which execution provider a device is, such as `cpu`,
+    `cuda:1` or `OpenVINOExecutionProvider`.
 
     Raises:
         ModelError: the model cannot be read.
@@ -136,6 +141,12 @@ def _file_name(request: ExportRequest, index: int, part: Part) -> str:
     return f"{request.stem}.part{index:02d}-{device}.onnx"
 
 
+def _provider(target: str) -> str:
+    """The execution provider behind a short name: `cpu`, `cuda:1`, `gpu:1`."""
+    name, colon, number = target.partition(":")
+    return _SHORT.get(name, name) + colon + number
+
+
 def _manifest(
     request: ExportRequest,
     steps: OnnxSteps,
@@ -153,7 +164,7 @@ def _manifest(
             if request.is_cpu(index)
             else f"CUDAExecutionProvider:{request.kind_ordinal(index)}"
         )
-        target = request.targets.get(device.name, default)
+        target = _provider(request.targets.get(device.name, default))
         devices.append({"name": device.name, "kind": device.kind, "provider": target})
     return {
         "schema_version": MANIFEST_VERSION,

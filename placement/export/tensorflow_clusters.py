@@ -47,8 +47,9 @@ def cluster_groups(graph_def: Any, request: ExportRequest) -> tuple[int, Plan]:
         replaced[title] = outline.call
         dropped.update((name, title) for name in names if name != title)
     kept = []
+    read_elsewhere = _read_elsewhere(nodes, dropped)
     for node in graph_def.node:
-        if node.name in dropped:
+        if node.name in dropped and node.name not in read_elsewhere:
             continue
         node = replaced.get(node.name, node)
         _redirect_controls(node, dropped)
@@ -56,6 +57,22 @@ def cluster_groups(graph_def: Any, request: ExportRequest) -> tuple[int, Plan]:
     del graph_def.node[:]
     graph_def.node.extend(kept)
     return len(replaced), Plan.of(request.plan.devices, request.plan.priorities, fusion)
+
+
+def _read_elsewhere(nodes: dict[str, Any], dropped: dict[str, str]) -> set[str]:
+    """Members that nodes outside of the step read, which never run: they must stay to be valid."""
+    found: set[str] = set()
+    waiting = [node for name, node in nodes.items() if name not in dropped]
+    while waiting:
+        node = waiting.pop()
+        for text in node.input:
+            source = split_input(text)[0]
+            inside = dropped.get(source)
+            if inside is None or source in found or inside == node.name:
+                continue
+            found.add(source)
+            waiting.append(nodes[source])
+    return found
 
 
 def _is_pure(node: Any, live: Any) -> bool:
