@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 FOLDERS := graphs simulator placement envs agent
 
-.PHONY: demo test test-slow lint constraints clean
+.PHONY: demo test test-slow lint docs constraints clean
 
 # An ONNX model that comes with the onnx package; any other does as well.
 MODEL = $(shell $(BIN)/python -c "import onnx, pathlib; print(pathlib.Path(onnx.__file__).parent / 'backend/test/data/light/light_resnet50.onnx')")
@@ -31,6 +31,10 @@ lint: $(VENV)/.complete
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site, in out/site; a broken link or an undocumented reference ends it.
+docs: $(VENV)/.complete
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 constraints: $(VENV)/.complete
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt

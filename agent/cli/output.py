@@ -74,9 +74,15 @@ def progress(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
 
 def prepare(quiet: bool) -> None:
     """Compile the kernels before any clock runs; says so where it takes long."""
-    from placement.warm_up import warm_up
-    from simulator.kernel import run_kernel
+    from placement.warm_up import is_compiled, warm_up
 
-    if not quiet and not run_kernel.stats.cache_path:  # type: ignore[attr-defined]
-        sys.stderr.write("graphwright: compiling kernels\n")
-    warm_up()
+    if quiet or is_compiled():
+        warm_up()
+        return
+    begun = time.monotonic()
+    sys.stderr.write(
+        "graphwright: compiling kernels, once after installation: about half a minute\n"
+    )
+    with progress("compiling kernels", quiet=False) as report:
+        warm_up(report)
+    sys.stderr.write(f"graphwright: compiled in {time.monotonic() - begun:.0f} s\n")
