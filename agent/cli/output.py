@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 _QUIET_SECONDS = 2.0
@@ -74,15 +75,38 @@ def progress(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
 
 def prepare(quiet: bool) -> None:
     """Compile the kernels before any clock runs; says so where it takes long."""
-    from placement.warm_up import is_compiled, warm_up
+    from placement.warm_up import warm_up
 
-    if quiet or is_compiled():
+    if quiet or _is_compiled():
         warm_up()
         return
     begun = time.monotonic()
     sys.stderr.write(
         "graphwright: compiling kernels, once after installation: about half a minute\n"
     )
-    with progress("compiling kernels", quiet=False) as report:
-        warm_up(report)
+    with _waiting("compiling"):
+        warm_up()
     sys.stderr.write(f"graphwright: compiled in {time.monotonic() - begun:.0f} s\n")
+
+
+def _is_compiled() -> bool:
+    """Whether kernels lie in numba's cache, so that nobody has to wait for them."""
+    from simulator.kernel import run_kernel
+
+    folder = run_kernel.stats.cache_path  # type: ignore[attr-defined]
+    return bool(folder) and any(Path(folder).glob("kernel.run_kernel-*.nbi"))
+
+
+@contextmanager
+def _waiting(label: str) -> Iterator[None]:
+    """A line with the seconds that have passed, on a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn(label), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task(label, total=None)
+        yield

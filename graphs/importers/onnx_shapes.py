@@ -163,7 +163,7 @@ def _assumptions(context: ImportContext) -> str:
     if not context.assumed_dims:
         return ""
     listed = ", ".join(f"{name}={size}" for name, size in context.assumed_dims.items())
-    return f" (assumed dimensions: {listed}; state the right sizes)"
+    return f" (assumed dimensions: {listed}; state the right sizes, as in --dim NAME=SIZE)"
 
 
 def _inferred_from_function(
