@@ -20,6 +20,9 @@ class ProgramCosts:
     """For each op of a run, beyond its kernel."""
     border_seconds: float
     """For each tensor that a run takes in or hands out."""
+    input_seconds_per_byte: float
+    """For what a run takes in: it comes from farther away than what the run itself has made."""
+    output_seconds_per_byte: float
     send_seconds: float
     send_seconds_per_byte: float
     receive_seconds: float

@@ -13,7 +13,7 @@ from agent.cli.app import run
 from placement.runtime.calibration import Sample, _call_free, fit_program_costs
 from placement.runtime.comparison import ratio, winner
 from placement.runtime.measurement import Clock, Measurement
-from placement.runtime.prediction import ProgramPredictor, overlap, sharing_ops
+from placement.runtime.prediction import Border, ProgramPredictor, overlap, sharing_ops
 from placement.runtime.prediction_error import prediction_error
 from placement.runtime.replay import Timeline
 from placement.runtime.samples import StepTimes, measured, shared_clock
@@ -25,7 +25,7 @@ from simulator.engine import Simulator
 from simulator.errors import ClusterError
 from simulator.plan import Plan
 
-FREE = ProgramCosts(0, 0, 0, 0, 0, 0, 0, 0)
+FREE = ProgramCosts(*[0.0] * 10)
 
 
 def timed(samples: list[float], rounds: list[float] | None = None) -> Measurement:
@@ -58,7 +58,7 @@ def test_a_calibrated_cluster_is_written_and_read_with_its_error(tmp_path: Path)
     table = CostTable("m", "cpu-core").with_graph(graph, np.full(graph.op_count, 1e-4))
     (tmp_path / "costs.json").write_text(table_to_json(table), encoding="utf-8")
     error = PredictionError(4, 0.03, 0.02, 0.1, "plan 2", 0.99, 0.9, 1.0, 0.0)
-    costs = ProgramCosts(1e-5, 1e-6, 1e-6, 1e-6, 1e-10, 1e-6, 1e-10, 0.1)
+    costs = ProgramCosts(1e-5, 1e-6, 1e-6, 1e-11, 1e-11, 1e-6, 1e-10, 1e-6, 1e-10, 0.1)
     calibration = Calibration("m", "ort", costs, table, "costs.json", error)
     cluster = replace(core_cluster(), calibration=calibration)
     path = tmp_path / "cluster.yaml"
@@ -80,13 +80,14 @@ def test_a_calibrated_cluster_is_written_and_read_with_its_error(tmp_path: Path)
 def test_overheads_are_found_again() -> None:
     random = np.random.default_rng(0)
     kernel, busy = random.uniform(1e-5, 1e-3, 200), random.random(200)
-    ops, border = random.integers(1, 9, 200) * 1.0, random.integers(1, 6, 200) * 1.0
-    run = kernel * (1 + 0.2 * busy) + 7e-6 + 5e-7 * ops + 1e-6 * border
+    ops = random.integers(1, 9, 200) * 1.0
+    border = random.uniform(1, 6, (200, 3)) * [1.0, 1e5, 1e5]
+    run = kernel * (1 + 0.2 * busy) + 7e-6 + 5e-7 * ops + border @ [1e-6, 3e-11, 5e-11]
     size = random.uniform(1e3, 1e6, 50)
     sent = np.stack([size, 2e-6 + size * 1e-10], axis=1)
     received = np.stack([size, 3e-6 + size * 2e-10], axis=1)
     found = fit_program_costs([Sample(kernel, ops, border, busy, run, sent, received)])
-    wanted = ProgramCosts(7e-6, 5e-7, 1e-6, 2e-6, 1e-10, 3e-6, 2e-10, 0.2)
+    wanted = ProgramCosts(7e-6, 5e-7, 1e-6, 3e-11, 5e-11, 2e-6, 1e-10, 3e-6, 2e-10, 0.2)
     for name, value in vars(wanted).items():
         assert getattr(found, name) == pytest.approx(value, rel=1e-3), name
 
@@ -94,8 +95,15 @@ def test_overheads_are_found_again() -> None:
 def test_calls_are_told_from_kernels() -> None:
     keys = np.array([0, 1, 0, 2])
     kernel = np.array([3e-5, 5e-6, 1e-4])
-    runs = [([0], 2.0), ([1], 2.0), ([2], 3.0), ([3], 1.0), ([0, 1, 2, 3], 4.0), ([1, 2], 2.0)]
-    taken = [kernel[keys[ops]].sum() + 6e-6 + 1e-6 * border for ops, border in runs]
+    random = np.random.default_rng(0)
+    runs = [
+        (ops, Border(int(random.integers(1, 5)), *random.integers(0, 10**6, 2).tolist()))
+        for ops in ([0], [1], [2], [3], [0, 1, 2, 3], [1, 2], [0, 1], [2, 3], [1, 2, 3])
+    ]
+    taken = [
+        kernel[keys[ops]].sum() + 6e-6 + np.dot(border, [1e-6, 2e-11, 3e-11])
+        for ops, border in runs
+    ]
     found = _call_free(keys, runs, np.array(taken))
     assert found == pytest.approx(kernel, rel=1e-3)
 

@@ -19,8 +19,9 @@ from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.measurement import Clock, Measurement
 from placement.runtime.ort_runtime import OrtRuntime
 from placement.runtime.prediction import (
+    Border,
     ProgramPredictor,
-    border_count,
+    border_of,
     graph_works,
     overlap,
     readers_of,
@@ -67,7 +68,8 @@ class Sample:
 
     kernel: Float64[np.ndarray, " runs"]
     ops: Float64[np.ndarray, " runs"]
-    border: Float64[np.ndarray, " runs"]
+    border: Float64[np.ndarray, "runs 3"]
+    """Tensors, bytes taken in, bytes handed out."""
     busy: Float64[np.ndarray, " runs"]
     """Mean share of the other devices at work meanwhile."""
     run: Float64[np.ndarray, " runs"]
@@ -93,7 +95,8 @@ def profile_kernels(runtime: OrtRuntime, rounds: int) -> Float64[np.ndarray, " o
     readers = readers_of(works)
     keys = {key: at for at, key in enumerate(dict.fromkeys(signatures(graph)))}
     column = np.array([keys[key] for key in signatures(graph)])
-    runs: list[tuple[list[int], float]] = []
+    sizes = graph.tensor_bytes.tolist()
+    runs: list[tuple[list[int], Border]] = []
     taken: list[float] = []
     for single_ops in (False, True, False, True):  # alternately: both see the same machine
         program = runtime.program(plan, single_ops=single_ops)
@@ -102,7 +105,7 @@ def profile_kernels(runtime: OrtRuntime, rounds: int) -> Float64[np.ndarray, " o
             raise RuntimeRefusal(f"{graph.name} could not be profiled: {found.failure}")
         for step, seconds in zip(program.steps[0], found.step_seconds[0].tolist(), strict=True):
             assert isinstance(step, Run)
-            runs.append((list(step.ops), float(border_count(step, works, readers))))
+            runs.append((list(step.ops), border_of(step, works, readers, sizes)))
             taken.append(seconds)
     solution = _call_free(column, runs, np.array(taken))
     ran = {op for step in runtime.program(plan).steps[0] for op in getattr(step, "ops", ())}
@@ -116,15 +119,15 @@ def profile_kernels(runtime: OrtRuntime, rounds: int) -> Float64[np.ndarray, " o
 
 def _call_free(
     column: Int64[np.ndarray, " ops"],
-    runs: Sequence[tuple[Sequence[int], float]],
+    runs: Sequence[tuple[Sequence[int], Border]],
     taken: Float64[np.ndarray, " runs"],
 ) -> Float64[np.ndarray, " kinds"]:
-    """Seconds of each kind of op, given what runs of them took and how many tensors crossed."""
+    """Seconds of each kind of op, given what runs of them took and what crossed their borders."""
     kinds = int(column.max()) + 1
-    design = np.zeros((len(runs), kinds + 2))
+    design = np.zeros((len(runs), kinds + 4))
     for row, (ops, border) in enumerate(runs):
         np.add.at(design[row], column[list(ops)], 1.0)
-        design[row, kinds:] = 1.0, border
+        design[row, kinds:] = 1.0, *border
     weight = 1.0 / np.sqrt(np.maximum(taken, 1e-6))
     return nnls(design * weight[:, None], taken * weight)[0][:kinds]
 
@@ -137,7 +140,8 @@ def sample_of(runtime: OrtRuntime, plan: Plan, found: Measurement) -> Sample:
     readers = readers_of(works)
     kernels = runtime.simulator.seconds
     busy = overlap(replay(program, found.step_seconds))
-    runs: list[tuple[float, float, float, float, float]] = []
+    sizes = graph.tensor_bytes.tolist()
+    runs: list[tuple[float, ...]] = []
     sent: list[tuple[float, float]] = []
     received: list[tuple[float, float]] = []
     for device, steps in enumerate(program.steps):
@@ -146,13 +150,16 @@ def sample_of(runtime: OrtRuntime, plan: Plan, found: Measurement) -> Sample:
             if isinstance(step, Run):
                 ops = list(step.ops)
                 kernel = float(kernels[ops, device].sum())
-                border = float(border_count(step, works, readers))
-                runs.append((kernel, len(ops), border, float(busy[device][at]), taken))
+                border = border_of(step, works, readers, sizes)
+                runs.append((kernel, len(ops), *border, float(busy[device][at]), taken))
                 continue
             size = float(types[program.transfers[step.transfer].tensor].nbytes)
             (sent if isinstance(step, Send) else received).append((size, taken))
-    per_kernel, counts, borders, share, total = np.array(runs, np.float64).reshape(-1, 5).T
-    return Sample(per_kernel, counts, borders, share, total, _pairs(sent), _pairs(received))
+    table = np.array(runs, np.float64).reshape(-1, 7)
+    kernel_seconds, counts, share, total = table[:, [0, 1, 5, 6]].T
+    return Sample(
+        kernel_seconds, counts, table[:, 2:5], share, total, _pairs(sent), _pairs(received)
+    )
 
 
 def _pairs(values: list[tuple[float, float]]) -> Float64[np.ndarray, "rows 2"]:
@@ -167,12 +174,14 @@ def fit_program_costs(samples: Sequence[Sample]) -> ProgramCosts:
     busy = np.concatenate([item.busy for item in samples])
     run = np.concatenate([item.run for item in samples])
     weight = 1.0 / np.sqrt(np.maximum(run, 1e-6))
-    design = np.stack([np.ones(len(run)), ops, border, kernel * busy], axis=1)
+    design = np.column_stack([np.ones(len(run)), ops, border, kernel * busy])
     fitted = nnls(design * weight[:, None], (run - kernel) * weight)[0]
-    launch, per_op, per_border, contention = map(float, fitted)
+    launch, per_op, per_tensor, per_input, per_output, contention = map(float, fitted)
     send = _line(np.concatenate([item.sent for item in samples]))
     receive = _line(np.concatenate([item.received for item in samples]))
-    return ProgramCosts(launch, per_op, per_border, *send, *receive, contention)
+    return ProgramCosts(
+        launch, per_op, per_tensor, per_input, per_output, *send, *receive, contention
+    )
 
 
 def _line(pairs: Float64[np.ndarray, "rows 2"]) -> tuple[float, float]:

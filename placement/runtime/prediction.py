@@ -8,6 +8,7 @@ order, the program is cut as it would be run, and the steps are replayed with wh
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -28,6 +29,14 @@ _NO_STEP = (OpKind.INPUT, OpKind.CONSTANT, OpKind.VARIABLE)
 _LARGE_BYTES = 1 << 16
 #: How often the overlap of devices is worked out anew.
 _PASSES = 3
+
+
+class Border(NamedTuple):
+    """What crosses the border of a run: it lies in buffers of its own, not in the session's."""
+
+    tensors: int
+    bytes_in: int
+    bytes_out: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +126,13 @@ class ProgramPredictor:
     ) -> float:
         costs = self.costs
         if isinstance(step, Run):
-            border = border_count(step, self._works, self._readers)
+            border = border_of(step, self._works, self._readers, self._bytes)
             return self._kernel_seconds(step, plan, fused) + (
                 costs.launch_seconds
                 + len(step.ops) * costs.op_seconds
-                + border * costs.border_seconds
+                + border.tensors * costs.border_seconds
+                + border.bytes_in * costs.input_seconds_per_byte
+                + border.bytes_out * costs.output_seconds_per_byte
             )
         assert isinstance(step, Send | Receive)
         size = self._bytes[int(program.transfers[step.transfer].tensor[1:])]
@@ -177,14 +188,23 @@ def readers_of(works: Sequence[Work | None]) -> dict[str, set[int]]:
     return readers
 
 
-def border_count(run: Run, works: Sequence[Work | None], readers: dict[str, set[int]]) -> int:
-    """Tensors that a run takes in or hands out."""
+def border_of(
+    run: Run,
+    works: Sequence[Work | None],
+    readers: Mapping[str, set[int]],
+    sizes: Sequence[int],
+) -> Border:
+    """What crosses the border of a run; `sizes` are bytes of the graph's tensors."""
     inside = set(run.ops)
     found = [works[op] for op in run.ops]
     written = {name for work in found if work is not None for name in work.writes}
-    read = {name for work in found if work is not None for name in work.reads}
-    leaving = sum(1 for name in written if not readers.get(name, set()) <= inside)
-    return len(read - written) + leaving
+    taken = {name for work in found if work is not None for name in work.reads} - written
+    given = {name for name in written if not readers.get(name, set()) <= inside}
+    return Border(
+        len(taken) + len(given),
+        sum(sizes[int(name[1:])] for name in taken),
+        sum(sizes[int(name[1:])] for name in given),
+    )
 
 
 def overlap(line: Timeline) -> list[Float64[np.ndarray, " _"]]:
