@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from agent.config import AgentConfig
 from agent.plain_values import from_plain, to_plain
@@ -26,9 +26,12 @@ from envs.observation import (
 from envs.tasks import LEVELS
 from graphs.errors import GraphwrightError
 from graphs.kinds import OpKind
+from placement.move_features import MOVE_COLUMNS
 
 #: Raised when the network or what it reads changes so that older numbers mean something else.
-FORMAT = 1
+FORMAT = 2
+#: Had no network for single moves: it is read with one that has learned nothing.
+_WITHOUT_MOVES = 1
 
 _WEIGHTS, META, _OPTIMIZER = "policy.safetensors", "policy.json", "optimizer.safetensors"
 _OWN = {_WEIGHTS, META, _OPTIMIZER}
@@ -101,22 +104,32 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         optimizer = load_file(path / _OPTIMIZER) if (path / _OPTIMIZER).is_file() else None
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: the policy cannot be read ({error})") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+    if not isinstance(meta, dict) or meta.get("format") not in (FORMAT, _WITHOUT_MOVES):
         found = meta.get("format") if isinstance(meta, dict) else None
         raise CheckpointError(
-            f"{path}: a policy of format {found}; this version reads format {FORMAT}: train it "
-            "anew, or use the version that wrote it"
+            f"{path}: a policy of format {found}; this version reads formats {_WITHOUT_MOVES} and "
+            f"{FORMAT}: train it anew, or use the version that wrote it"
         )
-    if meta.get("columns") != _columns():
+    old = meta["format"] == _WITHOUT_MOVES
+    columns = {key: value for key, value in _columns().items() if not (old and key == "moves")}
+    if meta.get("columns") != columns:
         raise CheckpointError(
             f"{path}: the policy reads other features than this version makes; train it anew"
         )
     try:
-        config = from_plain(AgentConfig, meta["config"])
+        settings = dict(meta["config"])
+        if old:  # they were those of another search
+            settings.pop("guide", None)
+        config = from_plain(AgentConfig, settings)
     except GraphwrightError as error:
         raise CheckpointError(f"{path}: {error}") from error
     policy = Policy(config.policy)
     try:
+        if old:
+            weights = {
+                **{f"moves.{name}": value for name, value in policy.moves.state_dict().items()},
+                **weights,
+            }
         policy.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: weights and configuration disagree ({error})") from error
@@ -128,25 +141,32 @@ def stored_at(folder: Path) -> Path:
     return _old(folder) if not folder.exists() and _old(folder).is_dir() else folder
 
 
-def optimizer_state(policy: Policy, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
-    """Adam's moments by parameter name."""
+def optimizer_state(
+    network: nn.Module, optimizer: torch.optim.Adam, prefix: str = ""
+) -> dict[str, Tensor]:
+    """Adam's moments by parameter name, of a network or of a part that `prefix` names."""
     state = {}
-    for name, parameter in policy.named_parameters():
+    for name, parameter in network.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            state[f"{key}/{name}"] = value
+            state[f"{key}/{prefix}{name}"] = value
     return state
 
 
 def restore_optimizer(
-    policy: Policy, optimizer: torch.optim.Adam, state: Mapping[str, Tensor]
+    network: nn.Module,
+    optimizer: torch.optim.Adam,
+    state: Mapping[str, Tensor],
+    prefix: str = "",
 ) -> None:
     """Put moments back so that training goes on as if it had not stopped."""
     by_name: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
         kind, _, name = key.partition("/")
         by_name.setdefault(name, {})[kind] = value
-    for name, parameter in policy.named_parameters():
-        if name in by_name:
+    held = {id(value) for group in optimizer.param_groups for value in group["params"]}
+    for own_name, parameter in network.named_parameters():
+        name = f"{prefix}{own_name}"
+        if name in by_name and id(parameter) in held:
             optimizer.state[parameter] = {
                 kind: value if kind == "step" else value.to(parameter.device)
                 for kind, value in by_name[name].items()
@@ -163,6 +183,7 @@ def _columns() -> dict[str, Any]:
         "graph": list(GRAPH_COLUMNS),
         "groups": list(GROUP_COLUMNS),
         "group_pairs": list(GROUP_PAIR_COLUMNS),
+        "moves": list(MOVE_COLUMNS),
         "kinds": len(OpKind),
         "levels": LEVELS,
     }

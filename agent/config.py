@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from agent.move_learning import MoveConfig
 from agent.outcomes import OutcomeConfig
 from agent.policy.config import PolicyConfig
 from agent.ppo import PpoConfig
@@ -9,8 +10,8 @@ from agent.rollout import SampleConfig
 from envs.rewards import REWARDS
 from envs.tasks import Task
 from graphs.errors import GraphwrightError
+from placement.guided_anneal import Guidance
 from placement.hierarchy import LEVEL_SIZES
-from placement.search import DEFAULT as SEARCH
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,31 @@ class EpisodeConfig:
 
 @dataclass(frozen=True)
 class GuideConfig:
-    """How a policy's scores become the moves of a search."""
+    """How a policy guides a search; tuned on validation graphs (docs/experiments.md)."""
 
-    share: float = 0.5
-    """How often a move is the policy's, not drawn at random."""
+    candidates: int = 64
+    """Moves drawn at random for each that is simulated; the small network chooses among them."""
     sharpness: float = 2.0
     """Scores are multiplied by it before they become chances."""
-    network_share: float = 0.1
-    """Of the CPU time, at most about so much goes into the network."""
-    start_temperature: float = SEARCH.start_temperature
+    random_share: float = 0.1
+    """How often a move is tried whatever its score."""
+    read_after: int = 4
+    """Accepted moves after which the trace is read anew."""
+    start_temperature: float = 0.02
     """Uphill steps accepted at the start, as a share of step time; falls linearly to zero."""
+    starts: int = 4
+    """Chains at first, each from the same plan; the best goes on."""
+    starts_share: float = 0.4
+    """Of the time, for all of these together."""
+    reheat: float = 0.5
+    """Temperature at which the best goes on, as a share of the start temperature."""
+    proposals_share: float = 0.05
+    """Of the time, at most about so much goes into passes of the large network beforehand."""
+
+    @property
+    def guidance(self) -> Guidance:
+        """What the compiled loop needs."""
+        return Guidance(self.candidates, self.sharpness, self.random_share, self.read_after)
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,7 @@ class AgentConfig:
     ppo: PpoConfig = field(default_factory=PpoConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
+    moves: MoveConfig = field(default_factory=MoveConfig)
     outcomes: OutcomeConfig = field(default_factory=OutcomeConfig)
     guide: GuideConfig = field(default_factory=GuideConfig)
 
@@ -92,9 +109,12 @@ class TrainConfig:
     """Larger graphs of the suite are left out of training."""
     rounds: int = 1000
     """Episodes of every slot of the batch."""
-    outcome_share: float = 0.9
-    """Of the rounds: first the policy learns which moves improve a plan (only where it moves
-    groups between devices); the rest are policy gradients."""
+    move_share: float = 0.7
+    """Of the rounds: first the small network learns which moves improve a plan, from the searches
+    that it guides (only where the policy moves groups between devices)."""
+    outcome_share: float = 0.25
+    """Of the rounds: then the large network learns the same of plans that search meets; the rest
+    are policy gradients."""
     seed: int = 0
     validate_every: int = 100
     """Rounds between looks at the validation suite."""

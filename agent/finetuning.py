@@ -1,11 +1,11 @@
 """A policy that learns on the one graph that it is to place."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from agent.checkpoint import Checkpoint
 from agent.placing import Effort, PolicyPlacer
 from agent.policy.network import Policy
-from agent.ppo import Update
 from agent.state import State
 from agent.tracking.plan_pictures import track_plan
 from agent.tracking.tracker import Tracker
@@ -21,7 +21,7 @@ class FineTuneConfig:
     """How long, and how fast."""
 
     updates: int = 50
-    """PPO updates at most."""
+    """Updates at most."""
     budget_seconds: float = 120.0
     """CPU seconds, for passes without learning and for fine-tuning each."""
     lr: float | None = None
@@ -62,8 +62,9 @@ def fine_tune(
     kept: list[Policy] = []
     done: list[int] = []
 
-    def watch(number: int, state: State, update: Update | None) -> None:
-        done.append(number)
+    def watch(number: int, state: State, update: Mapping[str, float] | None) -> None:
+        if update is not None:
+            done.append(number)
         tracker.log(number, _figures(state, update))
 
     effort = Effort(max_passes=config.updates)
@@ -127,17 +128,9 @@ def summary_of(result: FineTuned) -> dict[str, float]:
     }
 
 
-def _figures(state: State, update: Update | None) -> dict[str, float]:
+def _figures(state: State, update: Mapping[str, float] | None) -> dict[str, float]:
     figures = {
         "step_seconds": float(state.evaluation.makespan_seconds),
         "excess_bytes": float(state.evaluation.excess_bytes),
     }
-    if update is not None:
-        figures |= {
-            "loss": update.loss,
-            "entropy": update.entropy,
-            "kl": update.kl,
-            "clipped_share": update.clipped_share,
-            "grad_norm": update.grad_norm,
-        }
-    return figures
+    return figures | dict(update or {})

@@ -1,82 +1,50 @@
-"""Search whose moves a policy proposes: annealing between passes of the network.
+"""Search that a policy guides: several short annealing chains, the best of which goes on.
 
-The network reads the trace of the plan at hand and scores every move of every group; annealing
-tries the likely ones, each once, among moves drawn at random; after a while the network looks
-again. Evaluations take a tenth of a millisecond, a pass tens of milliseconds.
+Before each simulation the small network reads moves off the trace of the plan at hand and says
+which to try (`placement.guided_anneal`). It finds the way down so fast that there is time for
+several ways: a landscape has more than one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-import torch
-from torch import nn
 
-from agent.config import AgentConfig, GuideConfig
-from agent.policy.choices import log_chances
-from agent.policy.inputs import PolicyInput, collate
-from agent.policy.network import Scores
-from agent.rollout import task_scores
-from agent.state import State, decided_plan
-from envs.tasks import Task
-from placement.anneal import Annealer, Chain, Proposals
+from agent.config import AgentConfig
+from agent.move_tuning import MoveTuner
+from agent.policy.network import Policy
+from agent.state import State
+from placement.anneal import Annealer, Chain
+from placement.guided_anneal import GuidedAnnealer
 from placement.placer import Budget
 from placement.search import DEFAULT as SEARCH
 from simulator.plan import Plan
 
 _FIRST_EVALUATIONS = 50
-
-
-def proposals(
-    scores: Scores,
-    batch: PolicyInput,
-    state: State,
-    config: GuideConfig,
-    rng: np.random.Generator,
-) -> Proposals | None:
-    """All moves of a single graph's groups in a drawn order, likely ones first; none twice.
-
-    Each level is as likely as the others. The order is that of draws without replacement
-    (Kool et al., arXiv 1903.06059): log chances plus Gumbel noise, sorted. None where no move is
-    possible.
-    """
-    offsets = state.subject.groups.level_offsets
-    groups, devices, chances = [], [], []
-    for first, last in pairwise(offsets.tolist()):
-        mine = task_scores(Task.PLACEMENT, scores[Task.PLACEMENT], batch, first, last, False)
-        chance = log_chances(config.sharpness * mine.double(), whole=False).numpy()[0]
-        possible = np.flatnonzero(np.isfinite(chance))
-        group, device = np.divmod(possible, mine.shape[1])
-        groups.append(group + first)
-        devices.append(device)
-        chances.append(chance[possible])
-    log_chance = np.concatenate(chances)
-    if not log_chance.size:
-        return None
-    order = np.argsort(-(log_chance + rng.gumbel(size=log_chance.size)), kind="stable")
-    return Proposals(
-        np.concatenate(groups)[order].astype(np.int32),
-        np.concatenate(devices)[order].astype(np.int32),
-        config.share,
-    )
+#: A chain cools in so many steps where time is the limit.
+_STEPS = 100
+#: Of each chain at first.
+_STEPS_OF_A_START = 30
 
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """What a guided search ends with."""
+    """Where a guided search stands."""
 
     chain: Chain
+    """The best chain so far."""
     passes: int
+    """Steps of all chains."""
+    evaluations: int
 
     @property
     def best_plan(self) -> Plan:
         """The best plan that was met."""
-        return _plan(self.chain.best_devices, self.chain.best_ranks)
+        return Plan.of(self.chain.best_devices, -self.chain.best_ranks.astype(np.float64))
 
 
 def guided_search(
-    policy: nn.Module,
+    policy: Policy,
     state: State,
     budget: Budget,
     seed: int,
@@ -84,55 +52,107 @@ def guided_search(
     on_pass: Callable[[Guided], None],
     max_passes: int | None = None,
     evaluations_per_pass: int = _FIRST_EVALUATIONS,
+    tuner: MoveTuner | None = None,
 ) -> Guided:
     """Anneal from a state until the budget or the passes are spent.
 
     Args:
-        on_pass: told after each pass.
-        max_passes: with a limit, each pass is followed by just `evaluations_per_pass` proposals,
-            so that the result does not depend on the clock; without, by as many as keep the
-            network's share of the time.
+        on_pass: told after each step of a chain.
+        max_passes: with a limit, each pass is `evaluations_per_pass` tries, so that the result does
+            not depend on the clock; without, chains cool with the time that they have.
+        tuner: learns from what is tried as the search goes on.
     """
-    guide = config.guide
-    annealer = Annealer(
-        state.instance.problem, state.subject.groups.hierarchy, SEARCH.neighbour_share
+    return _Search(policy, state, budget, seed, config, on_pass, tuner).run(
+        max_passes, evaluations_per_pass
     )
-    chain = annealer.start(state.plan.devices, state.plan.ranks, seed)
-    begun, span = budget.spent_seconds, max(budget.left_seconds, 1e-9)
-    passes, moves = 0, evaluations_per_pass
-    rng = np.random.default_rng([seed, 3])
-    while not budget.is_spent and (max_passes is None or passes < max_passes):
-        before = budget.spent_seconds
-        batch = collate([state.view(config.policy.reads_trace)], config.policy.segment_ops)
-        with torch.no_grad():
-            found = proposals(policy(batch), batch, state, guide, rng)
-        if found is None:
-            break
-        looked = budget.spent_seconds
-        if max_passes is not None:
-            heat = guide.start_temperature * (1 - passes / max_passes)
-            chain = annealer.advance(chain, evaluations_per_pass, heat, found)
-        else:
-            wanted = (looked - before) * (1 / guide.network_share - 1)
-            while not budget.is_spent and budget.spent_seconds - looked < wanted:
-                now = budget.spent_seconds
-                left = max(1 - (now - begun) / span, 0.0)
-                chain = annealer.advance(chain, moves, guide.start_temperature * left, found)
-                found = found.after(chain.proposed)
-                spent = budget.spent_seconds
-                pace = max(spent - now, 1e-5) / moves
-                ahead = min(wanted - (spent - looked), budget.left_seconds, span / _STEPS)
-                moves = int(np.clip(ahead / pace, 10, 4 * moves))
-        passes += 1
-        chain = annealer.reprioritised(chain)
-        on_pass(Guided(chain, passes))
-        state = decided_plan(state, _plan(chain.devices, chain.ranks))
-    return Guided(chain, passes)
 
 
-#: Temperature falls in at least so many steps.
-_STEPS = 100
+class _Search:
+    """One guided search; what changes is the best chain and the counts."""
 
+    def __init__(
+        self,
+        policy: Policy,
+        state: State,
+        budget: Budget,
+        seed: int,
+        config: AgentConfig,
+        on_pass: Callable[[Guided], None],
+        tuner: MoveTuner | None,
+    ) -> None:
+        self.policy = policy
+        self.state = state
+        self.budget = budget
+        self.seed = seed
+        self.guide = config.guide
+        self.on_pass = on_pass
+        self.tuner = tuner
+        self.annealer = Annealer(
+            state.instance.problem, state.subject.groups.hierarchy, SEARCH.neighbour_share
+        )
+        self.found = Guided(self._start(state.plan, 0), 0, 0)
 
-def _plan(devices: np.ndarray, ranks: np.ndarray) -> Plan:
-    return Plan.of(devices, -ranks.astype(np.float64))
+    def run(self, max_passes: int | None, evaluations_per_pass: int) -> Guided:
+        """All chains, one after the other."""
+        guide, begun = self.guide, self.budget.spent_seconds
+        span = max(self.budget.left_seconds, 0.0)
+        starts = guide.starts
+        if max_passes is not None and round(max_passes * guide.starts_share) < starts:
+            starts = 1
+        if starts > 1:
+            for number in range(starts):
+                share = guide.starts_share * (number + 1) / starts
+                passes = None
+                if max_passes is not None:
+                    passes = round(max_passes * guide.starts_share / starts)
+                chain = self._start(self.state.plan, number)
+                until = begun + span * share
+                self._anneal(chain, 1.0, until, passes, evaluations_per_pass, _STEPS_OF_A_START)
+        best = self.found.best_plan
+        heat = guide.reheat if starts > 1 else 1.0
+        rest = None if max_passes is None else max_passes - self.found.passes
+        until = begun + span
+        self._anneal(self._start(best, starts), heat, until, rest, evaluations_per_pass, _STEPS)
+        return self.found
+
+    def _start(self, plan: Plan, number: int) -> Chain:
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        return self.annealer.start(plan.devices, plan.ranks, seed)
+
+    def _anneal(
+        self,
+        chain: Chain,
+        heat: float,
+        until: float,
+        passes: int | None,
+        evaluations_per_pass: int,
+        steps: int,
+    ) -> None:
+        """Cool one chain down, from `heat` as a share of the start temperature."""
+        guided = GuidedAnnealer(self.annealer, self.policy.moves.as_scorer(), self.guide.guidance)
+        begun = self.budget.spent_seconds
+        span = max(until - begun, 1e-9)
+        moves, done = evaluations_per_pass, 0
+        while not self.budget.is_spent:
+            before = self.budget.spent_seconds
+            left = 1 - (before - begun) / span if passes is None else 1 - done / max(passes, 1)
+            if left <= 0:
+                return
+            temperature = self.guide.start_temperature * heat * left
+            earlier = chain.evaluations
+            if self.tuner is None:
+                chain = guided.advance(chain, moves, temperature, heat * left)
+            else:
+                chain = self.tuner.advance(guided, chain, moves, temperature, heat * left)
+            chain = guided.reprioritised(chain)
+            done += 1
+            self._tell(chain, chain.evaluations - earlier)
+            if passes is None:
+                seconds = max(self.budget.spent_seconds - before, 1e-4)
+                ahead = min(span / steps, self.budget.left_seconds)
+                moves = int(np.clip(moves * ahead / seconds, 10, 4 * moves))
+
+    def _tell(self, chain: Chain, evaluations: int) -> None:
+        best = chain if chain.best_energy < self.found.chain.best_energy else self.found.chain
+        self.found = Guided(best, self.found.passes + 1, self.found.evaluations + evaluations)
+        self.on_pass(self.found)

@@ -1,7 +1,8 @@
 """Learning from what moves do: which of many tried moves improved the plan.
 
 Every simulation of a moved group is a label. Scores become the logarithm of the odds that a move
-improves, which serves as a start for policy gradients and as a proposal distribution for search.
+improves: of those the large network makes whole proposals, before search begins, and from there
+policy gradients go on.
 """
 
 from collections.abc import Sequence
@@ -10,12 +11,13 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float32, Int32
 from torch import nn
 from torch.nn import functional
 
 from agent.policy.inputs import View, collate
 from agent.ppo import sum_over_workers
+from agent.ranking import ranking_area
 from agent.rollout import task_scores
 from agent.state import State, costs_of
 from envs.decision import Decision
@@ -133,16 +135,3 @@ def learn_outcomes(
         "outcome_loss": float(total[0]) / graphs_in_all,
         "outcome_area": float(np.mean(known)) if known else 0.5,
     }
-
-
-def ranking_area(scores: Float64[np.ndarray, " moves"], better: np.ndarray) -> float:
-    """Chance that a move that improves has a higher score than one that does not (AUC).
-
-    Not a number where all moves do the same.
-    """
-    good, bad = int(better.sum()), int((~better).sum())
-    if not good or not bad:
-        return float("nan")
-    ranks = np.empty(len(scores))
-    ranks[np.argsort(scores, kind="stable")] = np.arange(len(scores))
-    return float((ranks[better].sum() - good * (good - 1) / 2) / (good * bad))

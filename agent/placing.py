@@ -1,20 +1,23 @@
-"""A trained policy as a placer: the portfolio first, then passes of the policy on the best plan."""
+"""A trained policy as a placer: the portfolio first, then whole proposals, then guided search.
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+A policy that decides more than devices, or every op anew, makes proposals until the end.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 
 from agent.config import AgentConfig
 from agent.guided_search import Guided, guided_search
-from agent.improving import draw_pass, learn
+from agent.improving import Pass, draw_pass, learn
+from agent.move_tuning import MoveTuner
 from agent.policy.network import Policy
 from agent.policy.view import make_subject
-from agent.ppo import Update
 from agent.state import State, begin, decided_plan
 from envs.instance import Instance
-from placement.placer import Budget, Candidate, Placed, Report
+from placement.placer import Budget, Candidate, Placed, Report, Stage
 from placement.problem import Problem
 from simulator.evaluation import Evaluation
 from simulator.plan import Plan
@@ -22,14 +25,20 @@ from simulator.plan import Plan
 #: So many passes are no limit.
 _ENDLESS = 1_000_000
 
+#: At most so many proposals come before a guided search.
+_PROPOSALS = 8
+
+#: Steps of a search between updates; fifty updates take most of a search that has a budget.
+_PASSES_PER_UPDATE = 4
+
 #: Evaluations that follow each pass where passes are limited rather than the budget.
 _EVALUATIONS_PER_PASS = 200
 
-#: Told after each pass: its number, the best state, and the update if there was one.
-Watch = Callable[[int, State, Update | None], None]
+#: Told after each pass: its number, the best state, and figures of the update if there was one.
+Watch = Callable[[int, State, Mapping[str, float] | None], None]
 
 
-def _unwatched(_number: int, _state: State, _update: Update | None) -> None:
+def _unwatched(_number: int, _state: State, _update: Mapping[str, float] | None) -> None:
     """A `Watch` that does nothing."""
 
 
@@ -48,9 +57,9 @@ class Effort:
     max_passes: int = _ENDLESS
     """Passes at most, also where the budget allows more."""
     max_updates: int = 0
-    """PPO updates on this graph: none is zero-shot."""
+    """Of the policy, on this graph: none is zero-shot."""
     lr: float | None = None
-    """Of these updates; None takes the policy's own."""
+    """Of these updates; None takes the policy's own, a tenth of it within a search."""
 
 
 class _Found:
@@ -62,6 +71,13 @@ class _Found:
         self.state = state
         self.progress = [(budget.spent_seconds, _seconds(start))]
         self.evaluations = 0
+        self.stages = [Stage("heuristics", budget.spent_seconds, _seconds(start))]
+
+    def end_stage(self, name: str) -> None:
+        """What was spent since the last stage belongs to this one."""
+        before = sum(stage.cpu_seconds for stage in self.stages)
+        spent = self.budget.spent_seconds - before
+        self.stages.append(Stage(name, spent, _seconds(self.best)))
 
     def offer(self, plan: Plan, evaluation: Evaluation, name: str) -> None:
         """Keep a plan if it is better than the best."""
@@ -94,64 +110,105 @@ class PolicyPlacer:
         if problem.cluster.device_count == 1 and self.config.policy.tasks == ("placement",):
             return Placed(start, (start,), ((budget.spent_seconds, _seconds(start)),))
         policy = self._own_policy()
-        optimizer = torch.optim.Adam(policy.parameters(), lr=self.effort.lr or self.config.ppo.lr)
         subject = make_subject(instance, self.config.episode.group_sizes, seed)
         state = begin(
             subject, start.plan, self.config.policy.tasks, self.config.episode.from_scratch
         )
         found = _Found(start, budget, state)
-        guided = self.config.guides_search
-        passes = min(self.effort.max_passes, self.effort.max_updates) if guided else None
-        self._by_passes(policy, optimizer, found, seed, report, passes)
-        if guided and self.effort.max_passes > self.effort.max_updates:
-            self._by_search(policy, found, seed, report)
+        if self.config.guides_search:
+            self._propose(policy, found, seed, report)
+            found.end_stage("proposals")
+            self._search(policy, found, seed, report)
+            found.end_stage("guided search")
+        else:
+            self._pass(policy, found, seed, report)
+            found.end_stage("passes")
         self.hand_over(policy)
-        evaluations = len(instance.heuristic_plans) + found.evaluations
-        compared = (*instance.heuristic_plans, found.best)
-        return Placed(found.best, compared, tuple(found.progress), evaluations)
+        return Placed(
+            found.best,
+            (*instance.heuristic_plans, found.best),
+            tuple(found.progress),
+            len(instance.heuristic_plans) + found.evaluations,
+            tuple(found.stages),
+        )
 
-    def _by_passes(
-        self,
-        policy: Policy,
-        optimizer: torch.optim.Optimizer,
-        found: "_Found",
-        seed: int,
-        report: Report,
-        passes: int | None,
-    ) -> None:
+    def _propose(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
+        """A few passes of the large network, for as long as they bring something."""
+        if self.effort.max_passes < _ENDLESS:
+            wanted, until = 1, np.inf
+        else:
+            share = self.config.guide.proposals_share
+            wanted, until = _PROPOSALS, share * found.budget.cpu_seconds
+        begun = found.budget.spent_seconds
+        for number in range(wanted):
+            before, best = found.budget.spent_seconds, found.best
+            self._one_pass(policy, found, seed, number)
+            took = found.budget.spent_seconds - before
+            report(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))
+            if found.best is best or found.budget.spent_seconds + took - begun > until:
+                return
+
+    def _pass(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
         """Samples of whole plans or moves, the best of each pass kept; learning from them first."""
-        limit = self.effort.max_passes if passes is None else passes
+        optimizer = torch.optim.Adam(policy.parameters(), lr=self.effort.lr or self.config.ppo.lr)
+        limit = self.effort.max_passes
         for number in range(limit):
             if found.budget.is_spent:
                 return
-            rng = np.random.default_rng([seed, number])
-            passed = draw_pass(policy, self.config, [found.state], [rng], self.device)
             update = None
+            passed = self._one_pass(policy, found, seed, number)
             if number < self.effort.max_updates:
                 share = number / self.effort.max_updates
-                update = learn(policy, optimizer, self.config, passed, share)
-            found.evaluations += self.config.sample.samples
-            found.state = passed.best[0]
-            found.offer(found.state.plan, found.state.evaluation, self.name)
+                update = asdict(learn(policy, optimizer, self.config, passed, share))
             self.watch(number + 1, found.state, update)
             report(max(found.budget.spent_seconds / found.budget.cpu_seconds, number / limit))
 
-    def _by_search(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
+    def _one_pass(self, policy: Policy, found: "_Found", seed: int, number: int) -> Pass:
+        rng = np.random.default_rng([seed, number])
+        passed = draw_pass(policy, self.config, [found.state], [rng], self.device)
+        found.evaluations += self.config.sample.samples
+        found.state = passed.best[0]
+        found.offer(found.state.plan, found.state.evaluation, self.name)
+        return passed
+
+    def _search(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
         """Search that the policy guides, with what is left of the budget."""
-        before = found.evaluations
-        state = found.state
-        limit = self.effort.max_passes
-        left = None if limit >= _ENDLESS else limit - self.effort.max_updates
+        before, limit = found.evaluations, self.effort.max_passes
+        state = decided_plan(found.state, found.best.plan)
+        updates: list[Mapping[str, float]] = []
+        tuner = None
+        if self.effort.max_updates:
+            lr = self.effort.lr or self.config.moves.lr / 10
+            tuner = MoveTuner(
+                policy.moves,
+                self.config.moves,
+                self.effort.max_updates,
+                lr,
+                seed,
+                updates.append,
+                every=max(1, min(_PASSES_PER_UPDATE, limit // self.effort.max_updates)),
+            )
+        told = 0
 
         def on_pass(guided: Guided) -> None:
-            found.evaluations = before + guided.chain.evaluations
+            nonlocal told
+            found.evaluations = before + guided.evaluations
             reached = decided_plan(state, guided.best_plan)
             found.offer(reached.plan, reached.evaluation, self.name)
-            self.watch(self.effort.max_updates + guided.passes, reached, None)
+            self.watch(guided.passes, reached, updates[-1] if len(updates) > told else None)
+            told = len(updates)
             report(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))
 
         guided_search(
-            policy, state, found.budget, seed, self.config, on_pass, left, _EVALUATIONS_PER_PASS
+            policy,
+            state,
+            found.budget,
+            seed,
+            self.config,
+            on_pass,
+            None if limit >= _ENDLESS else limit,
+            _EVALUATIONS_PER_PASS,
+            tuner,
         )
 
     def fine_tuned(self, updates: int, lr: float | None = None) -> "PolicyPlacer":

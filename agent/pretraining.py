@@ -1,4 +1,8 @@
-"""Pretraining: PPO over the graphs of a suite, resumable to the last bit."""
+"""Pretraining over the graphs of a suite, resumable to the last bit.
+
+First the small network learns from the searches that it guides, then the large one from moves tried
+at plans that search meets, then, if rounds are left, the large one by policy gradients.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +25,7 @@ from agent.checkpoint import (
 )
 from agent.config import TrainConfig
 from agent.improving import draw_pass, learn
+from agent.move_learning import Lessons, learn_moves, searched, some
 from agent.outcomes import annealed, learn_outcomes, try_moves
 from agent.plain_values import to_plain
 from agent.policy.network import Policy
@@ -66,7 +71,12 @@ class Pretraining:
         self.network: nn.Module = self.policy
         if config.compile:
             self.network = cast(nn.Module, torch.compile(self.policy, dynamic=True))
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=config.agent.ppo.lr)
+        self.optimizer = torch.optim.Adam(
+            [value for name, value in self.policy.named_parameters() if "moves." not in name],
+            lr=config.agent.ppo.lr,
+        )
+        self.move_optimizer = torch.optim.Adam(self.policy.moves.parameters())
+        self.lessons: dict[int, Lessons] = {}
         self.round = 0
         self.episodes = training_episodes(config)
         self._subjects: OrderedDict[int, Subject] = OrderedDict()
@@ -81,17 +91,76 @@ class Pretraining:
         rate = config.agent.ppo.lr * (1 - 0.9 * self.round / config.rounds)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        by_outcomes = config.agent.guides_search and (
-            self.round < config.outcome_share * config.rounds
-        )
+        guides, progress = config.agent.guides_search, self.round / config.rounds
         with torch.autocast(config.device.split(":")[0], torch.bfloat16, config.mixed_precision):
-            figures = self._learn_outcomes(states) if by_outcomes else self._learn_policy(states)
+            if guides and progress < config.move_share:
+                figures = self._learn_moves(states)
+            elif guides and progress < config.move_share + config.outcome_share:
+                figures = self._learn_outcomes(states)
+            else:
+                figures = self._learn_policy(states)
         self.round += 1
         figures = self.workers.mean(figures)
         figures["lr"] = rate
         figures["prepare_cpu_seconds"] = prepared - before
         figures["learn_cpu_seconds"] = process_time() - prepared
         return figures
+
+    def _learn_moves(self, states: Sequence[State]) -> dict[str, float]:
+        """Search from each state, guided by the small network, and learn from all that was tried
+        so far."""
+        config, agent = self.config, self.config.agent
+        network, improving, logs = self.policy.moves, [], []
+        slots = range(self.workers.rank, config.graphs_per_batch, self.workers.count)
+        room = max(agent.moves.remembered // config.graphs_per_batch, 1)
+        for slot, state, rng in zip(slots, states, self._generators(0, len(states)), strict=True):
+            lessons, chain = searched(
+                network,
+                state.instance.problem,
+                state.subject.groups.hierarchy,
+                state.plan,
+                agent.guide.guidance,
+                agent.guide.start_temperature,
+                agent.moves,
+                rng,
+            )
+            self.lessons[slot] = self.lessons.get(slot, Lessons.none()).and_then(lessons, room)
+            improving.append(lessons.improving.mean() if len(lessons.changes) else 0.0)
+            logs.append(chain.best_energy - np.log(state.instance.reference_seconds))
+        if not network.is_standardised:
+            network.standardise(
+                self.workers.gathered(
+                    np.concatenate([self.lessons[slot].features for slot in slots])
+                ).astype(np.float32)
+            )
+        last = max(config.move_share * config.rounds, 1)
+        rate = agent.moves.lr * (1 - 0.98 * min(self.round / last, 1.0))
+        for group in self.move_optimizer.param_groups:
+            group["lr"] = rate
+        figures: list[dict[str, float]] = []
+        each = max(agent.moves.batch // config.graphs_per_batch, 1)
+        for step in range(agent.moves.updates):
+            batches = [
+                some(self.lessons[slot], each, rng)
+                for slot, rng in zip(slots, self._generators(step + 1, len(states)), strict=True)
+            ]
+            figures.append(
+                learn_moves(
+                    network,
+                    self.move_optimizer,
+                    batches,
+                    agent.moves,
+                    config.device,
+                    each * config.graphs_per_batch,
+                )
+            )
+        return {
+            "improving_share": float(np.mean(improving)),
+            "log_against_portfolio": float(np.mean(logs)),
+            "move_lr": rate,
+            "lessons": float(sum(len(lessons.changes) for lessons in self.lessons.values())),
+            **{key: float(np.mean([one[key] for one in figures])) for key in figures[0]},
+        }
 
     def _learn_outcomes(self, states: Sequence[State]) -> dict[str, float]:
         """Try moves at states that search meets, and learn which of them improve."""
@@ -168,6 +237,10 @@ class Pretraining:
     def checkpoint(self, about: Mapping[str, Any]) -> Checkpoint:
         """Everything needed to go on."""
         state = optimizer_state(self.policy, self.optimizer)
+        state |= optimizer_state(self.policy.moves, self.move_optimizer, "moves.")
+        for slot, lessons in self.lessons.items():
+            state[f"lessons/{slot}/features"] = torch.from_numpy(lessons.features)
+            state[f"lessons/{slot}/changes"] = torch.from_numpy(lessons.changes)
         train = {"round": self.round, "train": to_plain(self.config), **about}
         return Checkpoint(self.policy, self.config.agent, train, state)
 
@@ -183,6 +256,14 @@ class Pretraining:
             raise CheckpointError("the checkpoint's policy is built differently than this run's")
         self.policy.load_state_dict(checkpoint.policy.state_dict())
         restore_optimizer(self.policy, self.optimizer, checkpoint.optimizer)
+        restore_optimizer(self.policy.moves, self.move_optimizer, checkpoint.optimizer, "moves.")
+        self.lessons = {
+            int(key.split("/")[1]): Lessons(
+                value.numpy(), checkpoint.optimizer[key.replace("features", "changes")].numpy()
+            )
+            for key, value in checkpoint.optimizer.items()
+            if key.startswith("lessons/") and key.endswith("/features")
+        }
         self.round = int(checkpoint.about["round"])
 
     def _begin(self, slot: int) -> State:

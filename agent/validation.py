@@ -6,11 +6,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from agent.config import AgentConfig, TrainConfig
 from agent.guided_search import guided_search
 from agent.improving import draw_pass
+from agent.policy.network import Policy
 from agent.policy.view import Subject, make_subject
 from agent.state import State, begin, decided_plan
 from envs.episodes import episodes_from
@@ -52,7 +52,7 @@ class Validated:
         return self.states[int(np.argmin(self.logs))] if self.logs else None
 
 
-def validate(policy: nn.Module, config: TrainConfig) -> Validated:
+def validate(policy: Policy, config: TrainConfig) -> Validated:
     """A few passes without learning on each graph.
 
     The same graphs, seeds and numbers of samples each time, so that figures compare.
@@ -69,7 +69,7 @@ def validate(policy: nn.Module, config: TrainConfig) -> Validated:
 
 
 def improved(
-    policy: nn.Module, config: AgentConfig, subject: Subject, steps: int, device: str = "cpu"
+    policy: Policy, config: AgentConfig, subject: Subject, steps: int, device: str = "cpu"
 ) -> tuple[State, float]:
     """The best state after some passes, and the logarithm of its cost over the portfolio's."""
     mark = subject.instance.portfolio
@@ -88,7 +88,7 @@ def improved(
 
 
 def _guided(
-    policy: nn.Module, config: AgentConfig, state: State, steps: int, cost: float
+    policy: Policy, config: AgentConfig, state: State, steps: int, cost: float
 ) -> tuple[State, float]:
     """Guided search with a fixed number of evaluations."""
     found = guided_search(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from graphs.errors import GraphwrightError
@@ -44,6 +45,14 @@ class Workers:
         torch.distributed.all_reduce(totals)
         means = (totals / self.count).tolist()
         return dict(zip(sorted(figures), means, strict=True))
+
+    def gathered(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of all workers, the same for each."""
+        if self.count == 1:
+            return rows
+        found: list[np.ndarray | None] = [None] * self.count
+        torch.distributed.all_gather_object(found, rows)
+        return np.concatenate([part for part in found if part is not None])
 
     def any(self, value: bool) -> bool:
         """Whether it holds for any worker; all of them must ask."""

@@ -16,10 +16,11 @@ import torch
 
 from agent.checkpoint import load_checkpoint
 from agent.config import AgentConfig
-from agent.outcomes import Outcomes, annealed, ranking_area, try_moves
+from agent.outcomes import Outcomes, annealed, try_moves
 from agent.policy.inputs import collate
 from agent.policy.network import Policy
 from agent.policy.view import make_subject
+from agent.ranking import ranking_area
 from agent.state import State, begin
 from envs.episodes import episodes_from
 from envs.tasks import Task

@@ -34,26 +34,6 @@ class Chain:
     random_state: int
     evaluations: int = 0
     accepted: int = 0
-    proposed: int = 0
-    """How many of the proposals of the last call were tried."""
-
-
-@dataclass(frozen=True, eq=False)
-class Proposals:
-    """Moves to try in their order, each once, among moves that are drawn at random."""
-
-    groups: Int32[np.ndarray, " moves"]
-    devices: Int32[np.ndarray, " moves"]
-    share: float = 0.5
-    """How often the next of them is tried, until all have been."""
-
-    def after(self, tried: int) -> "Proposals":
-        """What is left once the first `tried` have been."""
-        return Proposals(self.groups[tried:], self.devices[tried:], self.share)
-
-
-#: No moves to begin with: all are drawn at random.
-ANY_MOVE = Proposals(np.zeros(0, np.int32), np.zeros(0, np.int32), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +44,11 @@ class Annealer:
     hierarchy: Hierarchy
     neighbour_share: float = 0.5
     """How often a group moves to where an op next to it is, rather than anywhere."""
-    _state: State = field(init=False)
+    state: State = field(init=False)
 
     def __post_init__(self) -> None:
         state = make_state(self.problem.simulator.program.arrays)
-        object.__setattr__(self, "_state", state)
+        object.__setattr__(self, "state", state)
 
     def start(
         self, devices: Int32[np.ndarray, " ops"], ranks: Int32[np.ndarray, " ops"], seed: int
@@ -85,7 +65,7 @@ class Annealer:
         peak = np.zeros(self.problem.cluster.device_count, np.int64)
         arrays = self.problem.simulator.program.arrays
         capacity = self.problem.cluster.memory_bytes
-        return float(_energy(arrays, self._state, devices, ranks, capacity, peak, NO_RECORDING))
+        return float(energy_of(arrays, self.state, devices, ranks, capacity, peak, NO_RECORDING))
 
     def reprioritised(self, chain: Chain) -> Chain:
         """The chain under critical-path priorities of its placement, if that is no worse."""
@@ -98,11 +78,8 @@ class Annealer:
             chain = replace(chain, best_energy=energy, best_devices=chain.devices, best_ranks=ranks)
         return chain
 
-    def advance(
-        self, chain: Chain, moves: int, temperature: float, proposals: Proposals = ANY_MOVE
-    ) -> Chain:
-        """Propose `moves` moves, each of a random group of a random level to a random device,
-        or the next of `proposals` as often as they say.
+    def advance(self, chain: Chain, moves: int, temperature: float) -> Chain:
+        """Propose `moves` moves, each of a random group of a random level to a random device.
 
         A move is accepted if it raises the energy by less than `temperature` times a draw from
         the unit exponential distribution.
@@ -110,11 +87,11 @@ class Annealer:
         devices, best = chain.devices.copy(), chain.best_devices.copy()
         energies = np.array([chain.energy, chain.best_energy])
         random_state = np.array([chain.random_state], np.uint64)
-        counts = np.zeros(3, np.int64)
+        counts = np.zeros(2, np.int64)
         hierarchy = self.hierarchy
         _advance(
             self.problem.simulator.program.arrays,
-            self._state,
+            self.state,
             devices,
             chain.ranks.copy(),
             self.problem.cluster.memory_bytes,
@@ -125,9 +102,6 @@ class Annealer:
             moves,
             temperature,
             self.neighbour_share,
-            proposals.groups.copy(),
-            proposals.devices.copy(),
-            proposals.share,
             best,
             energies,
             random_state,
@@ -146,12 +120,11 @@ class Annealer:
             random_state=int(random_state[0]),
             evaluations=chain.evaluations + int(counts[0]),
             accepted=chain.accepted + int(counts[1]),
-            proposed=int(counts[2]),
         )
 
 
 @inlined
-def _energy(
+def energy_of(
     p: ProgramArrays,
     s: State,
     devices: np.ndarray,
@@ -173,7 +146,7 @@ def _energy(
 
 
 @inlined
-def _random(state: np.ndarray) -> float:
+def random_share(state: np.ndarray) -> float:
     """xorshift64*: uniform in [0, 1) (Vigna 2016)."""
     x = state[0]
     x ^= x >> np.uint64(12)
@@ -184,7 +157,7 @@ def _random(state: np.ndarray) -> float:
 
 
 @inlined
-def _neighbour_device(
+def neighbour_device(
     p: ProgramArrays, devices: np.ndarray, op: int, random_state: np.ndarray
 ) -> int:
     """Device of a random producer or consumer of an op; its own if it has neither."""
@@ -193,7 +166,7 @@ def _neighbour_device(
     outputs = p.consumer_offsets[p.output_offsets[op + 1]] - first
     if inputs + outputs == 0:
         return devices[op]
-    drawn = int(_random(random_state) * (inputs + outputs))
+    drawn = int(random_share(random_state) * (inputs + outputs))
     if drawn < inputs:
         tensor = p.edge_tensors[p.input_edges[p.input_offsets[op] + drawn]]
         return devices[p.tensor_producers[tensor]]
@@ -214,9 +187,6 @@ def _advance(
     moves: int,
     temperature: float,
     neighbour_share: float,
-    proposed_groups: np.ndarray,
-    proposed_devices: np.ndarray,
-    proposed_share: float,
     best: np.ndarray,
     energies: np.ndarray,
     random_state: np.ndarray,
@@ -228,20 +198,15 @@ def _advance(
     device_count = capacity.size
     levels = level_offsets.size - 1
     for _ in range(moves):
-        if counts[2] < proposed_groups.size and _random(random_state) < proposed_share:
-            group, device = proposed_groups[counts[2]], proposed_devices[counts[2]]
-            counts[2] += 1
-            first, last = member_offsets[group], member_offsets[group + 1]
+        level = int(random_share(random_state) * levels)
+        width = level_offsets[level + 1] - level_offsets[level]
+        group = level_offsets[level] + int(random_share(random_state) * width)
+        first, last = member_offsets[group], member_offsets[group + 1]
+        if random_share(random_state) < neighbour_share:
+            op = members[first + int(random_share(random_state) * (last - first))]
+            device = neighbour_device(p, devices, op, random_state)
         else:
-            level = int(_random(random_state) * levels)
-            width = level_offsets[level + 1] - level_offsets[level]
-            group = level_offsets[level] + int(_random(random_state) * width)
-            first, last = member_offsets[group], member_offsets[group + 1]
-            if _random(random_state) < neighbour_share:
-                op = members[first + int(_random(random_state) * (last - first))]
-                device = _neighbour_device(p, devices, op, random_state)
-            else:
-                device = int(_random(random_state) * device_count)
+            device = int(random_share(random_state) * device_count)
         if not allowed[group, device]:
             continue
         changed = False
@@ -253,8 +218,8 @@ def _advance(
         if not changed:
             continue
         counts[0] += 1
-        energy = _energy(p, s, devices, ranks, capacity, peak, recording)
-        if energy <= energies[0] - temperature * np.log(1.0 - _random(random_state)):
+        energy = energy_of(p, s, devices, ranks, capacity, peak, recording)
+        if energy <= energies[0] - temperature * np.log(1.0 - random_share(random_state)):
             counts[1] += 1
             energies[0] = energy
             if energy < energies[1]:

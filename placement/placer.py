@@ -45,6 +45,17 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """What a part of an any-time placer came to."""
+
+    name: str
+    cpu_seconds: float
+    """Spent in it."""
+    makespan_seconds: float
+    """Of the best plan at its end."""
+
+
+@dataclass(frozen=True)
 class Placed:
     """What a placer returns: its best plan and how it got there."""
 
@@ -54,6 +65,8 @@ class Placed:
     progress: tuple[tuple[float, float], ...] = ()
     """(CPU seconds, best makespan in seconds) at each improvement of an any-time placer."""
     evaluations: int = 1
+    stages: tuple[Stage, ...] = ()
+    """In their order, of a placer that has several."""
 
 
 #: Called now and then by any-time placers with the share of the budget that is spent.

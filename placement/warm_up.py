@@ -6,8 +6,10 @@ from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.import_report import ImportReport
 from graphs.kinds import OpKind
 from placement.anneal import Annealer
+from placement.guided_anneal import GuidedAnnealer
 from placement.heuristics import HeuristicPlacer
 from placement.hierarchy import build_hierarchy
+from placement.move_scorer import blank_scorer
 from placement.placer import Budget, silent
 from placement.portfolio import MEMBERS
 from placement.problem import Problem
@@ -39,4 +41,5 @@ def warm_up() -> None:
     xla_like_groups(problem.graph, best.plan.devices)
     annealer = Annealer(problem, build_hierarchy(problem, 0))
     chain = annealer.start(best.plan.devices, best.plan.ranks, 0)
-    annealer.reprioritised(annealer.advance(chain, 1, 0.0))
+    chain = annealer.reprioritised(annealer.advance(chain, 1, 0.0))
+    GuidedAnnealer(annealer, blank_scorer()).advance(chain, 1, 0.0, 0.0)

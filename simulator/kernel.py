@@ -30,6 +30,8 @@ class Recording(NamedTuple):
     """The edge whose arrival made the op ready, or -1."""
     op_previous: Int32[np.ndarray, " ops"]
     """The op that held the device just before, or -1."""
+    finish_order: Int32[np.ndarray, " ops"]
+    """Ops as they ended: producers before consumers, and each device's in the order they ran."""
     copy_tensor: Int32[np.ndarray, " copies"]
     copy_device: Int32[np.ndarray, " copies"]
     copy_request: Float64[np.ndarray, " copies"]
@@ -49,6 +51,7 @@ def make_recording(ops: int, tensors: int, edges: int) -> Recording:
         op_end=np.zeros(ops),
         op_cause_edge=np.full(ops, -1, np.int32),
         op_previous=np.full(ops, -1, np.int32),
+        finish_order=np.zeros(ops, np.int32),
         copy_tensor=np.full(copies, -1, np.int32),
         copy_device=np.full(copies, -1, np.int32),
         copy_request=np.zeros(copies),
@@ -116,10 +119,10 @@ class State(NamedTuple):
     touched: UInt8[np.ndarray, " devices"]
     """Devices that may start an op or hold more memory at this instant."""
     seen_weight: Int64[np.ndarray, " devices"]
-    counts: Int64[np.ndarray, " 4"]
+    counts: Int64[np.ndarray, " 5"]
 
 
-_EVENTS, _TRANSFERS, _STARTING, _TOUCHED = 0, 1, 2, 3
+_EVENTS, TRANSFERS, _STARTING, _TOUCHED, _FINISHED = range(5)
 
 
 def make_state(p: ProgramArrays) -> State:
@@ -159,7 +162,7 @@ def make_state(p: ProgramArrays) -> State:
         memory=np.empty(devices, np.int64),
         touched=np.empty(devices, np.uint8),
         seen_weight=np.empty(devices, np.int64),
-        counts=np.empty(4, np.int64),
+        counts=np.empty(5, np.int64),
     )
 
 
@@ -227,8 +230,8 @@ def _send(
     p: ProgramArrays, s: State, r: Recording, tensor: int, source: int, target: int, now: float
 ) -> int:
     """Reserve the link's channels, first come first served; returns the transfer's number."""
-    transfer = s.counts[_TRANSFERS]
-    s.counts[_TRANSFERS] += 1
+    transfer = s.counts[TRANSFERS]
+    s.counts[TRANSFERS] += 1
     start = now
     blocker = -1
     for slot in range(p.link_channels.shape[2]):
@@ -306,6 +309,8 @@ def _finish_op(p: ProgramArrays, s: State, r: Recording, op: int, now: float) ->
         _touch(s, device)
     if r.op_start.size > 0:
         r.op_end[op] = now
+        r.finish_order[s.counts[_FINISHED]] = op
+        s.counts[_FINISHED] += 1
     s.memory[device] -= p.workspace_bytes[op]
     for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
         readers = 0

@@ -309,7 +309,7 @@ def test_every_column_on_two_graphs_and_nothing_twice(
     out = tmp_path / "out"
     tokens = (
         "--policy", str(checkpoint), "--graphs", str(models), "--clusters", "2xv100-pcie",
-        "--budget", "0.05s", "--seeds", "0", "--updates", "2", "--out", str(out),
+        "--budget", "0.3s", "--seeds", "0", "--updates", "2", "--out", str(out),
     )  # fmt: skip
     code, found = evaluate(capsys, *tokens)
     assert code == 0

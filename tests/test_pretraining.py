@@ -115,7 +115,9 @@ def test_another_seed_ends_elsewhere(config: TrainConfig, whole: Path, tmp_path:
 
 
 def test_a_run_may_start_from_weights(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
-    still = replace(config, rounds=1, agent=replace(config.agent, ppo=_still(config)))
+    moves = replace(config.agent.moves, lr=0.0)
+    agent = replace(config.agent, ppo=_still(config), moves=moves)
+    still = replace(config, rounds=1, agent=agent)
     pretrain(still, tmp_path, Silent(), init=whole / "best")
     mine = load_checkpoint(tmp_path / "checkpoint").policy.state_dict()
     theirs = load_checkpoint(whole / "best").policy.state_dict()

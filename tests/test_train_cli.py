@@ -191,7 +191,7 @@ def test_a_run_may_start_from_a_policy(
     models: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [flag for flag in tiny_flags(models, rounds=1) if not flag.startswith("--policy")]
-    begun = ("train", *flags, f"--init={trained}", "--ppo.lr=0", "--track=none")
+    begun = ("train", *flags, f"--init={trained}", "--ppo.lr=0", "--moves.lr=0", "--track=none")
     code, _ = run_json(capsys, *begun, f"--out={tmp_path / 'run'}")
     assert code == 0
     mine = load_checkpoint(tmp_path / "run" / "checkpoint").policy.state_dict()
@@ -229,7 +229,9 @@ def test_finetune_learns_on_one_model(
     assert told["updates"] == 3
     best = min(told["zero_shot_seconds"], told["fine_tuned_seconds"])
     assert told["makespan_seconds"] == best <= told["portfolio_seconds"]
-    assert set(told["files"]) == {"plan.json", "trace.json", "cluster.yaml", "policy"}
+    assert set(told["files"]) == {
+        "plan.json", "trace.json", "cluster.yaml", "report.html", "policy",
+    }  # fmt: skip
     assert all(Path(path).exists() for path in told["files"].values())
     tuned, before = load_checkpoint(out / "checkpoint"), load_checkpoint(trained / "best")
     assert any(

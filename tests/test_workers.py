@@ -52,7 +52,10 @@ def test_two_workers_train_what_one_does_with_the_whole_batch(models: Path, tmp_
     assert json.loads(done.stdout)["rounds"] == 4
     alone = [sys.executable, str(script), "train", *flags, f"--out={tmp_path / 'one'}"]
     subprocess.run(alone, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, timeout=300)
-    assert largest_difference(tmp_path / "two/checkpoint", tmp_path / "one/checkpoint") < 1e-5
+    # The first worker stores what it learned from itself, not the lessons of the others.
+    assert (
+        largest_difference(tmp_path / "two/checkpoint", tmp_path / "one/checkpoint", False) < 1e-5
+    )
     two, one = read_lines(tmp_path / "two"), read_lines(tmp_path / "one")
     for mine, theirs in zip(two, one, strict=True):
         assert mine["step"] == theirs["step"]

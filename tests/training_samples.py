@@ -8,6 +8,7 @@ from graph_samples import graph_of, op
 
 from agent.checkpoint import load_checkpoint
 from agent.config import AgentConfig, EpisodeConfig, TrainConfig
+from agent.move_learning import MoveConfig
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
 from agent.rollout import SampleConfig
@@ -45,6 +46,7 @@ def tiny_config(models: Path, rounds: int = 4) -> TrainConfig:
         policy=PolicyConfig(width=16, heads=2, pair_width=8, segment_ops=16),
         sample=SampleConfig(samples=8),
         episode=EpisodeConfig(steps=2, group_sizes=(6,)),
+        moves=MoveConfig(updates=4),
     )
     return TrainConfig(
         agent=agent,
@@ -57,6 +59,7 @@ def tiny_config(models: Path, rounds: int = 4) -> TrainConfig:
         validation_graphs=1,
         validation_steps=1,
         save_every=2,
+        move_share=0.25,
         outcome_share=0.5,
         threads=1,
     )
@@ -67,7 +70,8 @@ def tiny_flags(models: Path, rounds: int = 4) -> list[str]:
     return [
         f"--suite={models}", f"--validation-suite={models}", f"--clusters={CLUSTER}",
         "--graphs-per-batch=2", f"--rounds={rounds}", "--validate-every=2",
-        "--validation-graphs=1", "--validation-steps=1", "--save-every=2", "--outcome-share=0.5",
+        "--validation-graphs=1", "--validation-steps=1", "--save-every=2", "--move-share=0.25",
+        "--outcome-share=0.5", "--moves.updates=4",
         "--threads=1",
         "--policy.width=16", "--policy.heads=2", "--policy.pair-width=8",
         "--policy.segment-ops=16", "--sample.samples=8", "--episode.steps=2",
@@ -81,11 +85,23 @@ def tiny_policy(seed: int = 0) -> tuple[Policy, AgentConfig]:
     return Policy(config.policy), config
 
 
-def largest_difference(first: Path, second: Path) -> float:
-    """Between the numbers of two checkpoints, the optimizer's among them."""
+def largest_difference(first: Path, second: Path, lessons: bool = True) -> float:
+    """Between the numbers of two checkpoints, the optimizer's among them; infinite where they do
+    not even have the same shapes."""
     a, b = load_checkpoint(first), load_checkpoint(second)
     assert (a.optimizer is None) == (b.optimizer is None)
-    left = {**a.policy.state_dict(), **(a.optimizer or {})}
-    right = {**b.policy.state_dict(), **(b.optimizer or {})}
+    left, right = (
+        {
+            **found.policy.state_dict(),
+            **{
+                key: value
+                for key, value in (found.optimizer or {}).items()
+                if lessons or not key.startswith("lessons/")
+            },
+        }
+        for found in (a, b)
+    )
     assert left.keys() == right.keys()
+    if any(left[key].shape != right[key].shape for key in left):
+        return float("inf")
     return max(float((left[key] - right[key]).abs().max()) for key in left)

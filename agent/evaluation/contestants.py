@@ -28,7 +28,6 @@ from agent.plain_values import to_plain
 from agent.policy.inputs import collate
 from agent.policy.network import Policy
 from agent.policy.view import make_subject
-from agent.ppo import Update
 from agent.rollout import greedy
 from agent.state import State, as_decision, begin
 from envs.decision import plan_of
@@ -77,7 +76,7 @@ def contestants(
     Args:
         names: which; all, or all that need no policy, where empty.
         checkpoint: the policy; the untrained control has its configuration.
-        updates: PPO updates of the fine-tuned column.
+        updates: updates of the fine-tuned column.
 
     Raises:
         GraphwrightError: an unknown column, or one that needs a policy where there is none.
@@ -196,7 +195,7 @@ class _UpdateCounter:
     def __init__(self) -> None:
         self.updates = 0
 
-    def __call__(self, number: int, state: State, update: Update | None) -> None:
+    def __call__(self, number: int, state: State, update: Mapping[str, float] | None) -> None:
         self.updates += update is not None
 
 

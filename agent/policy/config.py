@@ -13,7 +13,7 @@ class PolicyConfig:
     """Sizes and switches of the network.
 
     Raises:
-        GraphwrightError: a width that the heads do not divide, or no task.
+        GraphwrightError: a width that the heads do not divide, widths that are not two, or no task.
     """
 
     width: int = 64
@@ -38,6 +38,8 @@ class PolicyConfig:
     """See what happened under the previous plan, not only what it was."""
     device_embeddings: bool = True
     """Score ops against devices; off: one output per device number, as GDP has."""
+    move_widths: tuple[int, ...] = (64, 32)
+    """Of the two layers of the small network that scores single moves inside the search."""
     max_devices: int = 16
     """How many outputs there are when `device_embeddings` is off."""
 
@@ -45,6 +47,10 @@ class PolicyConfig:
         if self.width % self.heads:
             raise GraphwrightError(
                 f"width {self.width} is not a multiple of {self.heads} heads; choose one that is"
+            )
+        if len(self.move_widths) != 2 or min(self.move_widths) < 1:
+            raise GraphwrightError(
+                f"move_widths is {list(self.move_widths)}; give the widths of two layers"
             )
         unknown = [task for task in self.tasks if task not in TASKS]
         if unknown or not self.tasks:

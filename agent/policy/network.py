@@ -13,6 +13,7 @@ from agent.policy.config import PolicyConfig
 from agent.policy.graph_encoder import GraphEncoder
 from agent.policy.heads import DeviceHead, LevelHead, NumberedDeviceHead, pooled
 from agent.policy.inputs import PolicyInput
+from agent.policy.move_network import MoveNetwork
 from envs.observation import (
     DEVICE_COLUMNS,
     EDGE_COLUMNS,
@@ -31,7 +32,8 @@ class Policy(nn.Module):
 
     GraphSAGE embeds the ops; for every task the same segment-recurrent attention layers run over
     them, from the states that the task before left and with the expectation of what it decided,
-    so that one forward pass serves many samples.
+    so that one forward pass serves many samples. `moves` is a network of its own, for single moves
+    inside a search, where a forward pass of the large one would take longer than trying the move.
     """
 
     def __init__(self, config: PolicyConfig) -> None:
@@ -63,6 +65,7 @@ class Policy(nn.Module):
                 self.heads[task] = DeviceHead(width, config.pair_width)
             else:
                 self.heads[task] = NumberedDeviceHead(width, config.max_devices)
+        self.moves = MoveNetwork((config.move_widths[0], config.move_widths[1]), config.reads_trace)
         nn.init.zeros_(self.before.weight)
         nn.init.zeros_(self.before.bias)
         nn.init.normal_(self.level.weight, std=0.02)
