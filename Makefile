@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 FOLDERS := graphs simulator placement envs agent
 
-.PHONY: demo test test-slow lint docs constraints clean
+.PHONY: install demo test test-slow lint docs constraints clean
 
 # An ONNX model that comes with the onnx package; any other does as well.
 MODEL = $(shell $(BIN)/python -c "import onnx, pathlib; print(pathlib.Path(onnx.__file__).parent / 'backend/test/data/light/light_resnet50.onnx')")
+
+# The command is then $(VENV)/bin/graphwright.
+install: $(VENV)/.complete
 
 demo: $(VENV)/.complete
 	$(BIN)/graphwright place inception-v3 --cluster 4xv100-pcie --budget 20s --out out/demo/plan

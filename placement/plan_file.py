@@ -107,6 +107,18 @@ def parse_plan(text: str, graph: Graph, cluster: Cluster, origin: str) -> PlanDo
     return PlanDocument(plan, provenance, predicted)
 
 
+def dimensions_of(path: Path) -> dict[str, int]:
+    """Sizes of open dimensions that a plan was made for; none where it names none.
+
+    What is wrong with the file is `read_plan`'s to say.
+    """
+    try:
+        dims = json.loads(path.read_bytes())["provenance"]["dims"]
+        return {str(name): size for name, size in dims.items() if isinstance(size, int)}
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return {}
+
+
 def _made_for(body: Mapping[str, Any]) -> str:
     graph = body.get("graph")
     name = graph.get("name") if isinstance(graph, dict) else None

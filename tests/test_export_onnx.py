@@ -293,3 +293,20 @@ def test_place_then_export_by_command(tmp_path: Path, capsys: pytest.CaptureFixt
     assert {item["form"] for item in printed["forms"]} >= {"plan", "onnx-split", "onnx-annotated"}
     assert run([*export, "--form", "magic"]) == 2
     assert "there are plan, onnx-split" in capsys.readouterr().err
+
+
+def test_a_plan_remembers_the_dimensions_that_it_was_made_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(shared_weight_model(tmp_path / "model.onnx"))
+    flags = ("-c", "2xv100-pcie", "--placer", "round-robin", "--out", str(tmp_path / "plan"))
+    assert run(["place", model, "--dim", "batch=7", *flags]) == 0
+    assert "graphwright export" in capsys.readouterr().out
+    plan = str(tmp_path / "plan" / "plan.json")
+    for verb in (["simulate"], ["explain"], ["export", "--out", str(tmp_path / "x")]):
+        assert run([verb[0], model, "--plan", plan, *verb[1:], "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        if "digest" in shown:
+            assert shown["digest"] == load(model, {"batch": 7}).digest
+    manifest = json.loads((tmp_path / "x" / "model.split.json").read_text())
+    assert manifest["example_shapes"] == {"x": [7, 32]}

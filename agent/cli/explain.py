@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from agent.cli.options import Rules, Target, read_model, read_plan_cluster, read_rules
+from agent.cli.options import Rules, Target, of_plan, read_cluster, read_model, read_rules
 from agent.cli.output import prepare, print_json, print_table, print_text
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def explain(
     from placement.plan_file import read_plan
     from placement.problem import Problem
 
-    graph, cluster = read_model(model, target), read_plan_cluster(model, plan, target)
+    target = of_plan(plan, target)
+    graph, cluster = read_model(model, target), read_cluster(model, target)
     document = read_plan(plan, graph, cluster)
     prepare(quiet=json)
     problem = Problem(graph, cluster, read_rules(rules))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from agent.cli.options import Target, pair, read_model, read_plan_cluster
+from agent.cli.options import Target, of_plan, pair, read_cluster, read_model
 from agent.cli.output import print_json, print_text
 
 
@@ -56,7 +56,8 @@ def export(
     from placement.plan_file import read_plan
 
     exporters = [get_exporter(name) for name in form]
-    graph, cluster = read_model(str(model), target), read_plan_cluster(str(model), plan, target)
+    target = of_plan(plan, target)
+    graph, cluster = read_model(str(model), target), read_cluster(str(model), target)
     document = read_plan(plan, graph, cluster)
     request = ExportRequest(
         model=model,

@@ -90,12 +90,18 @@ def read_cluster(model: str, target: Target) -> "Cluster":
     )
 
 
-def read_plan_cluster(model: str, plan: Path, target: Target) -> "Cluster":
-    """The cluster of a plan: the one named, or else the file that `place` wrote beside the plan."""
+def of_plan(plan: Path, target: Target) -> Target:
+    """What the flags leave open is as when the plan was made: dimensions, and the cluster file that
+    `place` wrote beside it."""
+    from placement.plan_file import dimensions_of
+
+    if not target.dim:
+        sizes = dimensions_of(plan)
+        target = replace(target, dim=tuple(f"{name}={size}" for name, size in sizes.items()))
     beside = plan.parent / "cluster.yaml"
     if target.cluster is None and plan.exists() and beside.exists():
-        return read_cluster(model, replace(target, cluster=str(beside)))
-    return read_cluster(model, target)
+        target = replace(target, cluster=str(beside))
+    return target
 
 
 def read_rules(rules: Rules) -> "Constraints":

@@ -71,6 +71,12 @@ def place(
         show(placement)
         for name, path in written.items():
             print_text(f"{name}: {path}")
+        if written and Path(model).exists():
+            print_text(
+                f"look: open {written['report.html']}; "
+                f"run it elsewhere: graphwright export {model} --plan {written['plan.json']} "
+                "--out FOLDER"
+            )
     return 0 if placement.feasible else INFEASIBLE
 
 
@@ -87,6 +93,8 @@ def write_outputs(placement: "Placement", out: Path) -> dict[str, str]:
     made = {key: summary[key] for key in ("placer", "origin", "seed", "budget_seconds")}
     if len(placement.placed.progress) > 1:
         made["progress"] = _thinned(placement.placed.progress)
+    if dims := placement.problem.graph.report.bound_dims:
+        made["dims"] = dict(dims)
     document = PlanDocument(
         placement.plan,
         provenance=made,

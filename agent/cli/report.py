@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from agent.cli.options import Rules, Target, read_model, read_plan_cluster, read_rules
+from agent.cli.options import Rules, Target, of_plan, read_cluster, read_model, read_rules
 from agent.cli.output import prepare, print_json, print_text
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def report(
     json
         Print one JSON object instead of text.
     """
-    graph, cluster = read_model(model, target), read_plan_cluster(model, plan, target)
+    target = of_plan(plan, target)
+    graph, cluster = read_model(model, target), read_cluster(model, target)
     subject = _subject(graph, cluster, plan, baseline, baselines, read_rules(rules), quiet=json)
     write_report(subject, out)
     evaluation = subject.trace.evaluation

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from agent.cli.calibrated import calibrated_prediction, calibrated_text
-from agent.cli.options import Target, read_model, read_plan_cluster
+from agent.cli.options import Target, of_plan, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_text
 from graphs.errors import GraphwrightError
 
@@ -52,7 +52,8 @@ def simulate(
     from simulator.units import format_seconds
     from simulator.what_if import changed
 
-    graph, cluster = read_model(model, target), read_plan_cluster(model, plan, target)
+    target = of_plan(plan, target)
+    graph, cluster = read_model(model, target), read_cluster(model, target)
     document = read_plan(plan, graph, cluster)
     if beside is not None and trace is None:
         raise GraphwrightError("--beside needs --trace, the file that both are written to")

@@ -173,6 +173,7 @@ def _manifest(
         "plan_digest": request.plan.digest,
         "inputs": list(steps.binding.inputs),
         "optional_inputs": sorted(free),
+        "example_shapes": {n: list(v.spec.shape) for n, v in steps.binding.inputs.items()},
         "outputs": list(steps.outputs),
         "devices": devices,
         "weight_files": [*([weights.name] if weights.bytes_written else []), *weights.referred],

@@ -114,16 +114,19 @@ def _session(path: Path, providers: Sequence[Any]) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=list(providers))
 
 
-def random_feeds(session: ort.InferenceSession, names: Sequence[str], seed: int) -> dict[str, Any]:
-    """Values for the inputs of a model; open dimensions are 1, whole numbers 0 or 1."""
+def random_feeds(
+    session: ort.InferenceSession, shapes: Mapping[str, Sequence[int]], seed: int
+) -> dict[str, Any]:
+    """Values for the inputs of a model, in the shapes that it was placed for; whole numbers are 0
+    or 1."""
     generator = np.random.default_rng(seed)
     feeds: dict[str, Any] = {}
     for item in session.get_inputs():
-        if item.name not in names:
+        if item.name not in shapes:
             continue
         if item.type not in _TYPES:
             raise SystemExit(f"input {item.name!r} is a {item.type}; give --inputs")
-        shape = [size if isinstance(size, int) and size > 0 else 1 for size in item.shape]
+        shape = shapes[item.name]
         kind = _TYPES[item.type]
         whole = np.issubdtype(kind, np.integer) or kind is np.bool_
         values = generator.integers(0, 2, shape) if whole else generator.standard_normal(shape)
@@ -160,14 +163,15 @@ def main() -> int:
     if arguments.inputs is None and not arguments.random:
         parser.error("give --inputs FILE.npz or --random")
     original = _session(arguments.check, ["CPUExecutionProvider"]) if arguments.check else None
+    shapes = model.manifest["example_shapes"]
     feeds: dict[str, Any] = {}
     if arguments.inputs is not None:
         feeds = dict(np.load(arguments.inputs))
     elif original is not None:
-        feeds = random_feeds(original, model.inputs, arguments.seed)
+        feeds = random_feeds(original, shapes, arguments.seed)
     else:
         for session in model.sessions:
-            feeds.update(random_feeds(session, model.inputs, arguments.seed))
+            feeds.update(random_feeds(session, shapes, arguments.seed))
     outputs = model.run(feeds)
     if arguments.outputs is not None:
         np.savez(arguments.outputs, **outputs)
