@@ -20,6 +20,7 @@ _PACKAGES = (
     "numpy",
     "numba",
     "pymetis",
+    "vl-convert-python",
 )
 
 

@@ -15,6 +15,8 @@ from simulator.trace import Trace
 #: A group of at most so many ops shows them all.
 _LEAF_OPS = 40
 _MOST_CHILDREN = 32
+#: Fewer ops are no group of their own.
+_SMALLEST_GROUP = 3
 #: A group that computes more than this share of its parent is opened in its place.
 _LARGE_SHARE = 0.3
 _MOST_EDGES = 60
@@ -75,6 +77,9 @@ def _grouped(
         only = next(iter(by_part))
         name, depth = f"{name}/{only}" if name != "whole graph" else only, depth + 1
     loose = by_part.pop("", [])
+    for key in [key for key, members in by_part.items() if len(members) < _SMALLEST_GROUP]:
+        loose += by_part.pop(key)
+    loose.sort()
     children = [
         _grouped(key, members, parts, depth + 1, lasting) for key, members in by_part.items()
     ]

@@ -99,7 +99,7 @@
   const inside = (group) => group.c
     ? group.c.map((child, at) => ({
       at, name: child.n, ops: child.o, ms: child.t, device: child.d, share: child.p, x: child.x,
-      what: child.o + " ops", opens: true,
+      what: child.o + (child.o === 1 ? " op" : " ops"), opens: true,
     }))
     : group.l.map(([name, type, device, start, ms], at) => ({
       at, name, ops: 1, ms, device, share: 100, x: start, what: types[type], opens: false,

@@ -47,7 +47,10 @@ def _head(subject: Subject) -> str:
     )
     figures = [
         ("step, " + evaluation.source, format_seconds(trace.makespan_seconds)),
-        ("above the lower bound", f"{trace.makespan_seconds / bound:.2f}x" if bound else "-"),
+        (
+            "of the bound without fusion" if subject.plan.is_fused else "of the lower bound",
+            f"{trace.makespan_seconds / bound:.2f}x" if bound else "-",
+        ),
         (f"fullest: {fullest[1].name}", f"{fullest[0] / fullest[1].memory_bytes:.0%}"),
         ("sent between devices", format_bytes(float(trace.transfers_between().sum()))),
         ("ops", f"{subject.problem.graph.op_count:,}"),
