@@ -163,6 +163,27 @@ def training_rows(name: str, folder: Path) -> Iterator[Row]:
                     )
 
 
+def torch_rows(folder: Path) -> Iterator[Row]:
+    from torch_program_runs import NAME, run_device_map, run_pipeline, write_program
+
+    path = write_program(folder / NAME)
+    graph = graphs.load(path)
+    for placer in ("human-expert", "round-robin"):
+        cluster = Cluster.preset("3xv100-pcie")
+        found = place(graph, cluster, placer, seed=SEED)
+        used = len(set(found.plan.devices.tolist()))
+        for form, run in (("device-map", run_device_map), ("pipeline", run_pipeline)):
+            gap: float | None = None
+            try:
+                (done,) = found.export(path, folder / f"{NAME}-{placer}", form)
+            except ExportError as error:
+                result = f"refused: {str(error)[:60]}"
+            else:
+                gap = gap_of(*run(done.files[0]))
+                result = done.notes[0].split(":")[0]
+            yield Row(NAME, graph.op_count, placer, used, form, result, gap)
+
+
 def main() -> int:
     """Print the table, write it where asked; 1 where outputs differ."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -188,6 +209,10 @@ def main() -> int:
             for row in training_rows(name, exports):
                 rows.append(row)
                 print(row)
+    if not arguments.only or "vit-small" in arguments.only:
+        for row in torch_rows(exports):
+            rows.append(row)
+            print(row)
     bad = [row for row in rows if not row.fine or "DIFFERS" in row.result]
     text = [
         "# Real models in every form",
@@ -202,7 +227,9 @@ def main() -> int:
         "Trained weights: "
         + "; ".join(f"{m.name} ({m.what}): {m.requirement}, {m.licence}" for m in MODELS)
         + ". Training graphs: the workloads at small sizes (`benchmarks/graph_def_runs.py`), "
-        "losses of three steps compared.",
+        "losses of three steps compared. vit-small: a Vision Transformer from "
+        "`benchmarks/torch_models` with random weights; plans by `human-expert` (contiguous "
+        "layers) and by `round-robin`.",
         "",
         _HEAD,
         "|---|---|---|---|---|---|---|",

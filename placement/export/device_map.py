@@ -36,7 +36,7 @@ def export_device_map(request: ExportRequest) -> Exported:
     file = request.out / f"{request.stem}.device_map.json"
     write_whole(file, (json.dumps(table, indent=1) + "\n").encode())
     share = _share_elsewhere(request, found, entries)
-    notes = [f"{len(table)} entries: accelerate.dispatch_model(model, json.load(open(...)))"]
+    notes = [f"{len(table)} entries: accelerate.dispatch_model(model, json.load(open('{file}')))"]
     if share > 0:
         notes.append(
             f"{share:.1%} of the compute time is in ops that the plan has on another device than "

@@ -1,6 +1,7 @@
 """A plan as stages for `torch.distributed.pipelining`, which cuts a program at modules."""
 
 import json
+import re
 
 import numpy as np
 
@@ -81,5 +82,10 @@ def _module_at(paths: list[str], begin: int, op: str) -> str:
             return module
     raise ExportError(
         f"a stage would begin at {op!r}, in the middle of module {paths[begin]!r}; torch cuts "
-        "programs where a module begins only"
+        f"programs where a module begins only{_remedy(paths[begin])}"
     )
+
+
+def _remedy(module: str) -> str:
+    """How to keep a module whole."""
+    return f": place again with --colocate '{re.escape(module)}[./].*'" if module else ""

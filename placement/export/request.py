@@ -13,6 +13,8 @@ from simulator.cluster import Cluster
 from simulator.costs import CostModel
 from simulator.plan import Plan
 
+_ENDINGS = (".gz", ".onnx", ".pb", ".pbtxt", ".graphdef", ".onnxtxt", ".textproto", ".pt2")
+
 
 @dataclass(frozen=True, eq=False)
 class ExportRequest:
@@ -51,7 +53,7 @@ class ExportRequest:
     def stem(self) -> str:
         """The model's name without endings that tell its format."""
         name = self.model.resolve().name
-        for ending in (".gz", ".onnx", ".pb", ".pbtxt", ".graphdef", ".onnxtxt", ".textproto"):
+        for ending in _ENDINGS:
             name = name.removesuffix(ending)
         return name or "model"
 
