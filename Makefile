@@ -35,9 +35,9 @@ lint: $(VENV)/.complete
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The site, in out/site; a broken link or an undocumented reference ends it.
+# The site, in out/site; a broken link ends it (not with --quiet, which hides warnings from --strict).
 docs: $(VENV)/.complete
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 constraints: $(VENV)/.complete
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
