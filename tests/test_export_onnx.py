@@ -16,13 +16,19 @@ from exported_models import (
     external_copy,
     request_for,
     shared_weight_model,
+    value,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import helper
 
 from agent.cli.app import run
+from graphs.importers.onnx_model import import_onnx_model
+from graphs.importers.onnx_steps import onnx_steps
 from graphs.loading import load
-from placement.export import ExportError, export_all
+from placement.export import ExportError, ExportRequest, export_all
 from placement.export.onnx_annotated import export_onnx_annotated, session_settings
+from placement.export.onnx_parts import cut
 from placement.export.onnx_split import export_onnx_split
 from simulator.plan import Plan
 
@@ -310,3 +316,43 @@ def test_a_plan_remembers_the_dimensions_that_it_was_made_for(
             assert shown["digest"] == load(model, {"batch": 7}).digest
     manifest = json.loads((tmp_path / "x" / "model.split.json").read_text())
     assert manifest["example_shapes"] == {"x": [7, 32]}
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_parts_of_any_plan_can_run_one_after_the_other(data: st.DataObject) -> None:
+    """Whatever the plan: every node once, inputs from earlier stages, no stage too many."""
+    count = data.draw(st.integers(2, 14))
+    nodes, tensors = [], ["x"]
+    for index in range(count):
+        reads = [data.draw(st.sampled_from(tensors)) for _ in range(2)]
+        nodes.append(helper.make_node("Add", reads, [f"t{index}"], name=f"n{index}"))
+        tensors.append(f"t{index}")
+    graph = helper.make_graph(
+        nodes, "g", [value("x", 4)], [value(f"t{count - 1}", 4), value("t0", 4)]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    steps = onnx_steps(model, {}, "model", None)
+    imported = import_onnx_model(model, {}, "model")
+    devices = [data.draw(st.integers(0, 2)) for _ in range(imported.op_count)]
+    request = ExportRequest(
+        Path("model.onnx"), imported, CLUSTER, Plan.of(np.array(devices)), Path("unused")
+    )
+    parts = cut(steps, request)
+    assert [s.name for s in steps.steps] == sorted(
+        (s.name for part in parts for s in part.steps), key=lambda name: int(name[1:])
+    )
+    stage_of = dict.fromkeys(steps.binding.inputs, -1)
+    device_of: dict[str, int] = {}
+    for part in parts:
+        assert all(stage_of[name] < part.stage for name in part.inputs)
+        for step in part.steps:
+            assert request.device_of(step.name) == part.device
+            stage_of[step.node.output[0]] = part.stage
+            device_of[step.node.output[0]] = part.device
+        made = {step.node.output[0] for step in part.steps}
+        if part.stage:
+            before = [n for n in part.inputs if n in device_of and n not in made]
+            assert any(stage_of[name] == part.stage - 1 for name in before)
+    outputs = {name for part in parts for name in part.outputs}
+    assert set(steps.outputs) <= outputs | set(steps.binding.inputs)

@@ -12,16 +12,19 @@ from graph_samples import graph_of, op
 from agent.cli.app import run
 from graphs.catalogue import load_bundled
 from graphs.graph_file import write_graph
-from placement import place
+from placement import Problem, place
 from placement.place import Placement
 from placement.report import report_html, subject_of
+from placement.report.assumptions import assumptions_section
 from placement.report.blocks import Chart, Table
 from placement.report.gantt import MOST_SLICES, gantt_section
 from placement.report.graph_map import map_section
 from placement.report.memory import memory_section
 from placement.report.plan_report import sections_of
 from placement.report.times import times_section
+from simulator.calibration import Calibration, PredictionError, ProgramCosts
 from simulator.cluster import Cluster
+from simulator.cost_table import CostTable
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
 
@@ -206,3 +209,18 @@ def test_report_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "open it in any browser" in capsys.readouterr().out
     assert "0 of 4 ops elsewhere" in again.read_text()
     assert run(["compare", "--suite", "paper", "--out", str(out)]) == 2
+
+
+def test_a_calibrated_cluster_says_how_far_off_it_is(placement: Placement) -> None:
+    """And one without says that figures are estimates."""
+    program = ProgramCosts(*[0.0] * 10)
+    error = PredictionError(4, 0.03, 0.02, 0.1, "plan 2", 0.99, 0.9, 1.0, 0.0)
+    table = CostTable("this machine", "v100")
+    calibration = Calibration("this machine", "ort", program, table, "costs.json", error)
+    problem = placement.problem
+    cluster = dataclasses.replace(problem.given_cluster, calibration=calibration)
+    known = Problem(problem.graph, cluster, given_costs=problem.costs)
+    subject = subject_of(placement)
+    for given, words in ((problem, "no calibration"), (known, "mean error 3.0%")):
+        section = assumptions_section(dataclasses.replace(subject, problem=given))
+        assert words in section.blocks[0].words
