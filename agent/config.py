@@ -57,14 +57,25 @@ class GuideConfig:
     """Accepted moves after which the trace is read anew."""
     start_temperature: float = 0.02
     """Uphill steps accepted at the start, as a share of step time; falls linearly to zero."""
+    least_temperature: float = 0.002
+    full_evaluations: int = 30_000
+    """A search that has time for fewer evaluations begins cooler in proportion, at the least
+    temperature at least."""
     starts: int = 4
     """Chains at first, each from the same plan; the best goes on."""
+    starts_evaluations: int = 8000
+    """A search that has time for fewer is one chain."""
     starts_share: float = 0.4
     """Of the time, for all of these together."""
     reheat: float = 0.5
     """Temperature at which the best goes on, as a share of the start temperature."""
     proposals_share: float = 0.05
     """Of the time, at most about so much goes into passes of the large network beforehand."""
+
+    def temperature(self, evaluations: float) -> float:
+        """What a search begins with that has time for so many evaluations."""
+        share = min(evaluations / self.full_evaluations, 1.0)
+        return max(self.start_temperature * share, self.least_temperature)
 
     @property
     def guidance(self) -> Guidance:

@@ -21,6 +21,8 @@ from placement.search import DEFAULT as SEARCH
 from simulator.plan import Plan
 
 _FIRST_EVALUATIONS = 50
+#: Evaluations that tell how long one takes, and how many times as long a guided one takes.
+_TIMED, _CHOOSING = 5, 2.0
 #: A chain cools in so many steps where time is the limit.
 _STEPS = 100
 #: Of each chain at first.
@@ -90,15 +92,19 @@ class _Search:
         self.annealer = Annealer(
             state.instance.problem, state.subject.groups.hierarchy, SEARCH.neighbour_share
         )
+        self.temperature = self.guide.start_temperature
         self.found = Guided(self._start(state.plan, 0), 0, 0)
 
     def run(self, max_passes: int | None, evaluations_per_pass: int) -> Guided:
         """All chains, one after the other."""
         guide, begun = self.guide, self.budget.spent_seconds
         span = max(self.budget.left_seconds, 0.0)
-        starts = guide.starts
-        if max_passes is not None and round(max_passes * guide.starts_share) < starts:
-            starts = 1
+        if max_passes is None:
+            evaluations = span / self._pace_seconds()
+            self.temperature = guide.temperature(evaluations)
+            starts = guide.starts if evaluations > guide.starts_evaluations else 1
+        else:
+            starts = guide.starts if max_passes * guide.starts_share >= guide.starts else 1
         if starts > 1:
             for number in range(starts):
                 share = guide.starts_share * (number + 1) / starts
@@ -114,6 +120,13 @@ class _Search:
         until = begun + span
         self._anneal(self._start(best, starts), heat, until, rest, evaluations_per_pass, _STEPS)
         return self.found
+
+    def _pace_seconds(self) -> float:
+        """What a guided evaluation takes, about: of the time, half goes into choosing it."""
+        plan, before = self.state.plan, self.budget.spent_seconds
+        for _ in range(_TIMED):
+            self.annealer.energy(plan.devices, plan.ranks)
+        return _CHOOSING * max(self.budget.spent_seconds - before, 1e-6) / _TIMED
 
     def _start(self, plan: Plan, number: int) -> Chain:
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
@@ -138,7 +151,7 @@ class _Search:
             left = 1 - (before - begun) / span if passes is None else 1 - done / max(passes, 1)
             if left <= 0:
                 return
-            temperature = self.guide.start_temperature * heat * left
+            temperature = self.temperature * heat * left
             earlier = chain.evaluations
             if self.tuner is None:
                 chain = guided.advance(chain, moves, temperature, heat * left)
