@@ -16,7 +16,7 @@ from graphs.importers.onnx_file import read_onnx
 from graphs.importers.onnx_steps import OnnxSteps, onnx_steps
 from placement.export.errors import ExportError
 from placement.export.onnx_parts import Part, cut
-from placement.export.onnx_weights import WeightFile, with_placed_bodies
+from placement.export.onnx_weights import WeightFile, weight_file, with_placed_bodies
 from placement.export.request import Exported, ExportRequest, write_whole
 
 CONFIGURATION = "graphwright"
@@ -38,15 +38,8 @@ def export_onnx_annotated(request: ExportRequest) -> Exported:
     model = read_onnx(request.model)
     steps = onnx_steps(model, request.dims, str(request.model), request.model.parent)
     stages = _stages(steps, request)
-    weights = WeightFile(
-        request.out, f"{request.stem}.weights", request.model.parent, request.copy_weights
-    )
-    finished = False
-    try:
+    with weight_file(request) as weights:
         annotated = _annotated(model, steps, request, stages, weights)
-        finished = True
-    finally:
-        weights.close(keep=finished)
     path = request.out / f"{request.stem}.annotated.onnx"
     write_whole(path, annotated.SerializeToString(deterministic=True))
     settings = session_settings(request)

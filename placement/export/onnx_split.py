@@ -15,6 +15,7 @@ from placement.export.onnx_types import TensorTypes
 from placement.export.onnx_weights import (
     WeightFile,
     constant_tensor,
+    weight_file,
     weights_by_name,
     with_placed_bodies,
 )
@@ -43,11 +44,7 @@ def export_onnx_split(request: ExportRequest) -> Exported:
     model = read_onnx(request.model)
     steps = onnx_steps(model, request.dims, str(request.model), request.model.parent)
     parts = cut(steps, request)
-    weights = WeightFile(
-        request.out, f"{request.stem}.weights", request.model.parent, request.copy_weights
-    )
-    finished = False
-    try:
+    with weight_file(request) as weights:
         writer = _Writer(model, steps, request, weights)
         models = [writer.part(part, first=not index) for index, part in enumerate(parts)]
         for part, made in zip(parts, models, strict=True):
@@ -56,9 +53,6 @@ def export_onnx_split(request: ExportRequest) -> Exported:
                     f"{request.model}: a part on {request.cluster.devices[part.device].name} is "
                     "over 2 GiB with tensors that ONNX cannot keep in another file"
                 )
-        finished = True
-    finally:
-        weights.close(keep=finished)
     names = [_file_name(request, index, part) for index, part in enumerate(parts)]
     for name, made in zip(names, models, strict=True):
         write_whole(request.out / name, made.SerializeToString(deterministic=True))

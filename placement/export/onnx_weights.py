@@ -1,6 +1,7 @@
 """Where the weights of exported ONNX models lie: referred to, or written once beside them."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +12,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from graphs.importers.onnx_file import external_location
 from graphs.importers.onnx_topology import bodies_of
 from placement.export.errors import ExportError
+from placement.export.request import ExportRequest
 from simulator.units import format_bytes
 
 #: Smaller weights stay inside the model files.
@@ -133,6 +135,20 @@ class WeightFile:
                 self.partial.replace(self.path)
             else:
                 self.partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def weight_file(request: ExportRequest) -> Iterator[WeightFile]:
+    """The weights of what is exported; an exception leaves no file behind."""
+    weights = WeightFile(
+        request.out, f"{request.stem}.weights", request.model.parent, request.copy_weights
+    )
+    finished = False
+    try:
+        yield weights
+        finished = True
+    finally:
+        weights.close(keep=finished)
 
 
 def weights_by_name(model: ModelProto) -> Mapping[str, TensorProto]:
