@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from agent.cli.measured import measure_candidates, show_measured
 from agent.cli.options import (
     Rules,
     Target,
@@ -39,6 +40,7 @@ def finetune(
     lr: float | None = None,
     seed: int = 0,
     device: str = "cpu",
+    measure: Annotated[bool, Parameter(negative=())] = False,
     out: Path | None = None,
     tracking: TrackFlags = TrackFlags(),
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -61,6 +63,9 @@ def finetune(
         Same seed, same decisions.
     device
         Torch's device for the network, such as cuda.
+    measure
+        Run the best plans on this machine afterwards, climb from the fastest by measurements, and
+        keep it; the cluster must be one that `graphwright calibrate` made here.
     out
         New folder for plan.json, trace.json, cluster.yaml, the policy as a checkpoint and
         metrics.jsonl.
@@ -82,6 +87,13 @@ def finetune(
     try:
         with progress(f"fine-tuning on {problem_.given_cluster.name}", quiet=json) as report:
             result = fine_tune(problem_, found, config, tracker, report)
+        ran = None
+        if measure:
+            learned = (result.zero_shot, result.fine_tuned)
+            ran = measure_candidates(
+                result.placement, result.portfolio, learned, Path(model), target.sizes, seed
+            )
+            result = replace(result, placement=ran.placement)
         written = write_outputs(result.placement, out) if out is not None else {}
         if out is not None:
             from agent.checkpoint import save_checkpoint
@@ -95,7 +107,9 @@ def finetune(
         tracker.close()
     feasible = result.placement.feasible
     if json:
-        print_json({**result.placement.summary(), **summary_of(result), "files": written})
+        more = {} if ran is None else ran.summary()
+        summary = {**result.placement.summary(), **summary_of(result), **more}
+        print_json({**summary, "files": written})
         return 0 if feasible else INFEASIBLE
     from simulator.units import format_seconds
 
@@ -122,6 +136,8 @@ def finetune(
         ["plan", "step", "x portfolio", "x bound", "fits"],
         rows,
     )
+    if ran is not None:
+        show_measured(ran)
     for name, path in written.items():
         print_text(f"{name}: {path}")
     return 0 if feasible else INFEASIBLE
