@@ -67,14 +67,14 @@ def main() -> None:
         "",
         f"`python {' '.join(sys.argv)}`, commit {commit or 'unknown'}, machine "
         f"{machine_fingerprint()}, {time.perf_counter() - begun:.0f} s, virtual clock. Step time "
-        "of one plan over another's, measured in turns with its 95% interval, and predicted; below 1 "
-        "the first is faster.",
+        "of one plan over another's, measured in turns with its 95% interval, and predicted; below "
+        "1 the first is faster.",
         "",
         "- *fused*: everything that may fuse, over nothing fused, on one device.",
         "- *order*: the portfolio's placement in critical-path order, over its reverse.",
         "- *measured search*: the plan kept after measuring, over the portfolio's, measured anew.",
         "",
-        "| model | fused | predicted | order | predicted | measured search | predicted | plans run |",
+        "| model | fused | predicted | order | predicted | search | predicted | plans run |",
         "|---|---|---|---|---|---|---|---|",
         *rows,
         "",
