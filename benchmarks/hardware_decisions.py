@@ -28,7 +28,7 @@ from placement.runtime.calibration import CalibrationConfig, calibrate
 from placement.runtime.comparison import Ratio, ratio
 from placement.runtime.fingerprint import machine_fingerprint
 from placement.runtime.hardware_evaluator import HardwareEvaluator
-from placement.runtime.measured_search import MeasuredSearchConfig, measured_search
+from placement.runtime.measured_search import MeasuredSearchConfig, measured_search, promising
 from placement.runtime.measurement import Clock
 from placement.runtime.ort_runtime import OrtRuntime
 from placement.runtime.samples import Sampling
@@ -91,7 +91,8 @@ def rows_of(name: str, open_runtime: partial, cluster: Cluster, seed: int) -> st
         fused = Plan.of(one, fusion=xla_like_groups(runtime.graph, one))
         ranks = upward_ranks(problem, best.devices)
         evaluator = HardwareEvaluator.of(runtime, best)
-        found = measured_search(problem, evaluator, [best], MeasuredSearchConfig(seed=seed))
+        starts = [best, *promising(problem, evaluator, 6, seed)]
+        found = measured_search(problem, evaluator, starts, MeasuredSearchConfig(seed=seed))
         pairs = (
             (fused, Plan.of(one)),
             (Plan.of(best.devices, ranks), Plan.of(best.devices, -ranks)),

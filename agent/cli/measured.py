@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from placement.placer import Candidate
     from placement.runtime.measured_search import MeasuredSearch
 
+#: Plans of heuristics that are measured before the climb begins.
+_HEURISTICS = 6
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -48,7 +51,11 @@ def measure_candidates(
     from placement.placer import Candidate
     from placement.runtime.fingerprint import machine_fingerprint
     from placement.runtime.hardware_evaluator import HardwareEvaluator
-    from placement.runtime.measured_search import MeasuredSearchConfig, measured_search
+    from placement.runtime.measured_search import (
+        MeasuredSearchConfig,
+        measured_search,
+        promising,
+    )
     from placement.runtime.ort_runtime import OrtRuntime
 
     problem = placement.problem
@@ -65,6 +72,7 @@ def measure_candidates(
     ) as runtime:
         evaluator = HardwareEvaluator.of(runtime, reference.plan)
         starts = [reference.plan, *(item.plan for item in candidates)]
+        starts += promising(problem, evaluator, _HEURISTICS, seed)
         found = measured_search(problem, evaluator, starts, MeasuredSearchConfig(seed=seed))
         seconds = evaluator.reference_seconds()
     trace = problem.simulator.trace(found.plan)

@@ -197,6 +197,7 @@ def _line(pairs: Float64[np.ndarray, "rows 2"]) -> tuple[float, float]:
 def with_program_costs(cluster: Cluster, costs: ProgramCosts) -> Cluster:
     """Links that cost in the event engine, roughly, what a program spends on a transfer."""
     pace = costs.send_seconds_per_byte + costs.receive_seconds_per_byte
+    pace += costs.input_seconds_per_byte + costs.output_seconds_per_byte
     latency = costs.send_seconds + costs.receive_seconds + costs.launch_seconds
     links = tuple(
         Link(link.source, link.target, 1.0 / max(pace, 1e-12), latency, link.channels)

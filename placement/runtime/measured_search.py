@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from placement.placer import Report, silent
+from placement.placer import Budget, Report, silent
+from placement.portfolio import portfolio
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from placement.runtime.hardware_evaluator import HardwareEvaluator
 from simulator.plan import Plan
+
+_HEURISTIC_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,19 @@ def measured_search(
     ratio = again[2].seconds if best is not first else again[1].seconds
     base = again[0].seconds
     return MeasuredSearch(best, ratio / base, again[1].seconds / base, len(known))
+
+
+def promising(problem: Problem, evaluator: HardwareEvaluator, count: int, seed: int) -> list[Plan]:
+    """The plans of all heuristics that are predicted to be fastest as programs.
+
+    The event engine, by which heuristics are ranked otherwise, does not know that a core is busy
+    while it sends; predictions of programs do.
+    """
+    found = portfolio(problem, Budget(_HEURISTIC_SECONDS), seed, silent).candidates
+    plans = list(dict.fromkeys(item.plan for item in found if item.evaluation.feasible))
+    return sorted(plans, key=lambda plan: evaluator.predictor.evaluate(plan).makespan_seconds)[
+        :count
+    ]
 
 
 def neighbours(plan: Plan, problem: Problem, random: np.random.Generator) -> Iterator[Plan]:
