@@ -60,7 +60,9 @@ def measure(path: Path, graph: Graph, cluster: Cluster) -> tuple[KernelBatch, li
     with OrtRuntime.of(path, graph, cluster) as runtime:
         for plan in plans:
             found = runtime.measure(
-                [plan], Sampling(rounds=5, iterations=4, clock=Clock.VIRTUAL), single_ops=True
+                [plan],
+                Sampling(rounds=3, iterations=3, hot=5, clock=Clock.VIRTUAL),
+                single_ops=True,
             )[0]
             if not found.ok:
                 print(f"{path.name}: {found.failure}")

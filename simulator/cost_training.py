@@ -20,8 +20,8 @@ class CostTrainingConfig:
     lr: float = 2e-3
     ranking_weight: float = 0.1
     """Of the pairwise loss (Kaufman et al., section 3.3), beside that of the regression."""
-    noise: float = 0.01
-    """Standard deviation of what is added to features."""
+    hide: float = 0.1
+    """Share of ops whose kind and type the network does not see."""
     seed: int = 0
     device: str = "cpu"
 
@@ -41,8 +41,8 @@ def train_costs(
         order = random.permutation(batch.count)
         for at in range(0, batch.count, config.batch_kernels):
             picked = order[at : at + config.batch_kernels]
-            part = _noisy(chosen(batch, picked), random, config.noise)
-            loss = cost_loss(network(part), target[picked], config.ranking_weight)
+            part = chosen(batch, picked)
+            loss = cost_loss(network(part, config.hide), target[picked], config.ranking_weight)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -58,14 +58,6 @@ def cost_loss(guess: torch.Tensor, target: torch.Tensor, ranking_weight: float) 
     margin = sign * (guess[:, None] - guess[None, :])
     ranking = torch.nn.functional.softplus(-margin)[sign != 0].mean()
     return regression + ranking_weight * torch.nan_to_num(ranking)
-
-
-def _noisy(batch: KernelBatch, random: np.random.Generator, noise: float) -> KernelBatch:
-    shift = random.standard_normal(batch.features.shape).astype(np.float32) * noise
-    moved = np.where(batch.features != 0, batch.features + shift, 0.0).astype(np.float32)
-    return KernelBatch(
-        batch.kinds, batch.op_types, moved, batch.edges, batch.kernel_of, batch.count
-    )
 
 
 def split_by(labels: list[str], held_out: set[str]) -> tuple[Int64[np.ndarray, " a"], ...]:

@@ -23,6 +23,9 @@ from simulator.kernel_features import FEATURES, OP_TYPE_BUCKETS, KernelBatch, ke
 
 #: Kernels that are evaluated at once.
 _CHUNK = 4096
+_FLOPS_PER_MICROSECOND = 5e4
+_BYTES_PER_MICROSECOND = 2e4
+_CALL_MICROSECONDS = 6.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class CostNetwork(nn.Module):
         width = config.width
         self.kind = nn.Embedding(len(OpKind), 16)
         self.op_type = nn.Embedding(OP_TYPE_BUCKETS, 16)
+        nn.init.zeros_(self.kind.weight)
+        nn.init.zeros_(self.op_type.weight)
         self.start = nn.Sequential(nn.Linear(FEATURES + 32, width), nn.SiLU())
         self.rounds = nn.ModuleList(nn.Linear(3 * width, width) for _ in range(config.layers))
         self.head = nn.Sequential(
@@ -53,15 +58,22 @@ class CostNetwork(nn.Module):
             nn.Linear(2 * width, 1),
         )
 
-    def forward(self, batch: KernelBatch) -> Float32[Tensor, " kernels"]:
-        """Natural logarithm of microseconds."""
+    def forward(self, batch: KernelBatch, hide: float = 0.0) -> Float32[Tensor, " kernels"]:
+        """Natural logarithm of microseconds.
+
+        `hide` is the share of ops whose kind and type are hidden, so that the network knows what
+        to say of kinds that it has never seen: those of which the embedding is still zero.
+        """
         device = self.kind.weight.device
         features = torch.as_tensor(batch.features, device=device)
         kinds = torch.as_tensor(batch.kinds, device=device)
         types = torch.as_tensor(batch.op_types, device=device)
         source, target = torch.as_tensor(batch.edges, device=device)
         owner = torch.as_tensor(batch.kernel_of, device=device)
-        x = self.start(torch.cat([features, self.kind(kinds), self.op_type(types)], dim=1))
+        named = torch.cat([self.kind(kinds), self.op_type(types)], dim=1)
+        if hide:
+            named = named * (torch.rand(len(named), 1, device=device) >= hide)
+        x = self.start(torch.cat([features, named], dim=1))
         for layer in self.rounds:
             before = _mean(x[source], target, len(x))
             after = _mean(x[target], source, len(x))
@@ -72,7 +84,17 @@ class CostNetwork(nn.Module):
         largest = lowest.scatter_reduce(0, wide, x, "amax")
         sums = torch.zeros(batch.count, FEATURES, device=device).index_add(0, owner, features)
         pooled = torch.cat([total, _mean(x, owner, batch.count), largest, sums], dim=1)
-        return self.head(pooled).squeeze(1)
+        return self.head(pooled).squeeze(1) + _first_guess(features, owner, batch.count)
+
+
+def _first_guess(features: Tensor, owner: Tensor, count: int) -> Tensor:
+    """A roofline with round figures; the network learns what is different from it."""
+    flops, read, written = (2 ** (10.0 * features[:, column]) - 1.0 for column in range(3))
+    micros = torch.maximum(
+        flops / _FLOPS_PER_MICROSECOND, (read + written) / _BYTES_PER_MICROSECOND
+    )
+    total = torch.zeros(count, device=features.device).index_add(0, owner, micros)
+    return torch.log(total + _CALL_MICROSECONDS)
 
 
 def _mean(

@@ -87,6 +87,8 @@ class Execute:
     """Number of the first step; no step of a program has another's."""
     iterations: int
     timeout_seconds: float
+    hot: int = 0
+    """Run each step of ops once untimed, then so often that the mean counts: caches are warm."""
     clear: bool = False
     """Whether to spoil all buffers first, so that nothing of an earlier step passes for new."""
 

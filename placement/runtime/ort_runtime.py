@@ -267,11 +267,14 @@ class OrtRuntime:
         finally:
             os.close(descriptor)
 
-    def _execute(self, loaded: _Loaded, iterations: int, timeout: float, *, clear: bool) -> list:
+    def _execute(
+        self, loaded: _Loaded, iterations: int, sampling: Sampling, *, clear: bool
+    ) -> list:
         devices = range(self.cluster.device_count)
         first = self._sequence + 1
         self._sequence += iterations
-        order = Execute(loaded.number, first, iterations, timeout, clear)
+        timeout, hot = sampling.timeout_seconds, 0 if clear else sampling.hot
+        order = Execute(loaded.number, first, iterations, timeout, hot, clear)
         self._pool.on_failure = loaded.box.abort
         try:
             answers = self._pool.ask(dict.fromkeys(devices, order), timeout + 1.0)
@@ -281,12 +284,12 @@ class OrtRuntime:
 
     def _round(self, loaded: _Loaded, sampling: Sampling) -> StepTimes:
         total = sampling.warm_up + sampling.iterations
-        executed = self._execute(loaded, total, sampling.timeout_seconds, clear=False)
+        executed = self._execute(loaded, total, sampling, clear=False)
         return StepTimes.of(executed, sampling.warm_up)
 
     def _check(self, loaded: _Loaded, sampling: Sampling) -> None:
         """Run once from spoiled buffers and compare the outputs with the original's."""
-        self._execute(loaded, 1, sampling.timeout_seconds, clear=True)
+        self._execute(loaded, 1, sampling, clear=True)
         whole = self._describe()
         writer = {
             tensor: device

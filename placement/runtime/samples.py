@@ -26,6 +26,8 @@ class Sampling:
     """Steps of each round that count."""
     warm_up: int = 1
     """Steps of each round that do not count: the caches hold another plan's data."""
+    hot: int = 0
+    """Repeat each run of ops so often in place and count the mean, for kernels by themselves."""
     clock: Clock | None = None
     """None takes wall time where the machine is quiet enough, else the virtual clock."""
     timeout_seconds: float = 60.0
