@@ -99,6 +99,14 @@ class Placement:
             "search_seconds": self.search_seconds,
             "budget_seconds": self.budget_seconds,
             "evaluations": self.placed.evaluations,
+            "stages": [
+                {
+                    "name": stage.name,
+                    "cpu_seconds": stage.cpu_seconds,
+                    "makespan_seconds": stage.makespan_seconds,
+                }
+                for stage in self.placed.stages
+            ],
             "costs": self.problem.costs.name,
             "source": evaluation.source,
             "seed": self.seed,

@@ -7,7 +7,8 @@ import pytest
 import torch
 from graph_samples import random_graph, toy_cluster
 
-from agent.config import AgentConfig, EpisodeConfig
+from agent.cli.place import stages_text
+from agent.config import AgentConfig, EpisodeConfig, GuideConfig
 from agent.guided_search import guided_search
 from agent.outcomes import OutcomeConfig, annealed, learn_outcomes, try_moves
 from agent.placing import Effort, PolicyPlacer, untrained
@@ -18,7 +19,7 @@ from agent.ranking import ranking_area
 from agent.state import State, begin
 from envs.instance import Instance
 from envs.tasks import Task
-from placement.placer import Budget, silent
+from placement.placer import Budget, Stage, silent
 from placement.problem import Problem
 from simulator.plan import Plan
 
@@ -64,6 +65,26 @@ def test_several_chains_begin_and_the_best_goes_on() -> None:
     best = [guided.chain.best_energy for guided in told]
     assert best == sorted(best, reverse=True)
     assert found.evaluations <= 30 * 20
+
+
+def test_little_time_makes_a_search_cooler() -> None:
+    guide = GuideConfig(start_temperature=0.02, least_temperature=0.002, full_evaluations=1000)
+    assert guide.temperature(10) == 0.002
+    assert guide.temperature(500) == pytest.approx(0.01)
+    assert guide.temperature(1e6) == 0.02
+
+
+def test_stages_add_up_and_say_what_each_brought() -> None:
+    placed = replace(untrained(CONFIG, seed=1), effort=Effort(max_passes=4))(
+        problem(6), Budget(1e9), 3, silent
+    )
+    assert [stage.name for stage in placed.stages] == ["heuristics", "proposals", "guided search"]
+    times = [stage.makespan_seconds for stage in placed.stages]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] == placed.best.evaluation.makespan_seconds
+    text = stages_text((Stage("heuristics", 1.0, 0.2), Stage("guided search", 3.0, 0.15)))
+    assert text == "stages: heuristics 200 ms, guided search 150 ms (-25.0% in 3.0 CPU s)"
+    assert stages_text(()) == stages_text(placed.stages[:1]) == ""
 
 
 def test_a_chain_cools_within_the_time_that_it_has() -> None:

@@ -1,5 +1,6 @@
 """`graphwright place`: find a plan for a model."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from agent.cli.report import write_report
 
 if TYPE_CHECKING:
     from placement.place import Placement
+    from placement.placer import Stage
 
 INFEASIBLE = 3
 
@@ -118,6 +120,22 @@ def _thinned(progress: tuple[tuple[float, float], ...]) -> list[list[float]]:
     return [[round(spent, 4), best] for spent, best in kept if math.isfinite(best)]
 
 
+def stages_text(stages: "tuple[Stage, ...]") -> str:
+    """What each stage of an any-time placer brought; nothing where there was but one."""
+    from simulator.units import format_seconds
+
+    if len(stages) < 2:
+        return ""
+    parts = [f"{stages[0].name} {format_seconds(stages[0].makespan_seconds)}"]
+    for before, stage in itertools.pairwise(stages):
+        gain = 1 - stage.makespan_seconds / before.makespan_seconds
+        parts.append(
+            f"{stage.name} {format_seconds(stage.makespan_seconds)} "
+            f"({-gain:+.1%} in {stage.cpu_seconds:.1f} CPU s)"
+        )
+    return "stages: " + ", ".join(parts)
+
+
 def show(placement: "Placement") -> None:
     """Summary, baselines and the trace as text."""
     from simulator.trace_text import trace_text
@@ -147,6 +165,8 @@ def show(placement: "Placement") -> None:
         f"lower bound {format_seconds(bound)}, {placement.search_seconds:.1f} CPU s, "
         f"{placement.placed.evaluations} plans tried, seed {placement.seed}"
     )
+    if text := stages_text(placement.placed.stages):
+        print_text(text)
     if calibrated := calibrated_prediction(problem.simulator, placement.plan):
         print_text(calibrated_text(calibrated))
     if evaluation.failure is not None:
