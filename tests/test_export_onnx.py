@@ -299,6 +299,9 @@ def test_place_then_export_by_command(tmp_path: Path, capsys: pytest.CaptureFixt
     assert {item["form"] for item in printed["forms"]} >= {"plan", "onnx-split", "onnx-annotated"}
     assert run([*export, "--form", "magic"]) == 2
     assert "there are plan, onnx-split" in capsys.readouterr().err
+    assert run(["export", "rnnlm-2", "--plan", plan, "--out", str(tmp_path / "y")]) == 2
+    assert "only a model file or folder" in capsys.readouterr().err
+    assert not (tmp_path / "y").exists()
 
 
 def test_a_plan_remembers_the_dimensions_that_it_was_made_for(

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from agent.cli.options import Target, of_plan, pair, read_cluster, read_model
 from agent.cli.output import print_json, print_text
+from graphs.errors import GraphwrightError
 
 
 def export(
@@ -56,6 +57,11 @@ def export(
     from placement.plan_file import read_plan
 
     exporters = [get_exporter(name) for name in form]
+    if not model.exists():
+        raise GraphwrightError(
+            f"{model}: no such file; only a model file or folder can be exported (bundled and "
+            "generated graphs have no weights)"
+        )
     target = of_plan(plan, target)
     graph, cluster = read_model(str(model), target), read_cluster(str(model), target)
     document = read_plan(plan, graph, cluster)
