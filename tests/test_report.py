@@ -224,3 +224,11 @@ def test_a_calibrated_cluster_says_how_far_off_it_is(placement: Placement) -> No
     for given, words in ((problem, "no calibration"), (known, "mean error 3.0%")):
         section = assumptions_section(dataclasses.replace(subject, problem=given))
         assert words in section.blocks[0].words
+    (bars,) = [
+        block
+        for block in times_section(dataclasses.replace(subject, problem=known)).blocks
+        if isinstance(block, Chart)
+    ]
+    mine = bars.spec["data"]["values"][0]
+    assert mine["low"] == pytest.approx(0.97 * mine["ms"], rel=1e-4)
+    assert mine["high"] == pytest.approx(1.03 * mine["ms"], rel=1e-4)

@@ -21,6 +21,13 @@ def times_section(subject: Subject) -> Section:
                 (item.evaluation.makespan_seconds, item.evaluation.feasible)
             )
     rows = [_row(_THIS, [(step, subject.trace.evaluation.feasible)], bound)]
+    calibration = subject.problem.given_cluster.calibration
+    error = None if calibration is None else calibration.error
+    if error is not None:
+        rows[0] |= {
+            "low": milliseconds(step * (1 - error.mape)),
+            "high": milliseconds(step * (1 + error.mape)),
+        }
     rows += sorted((_row(n, s, bound) for n, s in families.items()), key=lambda row: row["ms"])
     words = (
         f"One step is predicted to take {format_seconds(step)}. No plan without fusion can take "
@@ -28,6 +35,11 @@ def times_section(subject: Subject) -> Section:
         if bound > 0
         else f"One step is predicted to take {format_seconds(step)}."
     )
+    if error is not None:
+        words += (
+            f" Its range is the error on this cluster, {error.mape:.1%} on average over plans that "
+            "were not used to calibrate it."
+        )
     blocks: list[Text | Table | Chart] = [Text(words)]
     if len(rows) > 1:
         blocks.append(Chart("times", _bars(rows, bound), _label(rows)))
