@@ -35,7 +35,8 @@ MEMBERS: dict[str, Heuristic] = {
 
 
 def portfolio(problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
-    """Run every heuristic; where none fits in memory, repair the one that comes closest.
+    """Run every heuristic, and look at the plans that are known; where none fits in memory, repair
+    those that come closest.
 
     The members are not cut short by the budget: they are the floor that everything else must
     not fall below. Repair stops with the budget.
@@ -47,6 +48,7 @@ def portfolio(problem: Problem, budget: Budget, seed: int, report: Report) -> Pl
         placed = HeuristicPlacer(heuristic)(problem, budget, seed, report)
         members.append(placed.best)
         tried.extend(placed.candidates)
+    tried.extend(Candidate(plan, problem.evaluate(plan), "given") for plan in problem.known_plans)
     best = best_of(tried)
     if not best.evaluation.feasible:
         closest = sorted(tried, key=lambda item: item.rank_key)[:3]

@@ -33,6 +33,8 @@ class Problem:
     given_cluster: Cluster
     constraints: Constraints = field(default_factory=Constraints)
     given_costs: CostModel | None = None
+    known_plans: tuple[Plan, ...] = ()
+    """Plans to begin from, beside those of the heuristics."""
 
     @cached_property
     def cluster(self) -> Cluster:

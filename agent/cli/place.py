@@ -28,10 +28,11 @@ def place(
     policy: Path | None = None,
     budget: str = "30s",
     seed: int = 0,
+    fuse: Annotated[bool, Parameter(negative=())] = False,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Find a plan: which device runs each op, and in which order.
+    """Find a plan: which device runs each op, in which order, and which ops are one kernel.
 
     Parameters
     ----------
@@ -48,6 +49,8 @@ def place(
         CPU time for search, such as 30s or 5min.
     seed
         Same seed, same decisions.
+    fuse
+        Decide fusion as well: ops that may be one kernel are fused, then kernels are placed.
     out
         Folder for plan.json, report.html, trace.json (Perfetto) and cluster.yaml.
     json
@@ -60,6 +63,10 @@ def place(
     seconds = read_seconds(budget, "--budget")
     placer = placer or (POLICY if policy is not None else default_placer())
     decide = get_placer(placer, policy)
+    if fuse:
+        from placement.fused import FusedPlacer
+
+        decide = FusedPlacer(decide)
     graph = read_model(model, target)
     problem = Problem(graph, read_cluster(model, target), read_rules(rules))
     prepare(quiet=json)

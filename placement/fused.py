@@ -1,0 +1,122 @@
+"""Placement of kernels: what a good placement leaves together is fused, then kernels are placed.
+
+A search over kernels sees what a step costs once it is fused, instead of being fused afterwards.
+Kernels are those of XLA's instruction fusion (`simulator.fusion`) under the portfolio's placement,
+which is where the search begins.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float64, Int32
+
+from graphs.graph import Graph
+from placement.constraints import Constraints
+from placement.placer import Budget, Candidate, Placed, Placer, Report
+from placement.portfolio import portfolio
+from placement.problem import Problem
+from simulator.cluster import Cluster
+from simulator.fusion import fuse, xla_like_groups
+from simulator.plan import Plan
+
+
+@dataclass(frozen=True)
+class KernelCosts:
+    """Seconds of each kernel, worked out once from the costs of the problem that was fused."""
+
+    name: str
+    kernel_seconds: Float64[np.ndarray, "kernels devices"]
+
+    def seconds(self, graph: Graph, cluster: Cluster) -> Float64[np.ndarray, "kernels devices"]:
+        """The same for whatever graph: there is one."""
+        assert self.kernel_seconds.shape == (graph.op_count, cluster.device_count)
+        return self.kernel_seconds
+
+
+@dataclass(frozen=True, eq=False)
+class FusedProblem:
+    """A problem whose ops are kernels, and the way back."""
+
+    problem: Problem
+    """The one that was fused."""
+    kernels: Problem
+    fusion: Int32[np.ndarray, " ops"]
+    kernel_of: Int32[np.ndarray, " ops"]
+
+    def plan(self, of_kernels: Plan) -> Plan:
+        """The plan of the original graph that runs the same kernels."""
+        return Plan.of(
+            of_kernels.devices[self.kernel_of], of_kernels.priorities[self.kernel_of], self.fusion
+        )
+
+
+def fuse_problem(problem: Problem, given: Plan) -> FusedProblem:
+    """Fuse all that may be one kernel under a plan's devices; the kernels' problem knows the plan.
+
+    Ops of a kernel share a device, and so do the units that they belong to.
+    """
+    graph = problem.graph
+    fusion = xla_like_groups(graph, given.devices)
+    fused = fuse(graph, fusion, given.devices)
+    seconds = problem.costs.seconds(fused.graph, problem.given_cluster)
+    refused = np.zeros(seconds.shape, bool)
+    np.logical_or.at(refused, fused.kernel_of, np.isinf(problem.seconds))
+    costs = KernelCosts(problem.costs.name, np.where(refused, np.inf, seconds))
+    kernels = replace(fused.graph, colocation=_colocation(problem, fused.kernel_of))
+    urgency = np.full(len(fused.root_of), -np.inf)
+    np.maximum.at(urgency, fused.kernel_of, given.priorities)
+    known = Plan.of(given.devices[fused.root_of], urgency)
+    return FusedProblem(
+        problem,
+        Problem(kernels, problem.cluster, Constraints(), costs, (known,)),
+        fusion,
+        fused.kernel_of,
+    )
+
+
+def _colocation(problem: Problem, kernel_of: Int32[np.ndarray, " ops"]) -> Int32[np.ndarray, " k"]:
+    """Kernels that hold ops of one unit share a group; -1 where a kernel is alone."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    kernels, units = int(kernel_of.max()) + 1, problem.unit_count
+    ties = coo_array(
+        (np.ones(len(kernel_of), np.int8), (kernel_of, kernels + problem.unit_of)),
+        shape=(kernels + units, kernels + units),
+    )
+    _, labels = connected_components(ties, directed=False)
+    mine = labels[:kernels]
+    shared = np.bincount(mine)[mine] > 1
+    return np.where(shared, mine, -1).astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class FusedPlacer:
+    """A placer of kernels in place of ops: never worse than the portfolio's plan."""
+
+    placer: Placer
+
+    def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+        """Fuse, then let the placer decide for kernels.
+
+        Raises:
+            InfeasibleError: constraints leave some op no device.
+        """
+        floor = portfolio(problem, budget, seed, report)
+        fused = fuse_problem(problem, floor.best.plan)
+        found = self.placer(fused.kernels, budget, seed, report)
+        # Fused kernels may hold more at once: perhaps only the plan that is not fused fits.
+        best = min((self._back(fused, found.best), floor.best), key=lambda item: item.rank_key)
+        return Placed(
+            best,
+            (*floor.candidates, *(self._back(fused, item) for item in found.candidates), best),
+            ((budget.spent_seconds, best.evaluation.makespan_seconds),),
+            floor.evaluations + found.evaluations,
+            found.stages,
+        )
+
+    @staticmethod
+    def _back(fused: FusedProblem, candidate: Candidate) -> Candidate:
+        plan = fused.plan(candidate.plan)
+        evaluation = fused.problem.evaluate(plan)
+        return Candidate(plan, evaluation, f"fused {candidate.origin}")
