@@ -6,6 +6,7 @@ not there, and for the model's inputs, values are drawn from a seed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 
@@ -39,7 +40,8 @@ class RunnableModel:
     """What the model promises, without inputs or weights that it hands through."""
     opsets: tuple[OperatorSetIdProto, ...]
 
-    def work(self) -> dict[str, Work]:
+    @cached_property
+    def work(self) -> Mapping[str, Work]:
         """What each op reads and writes, by op name; weights are not read but held."""
         return {
             name: Work(

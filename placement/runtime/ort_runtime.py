@@ -175,7 +175,7 @@ class OrtRuntime:
         """The steps that each device runs for a plan."""
         plan.check(self.graph, self.cluster)
         self._describe()
-        work = self.model.work()
+        work = self.model.work
         works: list[Work | None] = [work.get(name) for name in self.graph.op_names]
         order = program_order(self.simulator, plan)
         given = {name: int(plan.devices[self._input_op(name)]) for name in self.model.inputs}
@@ -207,7 +207,7 @@ class OrtRuntime:
         if self._whole is not None:
             return self._whole
         model = self.model
-        written = [tensor for work in model.work().values() for tensor in work.writes]
+        written = [tensor for work in model.work.values() for tensor in work.writes]
         shapes = {
             name: node.output[0]
             for name, node in model.nodes.items()
@@ -296,7 +296,7 @@ class OrtRuntime:
             for device, steps in enumerate(loaded.program.steps)
             for step in steps
             for op in getattr(step, "ops", ())
-            for tensor in self.model.work()[self.graph.op_names[op]].writes
+            for tensor in self.model.work[self.graph.op_names[op]].writes
         }
         for name in self.model.outputs:
             device = writer[name]

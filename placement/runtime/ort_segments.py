@@ -82,7 +82,7 @@ def program_segments(
     A session hands out what later steps of its device read, what is sent, and the outputs of the
     model; everything else stays inside.
     """
-    work = model.work()
+    work = model.work
     found: list[dict[int, Segment]] = []
     for steps in program.steps:
         wanted = set(model.outputs)
