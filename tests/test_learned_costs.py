@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from device_models import core_cluster
 from graph_samples import random_graph
 
 from simulator.cost_training import CostTrainingConfig, cost_loss, train_costs
+from simulator.costs import CostModel, RooflineCosts
 from simulator.errors import ClusterError
 from simulator.kernel_features import FEATURES, chosen, joined, kernel_batch
 from simulator.learned_costs import LearnedCosts, load_learned_costs, save_network
@@ -66,3 +68,14 @@ def test_wrong_order_costs_more() -> None:
     right = cost_loss(torch.tensor([0.0, 1.0, 2.0]), target, 1.0)
     wrong = cost_loss(torch.tensor([2.0, 1.0, 0.0]), target, 1.0)
     assert right < wrong
+
+
+def test_the_model_that_ships_is_a_cost_model() -> None:
+    model = load_learned_costs()
+    assert isinstance(model, CostModel)
+    graph, cluster = random_graph(4, 30, groups=False), core_cluster()
+    seconds = model.seconds(graph, cluster)
+    roofline = RooflineCosts().seconds(graph, cluster)
+    assert seconds.shape == roofline.shape
+    assert ((seconds == 0) == (roofline == 0)).all()
+    assert (seconds >= 0).all()
