@@ -169,7 +169,8 @@ def show(placement: "Placement") -> None:
     step = format_seconds(placement.trace.makespan_seconds)
     print_text(
         f"plan by {placement.placed.best.origin}: step {step}, "
-        f"lower bound {format_seconds(bound)}, {placement.search_seconds:.1f} CPU s, "
+        f"lower bound {format_seconds(bound)}{' unless fused' if placement.plan.is_fused else ''}, "
+        f"{placement.search_seconds:.1f} CPU s, "
         f"{placement.placed.evaluations} plans tried, seed {placement.seed}"
     )
     if text := stages_text(placement.placed.stages):
