@@ -28,6 +28,9 @@ _ENDLESS = 1_000_000
 #: At most so many proposals come before a guided search.
 _PROPOSALS = 8
 
+#: About what a pass of the large network takes: with less time left it is not begun.
+_PASS_SECONDS_PER_OP = 5e-5
+
 #: Steps of a search between updates; fifty updates take most of a search that has a budget.
 _PASSES_PER_UPDATE = 4
 
@@ -140,6 +143,9 @@ class PolicyPlacer:
             share = self.config.guide.proposals_share
             wanted, until = _PROPOSALS, share * found.budget.cpu_seconds
         begun = found.budget.spent_seconds
+        ops = found.state.instance.problem.graph.op_count
+        if found.budget.left_seconds < ops * _PASS_SECONDS_PER_OP:
+            return
         for number in range(wanted):
             before, best = found.budget.spent_seconds, found.best
             self._one_pass(policy, found, seed, number)
