@@ -123,7 +123,9 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         config = from_plain(AgentConfig, settings)
     except GraphwrightError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    policy = Policy(config.policy)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what a file does not hold is the same each time it is read
+        policy = Policy(config.policy)
     try:
         if old:
             weights = {

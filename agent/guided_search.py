@@ -61,7 +61,8 @@ def guided_search(
     Args:
         on_pass: told after each step of a chain.
         max_passes: with a limit, each pass is `evaluations_per_pass` tries, so that the result does
-            not depend on the clock; without, chains cool with the time that they have.
+            not depend on the clock; without, chains cool with the time that they have, in passes
+            of a hundredth of it.
         tuner: learns from what is tried as the search goes on.
     """
     return _Search(policy, state, budget, seed, config, on_pass, tuner).run(
@@ -99,18 +100,20 @@ class _Search:
         """All chains, one after the other."""
         guide, begun = self.guide, self.budget.spent_seconds
         span = max(self.budget.left_seconds, 0.0)
+        evaluations = float((max_passes or 0) * evaluations_per_pass)
         if max_passes is None:
             evaluations = span / self._pace_seconds()
-            self.temperature = guide.temperature(evaluations)
-            starts = guide.starts if evaluations > guide.starts_evaluations else 1
-        else:
-            starts = guide.starts if max_passes * guide.starts_share >= guide.starts else 1
+            evaluations_per_pass = int(np.clip(evaluations / _STEPS, 10, _FIRST_EVALUATIONS))
+        self.temperature = guide.temperature(evaluations)
+        starts = guide.starts if evaluations > guide.starts_evaluations else 1
+        if max_passes is not None and max_passes * guide.starts_share < starts:
+            starts = 1
         if starts > 1:
             for number in range(starts):
                 share = guide.starts_share * (number + 1) / starts
                 passes = None
                 if max_passes is not None:
-                    passes = round(max_passes * guide.starts_share / starts)
+                    passes = int(max_passes * guide.starts_share / starts)
                 chain = self._start(self.state.plan, number)
                 until = begun + span * share
                 self._anneal(chain, 1.0, until, passes, evaluations_per_pass, _STEPS_OF_A_START)
@@ -148,6 +151,8 @@ class _Search:
         moves, done = evaluations_per_pass, 0
         while not self.budget.is_spent:
             before = self.budget.spent_seconds
+            if passes is not None and done >= passes:
+                return
             left = 1 - (before - begun) / span if passes is None else 1 - done / max(passes, 1)
             if left <= 0:
                 return

@@ -29,9 +29,10 @@ class MoveConfig:
     """What is tried, remembered and learned from."""
 
     lr: float = 2e-3
+    """At first; falls linearly to a fiftieth."""
     least_evaluations: int = 2000
-    most_evaluations: int = 20000
     """Of a search that is learned from; drawn evenly on a logarithmic scale."""
+    most_evaluations: int = 20000
     kept: int = 4000
     """Moves kept of each search, drawn from all that it tried."""
     remembered: int = 2_000_000
@@ -52,7 +53,8 @@ _TYPICAL_GAIN = 3e-4
 _LIGHTEST, _HEAVIEST = 0.01, 30.0
 #: In how many steps a search cools down.
 _STEPS = 50
-#: Start temperatures of searches that are learned from: the guide's times one of these.
+#: Start temperatures of searches that are learned from, as shares of the guide's: drawn evenly on a
+#: logarithmic scale between these.
 _HEATS = (0.05, 1.0)
 _CANDIDATES = (4, 16, 64)
 
@@ -133,8 +135,6 @@ def learn_moves(
     """One step on some lessons together; `moves_in_all` counts those of all workers."""
     features = np.concatenate([lessons.features for lessons in batches])
     changes = np.concatenate([lessons.changes for lessons in batches])
-    if not len(changes):
-        return {"move_loss": 0.0, "move_area": 0.5}
     better = changes < -_LEAST_GAIN
     gains = np.clip(np.maximum(-changes, 0.0) / _TYPICAL_GAIN, _LIGHTEST, _HEAVIEST)
     weights = np.where(better, gains**config.gain_power, 1.0).astype(np.float32)
@@ -144,7 +144,7 @@ def learn_moves(
         torch.from_numpy(better.astype(np.float32)).to(device),
         weight=torch.from_numpy(weights).to(device),
         reduction="sum",
-    ) / (moves_in_all or len(changes))
+    ) / (moves_in_all or max(len(changes), 1))
     torch.autograd.backward(loss)
     total = sum_over_workers(network, loss.detach()[None])
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -27,6 +27,7 @@ class MoveTuner:
         seed: int,
         on_update: OnUpdate,
         every: int,
+        device: str = "cpu",
     ) -> None:
         self.network = network
         self.config = config
@@ -35,6 +36,7 @@ class MoveTuner:
         self.rng = np.random.default_rng([seed, 7])
         self.on_update = on_update
         self.every = every
+        self.device = device
         self.lessons = Lessons.none()
         self.passes = 0
 
@@ -54,7 +56,9 @@ class MoveTuner:
         self.passes += 1
         if self.updates_left and self.passes % self.every == 0:
             batch = some(self.lessons, self.config.batch, self.rng)
-            self.on_update(learn_moves(self.network, self.optimizer, [batch], self.config))
+            self.on_update(
+                learn_moves(self.network, self.optimizer, [batch], self.config, self.device)
+            )
             self.updates_left -= 1
             guided.take(self.network.as_scorer())
         return chain

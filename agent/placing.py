@@ -193,6 +193,7 @@ class PolicyPlacer:
                 seed,
                 updates.append,
                 every=max(1, min(_PASSES_PER_UPDATE, limit // self.effort.max_updates)),
+                device=self.device,
             )
         told = 0
 

@@ -128,11 +128,9 @@ class Pretraining:
             improving.append(lessons.improving.mean() if len(lessons.changes) else 0.0)
             logs.append(chain.best_energy - np.log(state.instance.reference_seconds))
         if not network.is_standardised:
-            network.standardise(
-                self.workers.gathered(
-                    np.concatenate([self.lessons[slot].features for slot in slots])
-                ).astype(np.float32)
-            )
+            seen = np.concatenate([self.lessons[slot].features for slot in slots])
+            if len(seen := self.workers.gathered(seen)):  # single devices teach nothing
+                network.standardise(seen.astype(np.float32))
         last = max(config.move_share * config.rounds, 1)
         rate = agent.moves.lr * (1 - 0.98 * min(self.round / last, 1.0))
         for group in self.move_optimizer.param_groups:
@@ -232,7 +230,7 @@ class Pretraining:
         """One per slot of this worker, the same whoever else there is."""
         slots = range(self.workers.rank, self.config.graphs_per_batch, self.workers.count)
         assert len(slots) == count
-        return [np.random.default_rng([self.config.seed, self.round, step, k]) for k in slots]
+        return [np.random.default_rng([self.config.seed, self.round, k, 1 + step]) for k in slots]
 
     def checkpoint(self, about: Mapping[str, Any]) -> Checkpoint:
         """Everything needed to go on."""
@@ -268,7 +266,7 @@ class Pretraining:
 
     def _begin(self, slot: int) -> State:
         config, episode = self.config, self.config.agent.episode
-        rng = np.random.default_rng([config.seed, self.round, slot])
+        rng = np.random.default_rng([config.seed, self.round, slot, 0])
         index = int(rng.integers(len(self.episodes)))
         subject = self._subject(index)
         plans = subject.instance.heuristic_plans

@@ -13,6 +13,8 @@ no part in this.
 import argparse
 import json
 import math
+import subprocess
+import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -36,8 +38,8 @@ from placement.suites import Pair, get_suite
 from placement.warm_up import warm_up
 
 RESULTS = Path(__file__).parent / "results" / "tune_guide.jsonl"
-#: Every family of the validation suite twice or more, of all kinds of clusters with something to
-#: win: numbers in the suite.
+#: Every family of the validation suite, of all kinds of clusters with something to win: numbers in
+#: the suite.
 PAIRS = (0, 3, 5, 9, 14, 20, 21, 25, 32, 39, 40, 45, 54, 58, 64, 70)
 _STEPS = 100
 SEARCH_NAME, UNTRAINED_NAME = "search", "untrained"
@@ -100,6 +102,9 @@ def measured(given: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict
                 "cluster": pair.cluster_ref,
                 "seed": seed,
                 "seconds": given.seconds,
+                "digest": subject.instance.problem.graph.digest,
+                "command": " ".join(sys.argv),
+                "commit": commit(),
                 "ratio": math.exp(energy) / subject.instance.reference_seconds,
                 "evaluations": evaluations,
             }
@@ -107,6 +112,12 @@ def measured(given: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict
             with RESULTS.open("a") as file:
                 file.write(json.dumps(row) + "\n")
     return found
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def with_settings(config: AgentConfig, settings: list[str]) -> AgentConfig:
@@ -165,7 +176,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             continue
         ratio = math.exp(np.mean([np.mean(mine[pair]) for pair in shared]))
         against = np.array([np.mean(mine[pair]) - np.mean(base[pair]) for pair in shared])
-        spread = 1.96 * against.std() / math.sqrt(len(shared))
+        spread = (
+            1.96 * against.std(ddof=1) / math.sqrt(len(shared)) if len(shared) > 1 else math.inf
+        )
         lines.append(
             f"| {seconds:g} | {name} | {len(shared)} | {ratio:.4f} | "
             f"{math.exp(against.mean()):.4f} ± {spread:.4f} |"

@@ -16,20 +16,32 @@ from placement.placer import Budget, Candidate, Placed, Placer, Report
 from placement.portfolio import portfolio
 from placement.problem import Problem
 from simulator.cluster import Cluster
+from simulator.errors import PlanError
 from simulator.fusion import fuse, xla_like_groups
 from simulator.plan import Plan
 
 
 @dataclass(frozen=True)
 class KernelCosts:
-    """Seconds of each kernel, worked out once from the costs of the problem that was fused."""
+    """Seconds of each kernel, worked out once from the costs of the problem that was fused.
+
+    Kernels are not fused again: a placer that decides fusion cannot place them.
+    """
 
     name: str
     kernel_seconds: Float64[np.ndarray, "kernels devices"]
 
     def seconds(self, graph: Graph, cluster: Cluster) -> Float64[np.ndarray, "kernels devices"]:
-        """The same for whatever graph: there is one."""
-        assert self.kernel_seconds.shape == (graph.op_count, cluster.device_count)
+        """Of the one graph that was fused.
+
+        Raises:
+            PlanError: another graph, as one whose kernels were fused again.
+        """
+        if self.kernel_seconds.shape != (graph.op_count, cluster.device_count):
+            raise PlanError(
+                "kernels cannot be fused again: leave --fuse out for a policy that decides fusion "
+                "itself, or take another placer"
+            )
         return self.kernel_seconds
 
 
@@ -106,17 +118,18 @@ class FusedPlacer:
         fused = fuse_problem(problem, floor.best.plan)
         found = self.placer(fused.kernels, budget, seed, report)
         # Fused kernels may hold more at once: perhaps only the plan that is not fused fits.
-        best = min((self._back(fused, found.best), floor.best), key=lambda item: item.rank_key)
+        mine = self._back(fused, found.best)
+        best = min((mine, floor.best), key=lambda item: item.rank_key)
         return Placed(
             best,
-            (*floor.candidates, *(self._back(fused, item) for item in found.candidates), best),
-            ((budget.spent_seconds, best.evaluation.makespan_seconds),),
+            (*floor.candidates, *(self._back(fused, item) for item in found.candidates), mine),
+            found.progress,
             floor.evaluations + found.evaluations,
             found.stages,
         )
 
     @staticmethod
     def _back(fused: FusedProblem, candidate: Candidate) -> Candidate:
+        """Kernels take what the fused plan takes: nothing is simulated again."""
         plan = fused.plan(candidate.plan)
-        evaluation = fused.problem.evaluate(plan)
-        return Candidate(plan, evaluation, f"fused {candidate.origin}")
+        return Candidate(plan, candidate.evaluation, f"fused {candidate.origin}")

@@ -112,7 +112,7 @@ class GuidedAnnealer:
         return self.annealer.problem
 
     def reprioritised(self, chain: Chain) -> Chain:
-        """As `Annealer.reprioritised`; under another order each move may be tried anew."""
+        """As `Annealer.reprioritised`; every move may be tried anew under the new order."""
         found = self.annealer.reprioritised(chain)
         if found.ranks is not chain.ranks:
             self._counts[_VERSION] += 1

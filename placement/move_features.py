@@ -45,7 +45,8 @@ MOVE_COLUMNS = (
     _WAS_TRIED, _TRIED_AGO, _TRIED_CHANGE, _TRIED_BETTER, _GROUP_TRIED_AGO,
 ) = range(len(MOVE_COLUMNS))  # fmt: skip
 
-#: Columns that a network which does not see the trace may read: the plan itself, no times of it.
+#: Columns that a network which does not see the trace may read: the plan itself. Of the trace they
+#: hold the step time alone, which seconds are shares of.
 BLIND_COLUMNS = (
     "level", "moved_count", "moved_share", "is_split", "seconds_here", "seconds_there", "pace",
     "pull_now", "pull_after", "push_now", "push_after", "change", "inputs_there", "inputs_here",

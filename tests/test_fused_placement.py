@@ -14,6 +14,8 @@ from placement.placer import Budget, silent
 from placement.portfolio import portfolio
 from placement.problem import Problem
 from placement.search import search
+from simulator.errors import PlanError
+from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
 from simulator.presets import preset
 
@@ -68,3 +70,13 @@ def test_pins_hold_for_kernels(seed: int) -> None:
     at = placed.best.plan.devices
     assert problem.cluster.device_names[at[3]] == "d1"
     assert problem.cluster.device_names[at[7]] == "d0"
+
+
+def test_kernels_are_not_fused_again(transformer: Problem) -> None:
+    start = portfolio(transformer, Budget(), 0, silent).best.plan
+    kernels = fuse_problem(transformer, start).kernels
+    alone = np.zeros(kernels.graph.op_count, np.int32)
+    again = Plan.of(alone, fusion=xla_like_groups(kernels.graph, alone))
+    assert again.is_fused
+    with pytest.raises(PlanError, match="leave --fuse out"):
+        kernels.evaluate(again)

@@ -19,6 +19,7 @@ from agent.ranking import ranking_area
 from agent.state import State, begin
 from envs.instance import Instance
 from envs.tasks import Task
+from placement.constraints import Constraints
 from placement.placer import Budget, Stage, silent
 from placement.problem import Problem
 from simulator.plan import Plan
@@ -181,3 +182,25 @@ def test_fine_tuning_leaves_the_policy_alone() -> None:
 def test_one_device_leaves_nothing_to_decide() -> None:
     placed = untrained(CONFIG, 0)(problem(8, devices=1), Budget(1e9), 0, silent)
     assert placed.best.plan.devices.max() == 0
+
+
+def test_pins_and_memory_hold_where_the_start_does_not_fit() -> None:
+    graph = random_graph(11, 60)
+    names = graph.op_names
+    rules = Constraints(pins={names[5]: "d2"}, forbidden={names[9]: ("d0",)})
+    roomy = Problem(graph, toy_cluster(3, bytes_per_second=1e3), rules)
+    alone = Plan.of(np.where(np.arange(60) == 5, 2, 1).astype(np.int32))
+    most = max(roomy.evaluate(alone).peak_bytes)
+    tight = Problem(
+        graph, toy_cluster(3, memory_bytes=int(most * 0.7), bytes_per_second=1e3), rules
+    )
+    subject = make_subject(Instance("tight", tight), (4, 12), 0)
+    start = begin(subject, alone, ("placement",))
+    assert not start.evaluation.feasible
+    torch.manual_seed(0)
+    policy = Policy(CONFIG.policy)
+    found = guided_search(policy, start, Budget(1e9), 0, CONFIG, lambda _: None, 20, 100)
+    reached = tight.evaluate(found.best_plan)  # refuses a plan that breaks a constraint
+    assert reached.excess_bytes < start.evaluation.excess_bytes
+    assert found.best_plan.devices[5] == 2
+    assert found.best_plan.devices[9] != 0
