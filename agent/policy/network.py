@@ -65,11 +65,11 @@ class Policy(nn.Module):
                 self.heads[task] = DeviceHead(width, config.pair_width)
             else:
                 self.heads[task] = NumberedDeviceHead(width, config.max_devices)
-        self.moves = MoveNetwork((config.move_widths[0], config.move_widths[1]), config.reads_trace)
         nn.init.zeros_(self.before.weight)
         nn.init.zeros_(self.before.bias)
         nn.init.normal_(self.level.weight, std=0.02)
         nn.init.normal_(self.task.weight, std=0.02)
+        self.moves = MoveNetwork((config.move_widths[0], config.move_widths[1]), config.reads_trace)
 
     def forward(self, batch: PolicyInput) -> Scores:
         """Scores for every group of every graph of the batch."""
