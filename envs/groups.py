@@ -31,8 +31,11 @@ class Groups:
     """All groups of all levels of an instance; level `l` partitions its ops."""
 
     hierarchy: Hierarchy
-    labels: Int32[np.ndarray, "levels ops"]
-    """Group of each op at each level, numbered through all levels."""
+
+    @property
+    def labels(self) -> Int32[np.ndarray, "levels ops"]:
+        """Group of each op at each level, numbered through all levels."""
+        return self.hierarchy.labels
 
     @property
     def level_offsets(self) -> Int64[np.ndarray, " level_bounds"]:
@@ -49,16 +52,7 @@ class Groups:
 
 def make_groups(problem: Problem, seed: int, sizes: tuple[int, ...]) -> Groups:
     """Groups of about the given numbers per level, then single units."""
-    hierarchy = build_hierarchy(problem, seed, sizes)
-    labels = np.empty((hierarchy.level_count, problem.graph.op_count), np.int32)
-    for level in range(hierarchy.level_count):
-        first, last = hierarchy.level_offsets[level : level + 2]
-        counts = np.diff(hierarchy.member_offsets[first : last + 1])
-        members = hierarchy.members[
-            hierarchy.member_offsets[first] : hierarchy.member_offsets[last]
-        ]
-        labels[level, members] = np.repeat(np.arange(first, last, dtype=np.int32), counts)
-    return Groups(hierarchy, labels)
+    return Groups(build_hierarchy(problem, seed, sizes))
 
 
 @dataclass(frozen=True, eq=False)

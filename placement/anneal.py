@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float64, Int32, UInt64
 
 from placement.hierarchy import Hierarchy
 from placement.priorities import upward_ranks
@@ -34,6 +34,28 @@ class Chain:
     random_state: int
     evaluations: int = 0
     accepted: int = 0
+
+    def went_on(
+        self,
+        devices: Int32[np.ndarray, " ops"],
+        best: Int32[np.ndarray, " ops"],
+        energies: Float64[np.ndarray, " two"],
+        random_state: UInt64[np.ndarray, " one"],
+        evaluations: int,
+        accepted: int,
+    ) -> "Chain":
+        """The chain after compiled moves: `energies` are the last plan's and the best plan's."""
+        return replace(
+            self,
+            devices=devices,
+            energy=float(energies[0]),
+            best_devices=best,
+            best_ranks=self.ranks if energies[1] < self.best_energy else self.best_ranks,
+            best_energy=float(energies[1]),
+            random_state=int(random_state[0]),
+            evaluations=self.evaluations + evaluations,
+            accepted=self.accepted + accepted,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,17 +132,7 @@ class Annealer:
             np.empty(len(devices), np.int32),
             NO_RECORDING,
         )
-        return replace(
-            chain,
-            devices=devices,
-            energy=float(energies[0]),
-            best_devices=best,
-            best_ranks=chain.ranks if energies[1] < chain.best_energy else chain.best_ranks,
-            best_energy=float(energies[1]),
-            random_state=int(random_state[0]),
-            evaluations=chain.evaluations + int(counts[0]),
-            accepted=chain.accepted + int(counts[1]),
-        )
+        return chain.went_on(devices, best, energies, random_state, int(counts[0]), int(counts[1]))
 
 
 @inlined

@@ -5,7 +5,7 @@ the plan at hand, a small network scores them, and one of the likely ones is tri
 accepted the trace is read anew. Everything is one compiled loop.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +101,7 @@ class GuidedAnnealer:
         )
         ops = problem.graph.op_count
         recording = make_recording(ops, len(arrays.tensor_bytes), len(arrays.consumers))
-        object.__setattr__(self, "_groups", _as_groups(hierarchy, ops))
+        object.__setattr__(self, "_groups", _as_groups(hierarchy))
         object.__setattr__(self, "_tried", tried)
         object.__setattr__(self, "_reading", make_reading(arrays, problem.cluster.memory_bytes))
         object.__setattr__(self, "_recording", recording)
@@ -174,34 +174,17 @@ class GuidedAnnealer:
             np.zeros(len(MOVE_COLUMNS), np.float32),
             NO_RECORDING,
         )
-        return replace(
-            chain,
-            devices=devices,
-            energy=float(energies[0]),
-            best_devices=best,
-            best_ranks=chain.ranks if energies[1] < chain.best_energy else chain.best_ranks,
-            best_energy=float(energies[1]),
-            random_state=int(random_state[0]),
-            evaluations=chain.evaluations + int(counts[_EVALUATIONS]),
-            accepted=chain.accepted + int(counts[_ACCEPTED]),
-        )
+        tried, accepted = int(counts[_EVALUATIONS]), int(counts[_ACCEPTED])
+        return chain.went_on(devices, best, energies, random_state, tried, accepted)
 
 
-def _as_groups(hierarchy: Hierarchy, ops: int) -> _Groups:
-    labels = np.empty((hierarchy.level_count, ops), np.int32)
-    for level in range(hierarchy.level_count):
-        first, last = hierarchy.level_offsets[level : level + 2]
-        counts = np.diff(hierarchy.member_offsets[first : last + 1])
-        inside = slice(hierarchy.member_offsets[first], hierarchy.member_offsets[last])
-        labels[level, hierarchy.members[inside]] = np.repeat(
-            np.arange(first, last, dtype=np.int32), counts
-        )
+def _as_groups(hierarchy: Hierarchy) -> _Groups:
     return _Groups(
         hierarchy.level_offsets,
         hierarchy.member_offsets,
         hierarchy.members,
         hierarchy.allowed,
-        labels,
+        hierarchy.labels,
     )
 
 

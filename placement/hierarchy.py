@@ -1,6 +1,7 @@
 """Nested groups of units: about 10, 32, 128 and 512, then single units."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
@@ -28,6 +29,18 @@ class Hierarchy:
     @property
     def level_count(self) -> int:
         return len(self.level_offsets) - 1
+
+    @cached_property
+    def labels(self) -> Int32[np.ndarray, "levels ops"]:
+        """Group of each op at each level, numbered through all levels."""
+        labels = np.empty((self.level_count, len(self.members) // self.level_count), np.int32)
+        for level in range(self.level_count):
+            first, last = self.level_offsets[level : level + 2]
+            counts = np.diff(self.member_offsets[first : last + 1])
+            inside = slice(self.member_offsets[first], self.member_offsets[last])
+            groups = np.arange(first, last, dtype=np.int32)
+            labels[level, self.members[inside]] = np.repeat(groups, counts)
+        return labels
 
 
 def build_hierarchy(
