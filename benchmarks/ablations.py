@@ -46,12 +46,8 @@ def _policy(**changes: Any) -> Callable[[AgentConfig], AgentConfig]:
 
 
 def _one_pass(config: AgentConfig) -> AgentConfig:
-    """Look once, at the first plan, and draw from that until the budget is spent."""
-    return replace(
-        config,
-        episode=replace(config.episode, steps=1),
-        guide=replace(config.guide, network_share=1e-6),
-    )
+    """The large network learns from the first plan of an episode alone."""
+    return replace(config, episode=replace(config.episode, steps=1))
 
 
 def _whole(config: AgentConfig) -> AgentConfig:

@@ -77,7 +77,7 @@ def evaluate(
     limit
         At most so many pairs, evenly spread over the suite.
     updates
-        PPO updates of the fine-tuned column on each graph, as far as the budget allows them.
+        Updates of the fine-tuned column on each graph, as far as the budget allows them.
     threads
         Of torch; 0 leaves its own choice. Budgets count the CPU time of all threads together.
     out
