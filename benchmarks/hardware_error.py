@@ -50,7 +50,8 @@ def main() -> None:
         cluster, judged = calibrate(
             openers, probe_machine(2), machine_fingerprint(), "costs.json", config
         )
-    assert cluster.calibration is not None
+    assert cluster.devices[0].host is not None
+    figures = asdict(cluster.devices[0].host)
     write_rows(arguments.out / "hardware_error.jsonl", arguments.models, judged)
     lines = [
         "# Predicted and measured step times on two cores",
@@ -63,8 +64,7 @@ def main() -> None:
         "",
         *benefit_table(arguments.models, judged),
         "",
-        "Costs of a program beyond its kernels: "
-        + ", ".join(f"{k} {v:.3g}" for k, v in asdict(cluster.calibration.program).items()),
+        "Host costs: " + ", ".join(f"{k} {v:.3g}" for k, v in figures.items()),
         "",
     ]
     (arguments.out / "hardware_error.md").write_text("\n".join(lines), encoding="utf-8")

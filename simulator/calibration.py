@@ -1,4 +1,4 @@
-"""What measuring a machine adds to its cluster: kernel times, overheads, and how far off it is."""
+"""What measuring a machine adds to its cluster: kernel times, and how far off predictions are."""
 
 import math
 from collections.abc import Mapping
@@ -8,27 +8,6 @@ from typing import Any
 
 from simulator.cost_table import CostTable, read_table
 from simulator.errors import ClusterError
-
-
-@dataclass(frozen=True)
-class ProgramCosts:
-    """What a device program costs beyond its kernels; seconds of the device's own time."""
-
-    launch_seconds: float
-    """To start a run of ops."""
-    op_seconds: float
-    """For each op of a run, beyond its kernel."""
-    border_seconds: float
-    """For each tensor that a run takes in or hands out."""
-    input_seconds_per_byte: float
-    """For what a run takes in: it comes from farther away than what the run itself has made."""
-    output_seconds_per_byte: float
-    send_seconds: float
-    send_seconds_per_byte: float
-    receive_seconds: float
-    receive_seconds_per_byte: float
-    contention: float
-    """By what share kernels take longer while every other device is busy."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +46,6 @@ class Calibration:
     machine: str
     """Fingerprint of the machine that was measured."""
     runtime: str
-    program: ProgramCosts
     table: CostTable
     costs_file: str
     """Where the table is kept."""
@@ -80,7 +58,6 @@ def calibration_document(calibration: Calibration) -> dict[str, Any]:
         "machine": calibration.machine,
         "runtime": calibration.runtime,
         "costs": calibration.costs_file,
-        "program": asdict(calibration.program),
     }
     if calibration.error is not None:
         body["error"] = asdict(calibration.error)
@@ -94,19 +71,20 @@ def calibration_from(body: Mapping[str, Any], folder: Path, origin: str) -> Cali
         ClusterError: keys or figures that are missing or out of place, or no table.
     """
     where = f"{origin}: calibration"
+    if "program" in body:
+        raise ClusterError(
+            f"{where}: written by an earlier version, before devices had host costs of their own; "
+            "calibrate again"
+        )
     for key in ("machine", "runtime", "costs"):
         if not isinstance(body.get(key), str):
             raise ClusterError(f"{where}: {key!r} must be text")
-    program = ProgramCosts(**_figures(body.get("program"), ProgramCosts, f"{where}: program"))
-    if min(asdict(program).values()) < 0:
-        raise ClusterError(f"{where}: program: costs cannot be negative")
     error = None
     if body.get("error") is not None:
         error = PredictionError(**_figures(body["error"], PredictionError, f"{where}: error"))
     path = folder / body["costs"]
-    return Calibration(
-        body["machine"], body["runtime"], program, read_table(path), str(path.resolve()), error
-    )
+    table = read_table(path)
+    return Calibration(body["machine"], body["runtime"], table, str(path.resolve()), error)
 
 
 def _figures(values: Any, wanted: type, where: str) -> dict[str, Any]:

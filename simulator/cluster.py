@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int32
 
 from graphs.kinds import DType, OpKind
 from simulator.errors import ClusterError
+from simulator.host_costs import HostCosts
 
 if TYPE_CHECKING:
     from simulator.calibration import Calibration
@@ -32,7 +33,10 @@ MAX_MEMORY_BYTES = 1 << 56
 
 @dataclass(frozen=True)
 class Device:
-    """One device: a compute stream, copy engines apart from it, and a memory of its own."""
+    """One device: a compute stream, copy engines apart from it, and a memory of its own.
+
+    With `host` costs it has no copy engines: its compute stream sends and receives.
+    """
 
     name: str
     kind: str
@@ -47,6 +51,8 @@ class Device:
     """Share of the roofline that kernels of an op kind reach (`matmul: 0.6`); 1 if unnamed."""
     unsupported: frozenset[str] = frozenset()
     """Op kinds that cannot run here, in lower case."""
+    host: HostCosts | None = None
+    """For a device without copy engines: what it spends itself on sending, receiving, starting."""
 
     def __post_init__(self) -> None:
         where = f"device {self.name!r}"
@@ -88,6 +94,7 @@ class Link:
 
     A transfer takes all of the link's channels for `bytes / bandwidth` seconds and arrives one
     latency later; channels that several links name are shared and serve first come, first served.
+    A device with `host` costs copies out of the link itself, at the link's pace.
     """
 
     source: str
@@ -205,10 +212,19 @@ class Cluster:
 
 @dataclass(frozen=True, eq=False)
 class LinkArrays:
-    """Links by (source, target); the diagonal is unused."""
+    """Links by (source, target); the diagonal is unused.
+
+    Planners and bounds read what a transfer takes altogether, the engine its parts: what the link
+    takes, and what the receiver does; they are the same where no device has host costs.
+    """
 
     bytes_per_second: Float64[np.ndarray, "devices devices"]
     latency_seconds: Float64[np.ndarray, "devices devices"]
+    wire_bytes_per_second: Float64[np.ndarray, "devices devices"]
+    """Infinite where the receiver copies."""
+    wire_latency_seconds: Float64[np.ndarray, "devices devices"]
+    receive_seconds_per_byte: Float64[np.ndarray, "devices devices"]
+    """Of the receiver's time."""
     channels: Int32[np.ndarray, "devices devices width"]
     """Channel numbers, padded with -1."""
     channel_names: tuple[str, ...]
@@ -228,13 +244,30 @@ def _link_arrays(cluster: Cluster) -> LinkArrays:
         latency[at] = link.latency_seconds
         for slot, channel in enumerate(link.channels or (f"{link.source}->{link.target}",)):
             channels[(*at, slot)] = numbers.setdefault(channel, len(numbers))
-    return LinkArrays(bandwidth, latency, channels, tuple(numbers))
+    names = tuple(numbers)
+    receive = np.zeros((count, count))
+    hosts = [device.host for device in cluster.devices]
+    if not any(hosts):
+        return LinkArrays(bandwidth, latency, bandwidth, latency, receive, channels, names)
+    pace, whole, wire = 1.0 / bandwidth, latency.copy(), bandwidth.copy()
+    for end, host in enumerate(hosts):
+        if host is not None:
+            pace[end] += host.send_seconds_per_byte + host.output_seconds_per_byte
+            whole[end] += host.send_seconds + host.border_seconds
+            pace[:, end] += host.input_seconds_per_byte
+            whole[:, end] += host.receive_seconds + host.border_seconds + host.launch_seconds
+            receive[:, end] = 1.0 / bandwidth[:, end]
+            wire[:, end] = np.inf
+    return LinkArrays(1.0 / pace, whole, wire, latency, receive, channels, names)
 
 
 def _plain(value: object) -> object:
     if isinstance(value, Device):
+        figures = asdict(value)
+        if value.host is None:
+            del figures["host"]
         return {
-            **_floats(asdict(value)),
+            **_floats(figures),
             "memory_bytes": int(value.memory_bytes),
             "unsupported": sorted(value.unsupported),
         }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from simulator.calibration import calibration_document, calibration_from
 from simulator.cluster import Cluster, Device, Link
 from simulator.device_specs import DEVICE_SPECS
 from simulator.errors import ClusterError
+from simulator.host_costs import HostCosts
 from simulator.plain_yaml import load_plain_yaml
 from simulator.presets import preset
 from simulator.topology_matrix import cluster_from_topology, looks_like_topology
@@ -28,7 +30,7 @@ _MAX_FILE_BYTES = 4 << 20
 _TOP_KEYS = {"schema_version", "name", "devices", "links", "notes", "calibration"}
 _DEVICE_KEYS = {
     "name", "kind", "like", "memory", "flops_per_second", "memory_bandwidth", "launch",
-    "efficiency", "unsupported",
+    "efficiency", "unsupported", "host",
 }  # fmt: skip
 _LINK_KEYS = {"from", "to", "between", "bandwidth", "latency", "channels"}
 
@@ -151,7 +153,20 @@ def _device(item: Any, origin: str) -> Device:
         launch_seconds=figure("launch", SECONDS, base.launch_seconds if base else 0.0),
         efficiency=efficiency,
         unsupported=frozenset(str(kind) for kind in unsupported),
+        host=_host(body["host"], where) if "host" in body else None,
     )
+
+
+def _host(item: Any, where: str) -> HostCosts:
+    known = {field.name for field in fields(HostCosts)}
+    body = _mapping(item, known, f"{where}: host")
+    figures = {
+        key: parse_quantity(
+            value, {"": 1.0} if key == "contention" else SECONDS, f"{where}: host: {key}"
+        )
+        for key, value in body.items()
+    }
+    return HostCosts(**figures)
 
 
 def _plain_mapping(body: Mapping[str, Any], key: str, where: str) -> Mapping[Any, Any]:
@@ -197,6 +212,7 @@ def dump_cluster(cluster: Cluster) -> str:
                 "launch": device.launch_seconds,
                 "efficiency": dict(device.efficiency),
                 "unsupported": sorted(device.unsupported),
+                **({} if device.host is None else {"host": asdict(device.host)}),
             }
             for device in cluster.devices
         ],

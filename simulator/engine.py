@@ -125,7 +125,8 @@ class Simulator:
         refused = np.zeros(seconds.shape, bool)  # a kernel hides the kinds of all members but one
         np.logical_or.at(refused, fused.kernel_of, np.isinf(self.seconds))
         seconds = np.where(refused, np.inf, seconds)
-        return make_program(fused.graph, self.cluster, seconds), fused
+        alone = np.bincount(fused.kernel_of, minlength=len(fused.root_of)) > 1
+        return make_program(fused.graph, self.cluster, seconds, alone), fused
 
     @cached_property
     def _fusion_cache(self) -> dict[tuple[bytes, bytes], tuple[Program, FusedGraph]]:

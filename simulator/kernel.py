@@ -3,7 +3,8 @@
 At each instant, in this order: ops and transfers that end are taken out of the event queue,
 ties by priority rank, then by transfer number; each makes its consumers ready, reserves channels
 for what must be sent and frees what nobody needs any more; transfers that begin now get their
-buffers; idle devices start their best ready op; memory is sampled.
+buffers; idle devices start their best ready op; memory is sampled. On devices with host costs an
+op takes besides what its device spends on receiving, starting and sending for it.
 """
 
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from jaxtyping import Float64, Int32, Int64, UInt8
 
 from simulator.compiled import compiled, inlined
 from simulator.heaps import pop_event, pop_rank, push_event, push_rank
+from simulator.host_time import host_seconds, mark_crossing
 from simulator.program import ProgramArrays
 
 
@@ -119,6 +121,19 @@ class State(NamedTuple):
     touched: UInt8[np.ndarray, " devices"]
     """Devices that may start an op or hold more memory at this instant."""
     seen_weight: Int64[np.ndarray, " devices"]
+    starting_op: Int32[np.ndarray, " devices"]
+    """Of devices with host costs: the op that starts at this instant, or -1."""
+    run: Int32[np.ndarray, " devices"]
+    """Number of the run of ops that a device is in."""
+    cut: UInt8[np.ndarray, " devices"]
+    """Whether the next op of a device begins a run."""
+    crosses: UInt8[np.ndarray, " ops"]
+    """Ops whose device receives or sends for them, and which need it even without a kernel."""
+    counted: Int32[np.ndarray, " devices"]
+    """The tensor last counted as sent to each device."""
+    taken: Int32[np.ndarray, " copies"]
+    """The last run that took in a copy; `-2 - run` where it has not left the run that made it; -1
+    for what is in no run yet."""
     counts: Int64[np.ndarray, " 5"]
 
 
@@ -162,6 +177,12 @@ def make_state(p: ProgramArrays) -> State:
         memory=np.empty(devices, np.int64),
         touched=np.empty(devices, np.uint8),
         seen_weight=np.empty(devices, np.int64),
+        starting_op=np.empty(devices, np.int32),
+        run=np.empty(devices, np.int32),
+        cut=np.empty(devices, np.uint8),
+        crosses=np.empty(ops, np.uint8),
+        counted=np.empty(devices, np.int32),
+        taken=np.empty(len(p.tensor_bytes) + edges, np.int32),
         counts=np.empty(5, np.int64),
     )
 
@@ -207,7 +228,7 @@ def _become_ready(p: ProgramArrays, s: State, r: Recording, op: int, now: float)
     if r.op_start.size > 0:
         r.op_ready[op] = now
         r.op_start[op] = now
-    if p.seconds[op, device] == 0.0:
+    if p.seconds[op, device] == 0.0 and (p.host.size == 0 or s.crosses[op] == 0):
         _allocate(p, s, op)
         _schedule(s, now, s.ranks[op])
     else:
@@ -239,8 +260,8 @@ def _send(
         if channel >= 0 and s.channel_free[channel] > start:
             start = s.channel_free[channel]
             blocker = s.channel_copy[channel]
-    free = start + p.tensor_bytes[tensor] / p.link_bytes_per_second[source, target]
-    arrival = free + p.link_latency_seconds[source, target]
+    free = start + p.tensor_bytes[tensor] / p.wire_bytes_per_second[source, target]
+    arrival = free + p.wire_latency_seconds[source, target]
     copy = p.tensor_bytes.size + transfer
     for slot in range(p.link_channels.shape[2]):
         channel = p.link_channels[source, target, slot]
@@ -388,7 +409,10 @@ def _start_best(p: ProgramArrays, s: State, r: Recording, device: int, now: floa
     if r.op_start.size > 0:
         r.op_start[op] = now
         r.op_previous[op] = s.last_op[device]
-    _schedule(s, now + p.seconds[op, device], rank)
+    if p.host.size > 0:
+        s.starting_op[device] = op
+    else:
+        _schedule(s, now + p.seconds[op, device], rank)
 
 
 @compiled
@@ -431,6 +455,13 @@ def run_kernel(
     s.channel_free[:] = 0.0
     s.channel_copy[:] = -1
     s.counts[:] = 0
+    if p.host.size > 0:
+        s.starting_op[:] = -1
+        s.run[:] = 0
+        s.cut[:] = 1
+        s.counted[:] = -1
+        s.taken[:] = -1
+        mark_crossing(p, s)
     base_memory(p, s)
     for device in range(device_count):
         peak[device] = s.memory[device]
@@ -461,6 +492,12 @@ def run_kernel(
                 if s.running[device] < 0 and s.ready_size[device] > 0:
                     _start_best(p, s, r, device, now)
                 peak[device] = max(peak[device], s.memory[device])
+            if p.host.size > 0:
+                for device in range(device_count):
+                    op = s.starting_op[device]
+                    if op >= 0:
+                        s.starting_op[device] = -1
+                        _schedule(s, now + host_seconds(p, s, op), s.ranks[op])
         if s.counts[_EVENTS] == 0:
             return now
         now = s.event_time[0]

@@ -1,14 +1,15 @@
 """A graph, a cluster and op costs as the flat arrays that the event engine runs on."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Bool, Float64, Int32, Int64, UInt8
 
 from graphs.graph import Graph
 from graphs.kinds import Storage
 from simulator.cluster import Cluster
+from simulator.host_costs import CONTENTION, runs_alone
 
 
 class ProgramArrays(NamedTuple):
@@ -34,7 +35,15 @@ class ProgramArrays(NamedTuple):
     weight_offsets: Int32[np.ndarray, " weights+1"]
     weight_consumers: Int32[np.ndarray, " weight_edges"]
     link_bytes_per_second: Float64[np.ndarray, "devices devices"]
+    """For planners: what a transfer takes altogether, as `link_latency_seconds`."""
     link_latency_seconds: Float64[np.ndarray, "devices devices"]
+    wire_bytes_per_second: Float64[np.ndarray, "devices devices"]
+    wire_latency_seconds: Float64[np.ndarray, "devices devices"]
+    receive_seconds_per_byte: Float64[np.ndarray, "devices devices"]
+    host: Float64[np.ndarray, "hosts costs"]
+    """A one and `HostCosts` of each device, zeros for those without; no rows where none has any."""
+    alone: UInt8[np.ndarray, " ops"]
+    """Ops that are a run of their own."""
     link_channels: Int32[np.ndarray, "devices devices width"]
     channel_count: int
 
@@ -59,9 +68,12 @@ class Program:
 
 
 def make_program(
-    graph: Graph, cluster: Cluster, seconds: Float64[np.ndarray, "ops devices"]
+    graph: Graph,
+    cluster: Cluster,
+    seconds: Float64[np.ndarray, "ops devices"],
+    alone: Bool[np.ndarray, " ops"] | None = None,
 ) -> Program:
-    """Lay out a graph for the kernel."""
+    """Lay out a graph for the kernel; `alone` are ops that are runs of their own anyway."""
     is_weight = graph.tensor_storage == Storage.WEIGHT
     kept = np.flatnonzero(~is_weight).astype(np.int32)
     edge_kept = ~is_weight[graph.edge_tensors]
@@ -75,6 +87,10 @@ def make_program(
     weights = np.flatnonzero(is_weight)
     weight_counts = np.diff(graph.consumer_offsets)[weights]
     links = cluster.link_arrays
+    host = _host_rows(cluster)
+    single = np.zeros(graph.op_count, bool) if alone is None else alone
+    if len(host):
+        single = single | runs_alone(graph)
     arrays = ProgramArrays(
         seconds=np.ascontiguousarray(seconds),
         output_offsets=_offsets(
@@ -100,6 +116,11 @@ def make_program(
         weight_consumers=graph.consumers[~edge_kept],
         link_bytes_per_second=links.bytes_per_second,
         link_latency_seconds=links.latency_seconds,
+        wire_bytes_per_second=links.wire_bytes_per_second,
+        wire_latency_seconds=links.wire_latency_seconds,
+        receive_seconds_per_byte=links.receive_seconds_per_byte,
+        host=host,
+        alone=single.astype(np.uint8),
         link_channels=links.channels,
         channel_count=len(links.channel_names),
     )
@@ -108,3 +129,12 @@ def make_program(
 
 def _offsets(counts: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n+1"]:
     return np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
+
+
+def _host_rows(cluster: Cluster) -> Float64[np.ndarray, "hosts costs"]:
+    hosts = [device.host for device in cluster.devices]
+    rows = np.zeros((len(hosts) if any(hosts) else 0, CONTENTION + 1))
+    for row, host in zip(rows, hosts, strict=False):
+        if host is not None:
+            row[:] = 1.0, *asdict(host).values()
+    return rows

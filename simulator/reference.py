@@ -12,6 +12,7 @@ import numpy as np
 from graphs.graph import Graph
 from graphs.kinds import Storage
 from simulator.cluster import Cluster
+from simulator.host_costs import HostCosts, runs_alone
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ class _Run:
         self.names = cluster.device_names
         self.events: list[tuple[float, int, int, str]] = []
         self.ready: list[list[tuple[int, int]]] = [[] for _ in self.names]
-        self.busy = [False] * len(self.names)
         self.channel_free: dict[str, float] = {}
         self.inputs = {op: self._waiting_inputs(op) for op in range(graph.op_count)}
         self.missing = {op: len(tensors) for op, tensors in self.inputs.items()}
@@ -53,6 +53,15 @@ class _Run:
         self.memory = [0] * len(self.names)
         self.allocations: list[tuple[int, int]] = []
         self.transfers: list[tuple[int, int, float, float]] = []
+        self.hosts = [device.host for device in cluster.devices]
+        self.running: list[int | None] = [None] * len(self.names)
+        self.run_of_device = [0] * len(self.names)
+        self.begins_run = [True] * len(self.names)
+        self.made_in: dict[int, int] = {}
+        """The run that made a tensor, where it has not left that run."""
+        self.taken_in: dict[tuple[int, int], int] = {}
+        """The last run of a device that took in a tensor, or received it."""
+        self.alone = runs_alone(graph)
         self.start: dict[int, float] = {}
         self.end: dict[int, float] = {}
 
@@ -95,12 +104,107 @@ class _Run:
 
     def make_ready(self, op: int, now: float) -> None:
         device = self.device_of[op]
-        if self.seconds[op, device] == 0:
+        if self.seconds[op, device] == 0 and not self.crosses(op):
             self.start[op] = now
             self.allocate(op)
             heapq.heappush(self.events, (now, self.rank_of[op], op, "end"))
         else:
             heapq.heappush(self.ready[device], (self.rank_of[op], op))
+
+    def crosses(self, op: int) -> bool:
+        """Whether a device with host costs receives or sends something for the op."""
+        device = self.device_of[op]
+        others = [self.home(tensor) for tensor in self.inputs[op]]
+        for tensor in self.outputs(op):
+            others += [self.device_of[int(reader)] for reader in self.graph.consumers_of(tensor)]
+        return self.hosts[device] is not None and any(other != device for other in others)
+
+    def receiving(self, op: int) -> float:
+        """What the op's device spends on copying in what it does not hold yet."""
+        device = self.device_of[op]
+        host = self.hosts[device]
+        total = 0.0
+        for tensor in self.inputs[op]:
+            source = self.home(tensor)
+            if host is not None and source != device and (tensor, device) not in self.taken_in:
+                link = self.links[self.names[source], self.names[device]]
+                pace = 1.0 / link.bytes_per_second
+                total += host.receive_seconds + int(self.graph.tensor_bytes[tensor]) * pace
+        return total
+
+    def sending(self, op: int) -> float:
+        """What the op's device spends on copying its outputs to others."""
+        device = self.device_of[op]
+        host = self.hosts[device]
+        total = 0.0
+        for tensor in self.outputs(op):
+            readers = [self.device_of[int(reader)] for reader in self.graph.consumers_of(tensor)]
+            for target in dict.fromkeys(readers):
+                if host is not None and target != device:
+                    size = int(self.graph.tensor_bytes[tensor])
+                    total += host.send_seconds + size * host.send_seconds_per_byte
+        return total
+
+    def host_seconds(self, op: int) -> float:
+        """How long an op occupies its device, with all that the device does for it."""
+        device = self.device_of[op]
+        host = self.hosts[device] or HostCosts()
+        kernel = float(self.seconds[op, device])
+        total = self.receiving(op)
+        if kernel == 0.0:
+            for tensor in self.inputs[op]:
+                if tensor not in self.made_in:
+                    self.taken_in.setdefault((tensor, device), self.run_of_device[device])
+            return total + self.sending(op)
+        if total > 0.0 or self.begins_run[device] or self.alone[op]:
+            self.run_of_device[device] += 1
+            total += host.launch_seconds
+        run = self.run_of_device[device]
+        self.begins_run[device] = bool(self.alone[op])
+        others = [at for at, held in enumerate(self.running) if at != device and held is not None]
+        if others:
+            share = len(others) / (len(self.names) - 1)
+            kernel += kernel * host.contention * share
+        total += host.op_seconds + self.taking_in(op, run, host)
+        total += kernel
+        total += self.making(op, run, host)
+        return total + self.sending(op)
+
+    def occupied(self, op: int) -> float:
+        if any(self.hosts):
+            return self.host_seconds(op)
+        return float(self.seconds[op, self.device_of[op]])
+
+    def taking_in(self, op: int, run: int, host: HostCosts) -> float:
+        device = self.device_of[op]
+        total = 0.0
+        for tensor in self.inputs[op]:
+            here = self.home(tensor) == device
+            size = int(self.graph.tensor_bytes[tensor])
+            if here and tensor in self.made_in:
+                if self.made_in[tensor] == run:
+                    continue
+                del self.made_in[tensor]
+                total += host.border_seconds + size * host.output_seconds_per_byte
+            elif self.taken_in.get((tensor, device)) == run:
+                continue
+            total += host.border_seconds + size * host.input_seconds_per_byte
+            self.taken_in[tensor, device] = run
+        return total
+
+    def making(self, op: int, run: int, host: HostCosts) -> float:
+        device = self.device_of[op]
+        total = 0.0
+        for tensor in self.outputs(op):
+            readers = [self.device_of[int(reader)] for reader in self.graph.consumers_of(tensor)]
+            if any(reader != device for reader in readers):
+                self.taken_in[tensor, device] = run
+                self.begins_run[device] = True
+                size = int(self.graph.tensor_bytes[tensor])
+                total += host.border_seconds + size * host.output_seconds_per_byte
+            else:
+                self.made_in[tensor] = run
+        return total
 
     def receive(self, op: int, now: float) -> None:
         self.missing[op] -= 1
@@ -111,7 +215,9 @@ class _Run:
         link = self.links[self.names[self.home(tensor)], self.names[target]]
         channels = link.channels or (f"{link.source}->{link.target}",)
         start = max([now, *(self.channel_free.get(channel, 0.0) for channel in channels)])
-        free = start + int(self.graph.tensor_bytes[tensor]) / link.bytes_per_second
+        copied = self.hosts[target] is not None  # by the receiver, in its own time
+        size = int(self.graph.tensor_bytes[tensor])
+        free = start if copied else start + size / link.bytes_per_second
         for channel in channels:
             self.channel_free[channel] = free
         arrival = free + link.latency_seconds
@@ -143,8 +249,8 @@ class _Run:
     def finish(self, op: int, now: float) -> None:
         device = self.device_of[op]
         self.end[op] = now
-        if self.seconds[op, device] > 0:
-            self.busy[device] = False
+        if self.running[device] == op:
+            self.running[device] = None
         self.memory[device] -= int(self.graph.workspace_bytes[op])
         for tensor in self.outputs(op):
             consumers = [int(reader) for reader in self.graph.consumers_of(tensor)]
@@ -169,6 +275,11 @@ class _Run:
         for tensor in self.inputs[op]:
             self.drop(tensor, device)
 
+    def take_buffers(self, starting: list[int]) -> None:
+        for number in starting:
+            tensor, target, _, _ = self.transfers[number]
+            self.memory[target] += self.charge(tensor, target)
+
     def run(self) -> ReferenceResult:
         self.resident()
         peak = list(self.memory)
@@ -189,18 +300,19 @@ class _Run:
                     for reader in self.readers(tensor, target):
                         self.receive(reader, now)
                     self.drop(tensor, self.home(tensor))
-            for number in starting:
-                tensor, target, _, _ = self.transfers[number]
-                self.memory[target] += self.charge(tensor, target)
+            self.take_buffers(starting)
+            begun: list[tuple[int, int]] = []
             for device, queue in enumerate(self.ready):
-                if queue and not self.busy[device]:
+                if queue and self.running[device] is None:
                     rank, op = heapq.heappop(queue)
-                    self.busy[device] = True
+                    self.running[device] = op
                     self.start[op] = now
                     self.allocate(op)
-                    finish = now + self.seconds[op, device]
-                    heapq.heappush(self.events, (finish, rank, op, "end"))
+                    begun.append((rank, op))
                 peak[device] = max(peak[device], self.memory[device])
+            for rank, op in begun:
+                taken = self.occupied(op)
+                heapq.heappush(self.events, (now + taken, rank, op, "end"))
             if not self.events:
                 return ReferenceResult(
                     now, tuple(peak), self.start, self.end, tuple(self.transfers)

@@ -1,5 +1,7 @@
 """Graphs for tests: tiny ones by hand, random ones by seed."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from graphs.builder import GraphBuilder, OpRecord, OutputTensor
@@ -7,6 +9,7 @@ from graphs.graph import Graph
 from graphs.import_report import ImportReport
 from graphs.kinds import DType, OpKind, Phase, Storage
 from simulator.cluster import Cluster, Device, Link
+from simulator.host_costs import HostCosts
 
 
 def device(name: str, memory_bytes: int = 1 << 40, flops_per_second: float = 1.0) -> Device:
@@ -148,6 +151,21 @@ def random_cluster(seed: int) -> Cluster:
             latency = float(rng.integers(0, 3)) / 8
             links.append(Link(f"d{i}", f"d{j}", float(rng.integers(5, 50)), latency, shared))
     return Cluster(f"random-{seed}", devices, tuple(links))
+
+
+def with_hosts(cluster: Cluster, seed: int) -> Cluster:
+    """The same devices, of which some or all send and receive themselves."""
+    rng = np.random.default_rng(seed)
+
+    def host() -> HostCosts:
+        drawn = rng.random(9) * rng.integers(0, 2, 9)
+        return HostCosts(*(drawn * [1.0, 0.2, 0.2, 0.02, 0.02, 0.7, 0.03, 0.7, 0.5]).tolist())
+
+    devices = tuple(
+        replace(device, host=host()) if seed % 2 or rng.random() < 0.5 else device
+        for device in cluster.devices
+    )
+    return replace(cluster, devices=devices)
 
 
 def random_devices(graph: Graph, cluster: Cluster, seed: int) -> np.ndarray:

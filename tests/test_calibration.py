@@ -10,22 +10,28 @@ from graph_samples import random_graph
 
 import graphs
 from agent.cli.app import run
-from placement.runtime.calibration import Sample, _call_free, fit_program_costs
+from placement.runtime.calibration import (
+    FittedCosts,
+    Sample,
+    _call_free,
+    fit_host_costs,
+    with_host_costs,
+)
 from placement.runtime.comparison import ratio, winner
+from placement.runtime.link_probe import ProbedLink, probe_links
 from placement.runtime.measurement import Clock, Measurement
 from placement.runtime.prediction import Border, ProgramPredictor, overlap, sharing_ops
 from placement.runtime.prediction_error import prediction_error
 from placement.runtime.replay import Timeline
 from placement.runtime.samples import StepTimes, measured, shared_clock
-from simulator.calibration import Calibration, PredictionError, ProgramCosts
+from simulator.calibration import Calibration, PredictionError
 from simulator.cluster_file import dump_cluster, load_cluster
 from simulator.cost_table import CostTable, table_from_json, table_to_json
 from simulator.costs import RooflineCosts, default_costs
 from simulator.engine import Simulator
 from simulator.errors import ClusterError
+from simulator.host_costs import HostCosts
 from simulator.plan import Plan
-
-FREE = ProgramCosts(*[0.0] * 10)
 
 
 def timed(samples: list[float], rounds: list[float] | None = None) -> Measurement:
@@ -58,18 +64,17 @@ def test_a_calibrated_cluster_is_written_and_read_with_its_error(tmp_path: Path)
     table = CostTable("m", "cpu-core").with_graph(graph, np.full(graph.op_count, 1e-4))
     (tmp_path / "costs.json").write_text(table_to_json(table), encoding="utf-8")
     error = PredictionError(4, 0.03, 0.02, 0.1, "plan 2", 0.99, 0.9, 1.0, 0.0)
-    costs = ProgramCosts(1e-5, 1e-6, 1e-6, 1e-11, 1e-11, 1e-6, 1e-10, 1e-6, 1e-10, 0.1)
-    calibration = Calibration("m", "ort", costs, table, "costs.json", error)
+    calibration = Calibration("m", "ort", table, "costs.json", error)
     cluster = replace(core_cluster(), calibration=calibration)
     path = tmp_path / "cluster.yaml"
     path.write_text(dump_cluster(cluster), encoding="utf-8")
     found = load_cluster(path)
     assert found.calibration is not None
-    assert found.calibration.program == costs
     assert found.calibration.error == error
     assert default_costs(graph, found).name == "calibrated"
-    path.write_text(dump_cluster(found).replace("launch_seconds", "lunch"), encoding="utf-8")
-    with pytest.raises(ClusterError, match="launch_seconds"):
+    older = dump_cluster(found).replace("calibration:", "calibration:\n  program: {}")
+    path.write_text(older, encoding="utf-8")
+    with pytest.raises(ClusterError, match="calibrate again"):
         load_cluster(path)
     (tmp_path / "costs.json").unlink()
     path.write_text(dump_cluster(cluster), encoding="utf-8")
@@ -85,11 +90,36 @@ def test_overheads_are_found_again() -> None:
     run = kernel * (1 + 0.2 * busy) + 7e-6 + 5e-7 * ops + border @ [1e-6, 3e-11, 5e-11]
     size = random.uniform(1e3, 1e6, 50)
     sent = np.stack([size, 2e-6 + size * 1e-10], axis=1)
-    received = np.stack([size, 3e-6 + size * 2e-10], axis=1)
-    found = fit_program_costs([Sample(kernel, ops, border, busy, run, sent, received)])
-    wanted = ProgramCosts(7e-6, 5e-7, 1e-6, 3e-11, 5e-11, 2e-6, 1e-10, 3e-6, 2e-10, 0.2)
+    source = np.arange(50) % 2
+    pace = np.where(source == 0, 2e-10, 4e-10)
+    received = np.stack([source, 1 - source, size, 3e-6 + size * pace], axis=1)
+    found = fit_host_costs([Sample(kernel, ops, border, busy, run, sent, received)])
+    wanted = HostCosts(7e-6, 5e-7, 1e-6, 3e-11, 5e-11, 2e-6, 1e-10, 3e-6, 0.2)
     for name, value in vars(wanted).items():
-        assert getattr(found, name) == pytest.approx(value, rel=1e-3), name
+        assert getattr(found.host, name) == pytest.approx(value, rel=1e-3), name
+    assert found.receive_seconds_per_byte == pytest.approx({(0, 1): 2e-10, (1, 0): 4e-10}, rel=1e-3)
+
+
+def test_each_pair_of_cores_gets_a_link_of_its_own() -> None:
+    cluster = core_cluster(3)
+    pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
+    probed = {pair: ProbedLink(1e-6 * (pair[0] + 1), 1e10) for pair in pairs}
+    fitted = FittedCosts(HostCosts(send_seconds=2e-6), {(0, 1): 2e-10, (1, 0): 4e-10})
+    found = with_host_costs(cluster, fitted, probed)
+    links = {(k.source, k.target): k for k in found.links}
+    assert links["core:0", "core:1"].bytes_per_second == pytest.approx(5e9)
+    assert links["core:1", "core:0"].bytes_per_second == pytest.approx(2.5e9)
+    # nothing was sent: the probe's pace, and the median of 2 and 4 times as slow
+    assert links["core:2", "core:0"].bytes_per_second == pytest.approx(1e10 / 3)
+    assert links["core:2", "core:0"].latency_seconds == pytest.approx(3e-6)
+    assert all(device.host == fitted.host for device in found.devices)
+
+
+def test_links_are_probed_between_processes() -> None:
+    found = probe_links(core_cluster(3))
+    assert set(found) == {(a, b) for a in range(3) for b in range(3) if a != b}
+    assert all(link.latency_seconds >= 0 for link in found.values())
+    assert all(1e6 < link.bytes_per_second < 1e14 for link in found.values())
 
 
 def test_calls_are_told_from_kernels() -> None:
@@ -122,7 +152,7 @@ def test_a_program_with_free_transfers_takes_what_the_engine_says() -> None:
     cluster = core_cluster(2)
     simulator = Simulator(graph, cluster, RooflineCosts())
     plan = Plan.of(np.zeros(graph.op_count, np.int32))
-    predicted = ProgramPredictor(simulator, FREE).evaluate(plan).makespan_seconds
+    predicted = ProgramPredictor(simulator).evaluate(plan).makespan_seconds
     assert predicted == pytest.approx(simulator.evaluate(plan).makespan_seconds)
 
 

@@ -59,7 +59,7 @@ def test_replay_overlaps_sending_with_nothing_and_waits_for_arrival() -> None:
     program = cut_program(np.arange(3), np.array([0, 1, 1], np.int32), works, 2)
     assert program.steps == ((Run((0,)), Send(0)), (Run((1,)), Receive(0), Run((2,))))
     times = (np.array([5.0, 1.0]), np.array([2.0, 0.5, 3.0]))
-    line = replay(program, times, latency_seconds=0.25)
+    line = replay(program, times, np.full((2, 2), 0.25))
     assert line.begin[1].tolist() == [0.0, 6.25, 6.75]
     assert line.seconds == 9.75
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graph_samples import random_cluster, random_devices, random_graph
+from graph_samples import random_cluster, random_devices, random_graph, with_hosts
 
 from graphs.graph import Graph
 from simulator.cluster import Cluster
@@ -30,9 +30,9 @@ def random_plan(graph: Graph, cluster: Cluster, seed: int) -> Plan:
     return Plan.of(random_devices(graph, cluster, seed), priorities)
 
 
-def compare(seed: int) -> None:
+def compare(seed: int, *, hosts: bool = False) -> None:
     graph = random_graph(seed, 10 + seed % 111)
-    cluster = random_cluster(seed)
+    cluster = with_hosts(random_cluster(seed), seed) if hosts else random_cluster(seed)
     costs = FractionalCosts() if seed % 3 == 0 else RooflineCosts()
     simulator = Simulator(graph, cluster, costs)
     plan = random_plan(graph, cluster, seed)
@@ -59,6 +59,7 @@ def compare(seed: int) -> None:
 def test_kernel_equals_reference(batch: int) -> None:
     for seed in range(10 * batch, 10 * batch + 10):
         compare(seed)
+        compare(seed, hosts=True)
 
 
 @pytest.mark.slow
@@ -66,6 +67,7 @@ def test_kernel_equals_reference(batch: int) -> None:
 def test_kernel_equals_reference_a_thousand_times(batch: int) -> None:
     for seed in range(1000 + 50 * batch, 1050 + 50 * batch):
         compare(seed)
+        compare(seed, hosts=True)
 
 
 def test_the_random_cases_cover_what_is_special() -> None:

@@ -17,7 +17,7 @@ from placement.runtime.hardware_evaluator import HardwareEvaluator, Runtime
 from placement.runtime.measured_search import MeasuredSearchConfig, measured_search, neighbours
 from placement.runtime.measurement import Clock, Measurement
 from placement.runtime.samples import Sampling
-from simulator.calibration import Calibration, ProgramCosts
+from simulator.calibration import Calibration
 from simulator.cost_table import CostTable
 from simulator.costs import RooflineCosts
 from simulator.engine import Simulator
@@ -51,7 +51,7 @@ class Pretended:
 def pretended(seed: int = 0) -> tuple[Problem, Pretended]:
     graph = random_graph(seed, 40, groups=False)
     table = CostTable("m", "none")
-    calibration = Calibration("m", "ort", ProgramCosts(*[1e-9] * 10), table, "costs.json")
+    calibration = Calibration("m", "ort", table, "costs.json")
     cluster = replace(core_cluster(), calibration=calibration)
     problem = Problem(graph, cluster, given_costs=RooflineCosts())
     return problem, Pretended(problem.simulator)

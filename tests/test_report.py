@@ -22,7 +22,7 @@ from placement.report.graph_map import map_section
 from placement.report.memory import memory_section
 from placement.report.plan_report import sections_of
 from placement.report.times import times_section
-from simulator.calibration import Calibration, PredictionError, ProgramCosts
+from simulator.calibration import Calibration, PredictionError
 from simulator.cluster import Cluster
 from simulator.cost_table import CostTable
 from simulator.fusion import xla_like_groups
@@ -213,10 +213,9 @@ def test_report_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_calibrated_cluster_says_how_far_off_it_is(placement: Placement) -> None:
     """And one without says that figures are estimates."""
-    program = ProgramCosts(*[0.0] * 10)
     error = PredictionError(4, 0.03, 0.02, 0.1, "plan 2", 0.99, 0.9, 1.0, 0.0)
     table = CostTable("this machine", "v100")
-    calibration = Calibration("this machine", "ort", program, table, "costs.json", error)
+    calibration = Calibration("this machine", "ort", table, "costs.json", error)
     problem = placement.problem
     cluster = dataclasses.replace(problem.given_cluster, calibration=calibration)
     known = Problem(problem.graph, cluster, given_costs=problem.costs)

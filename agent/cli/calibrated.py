@@ -18,7 +18,7 @@ def calibrated_prediction(simulator: "Simulator", plan: "Plan") -> Mapping[str, 
     calibration = simulator.cluster.calibration
     if calibration is None:
         return {}
-    found = ProgramPredictor(simulator, calibration.program).evaluate(plan)
+    found = ProgramPredictor(simulator).evaluate(plan)
     return {
         "program_seconds": found.makespan_seconds,
         "calibrated_machine": calibration.machine,

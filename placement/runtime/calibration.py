@@ -4,7 +4,7 @@ Three sets of runs, none of which serves twice: single ops on one device give ke
 plans give the overheads, other plans give the error.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from placement.placer import Report, silent
 from placement.problem import Problem
 from placement.runtime.device_program import Run, Send
 from placement.runtime.errors import RuntimeRefusal
+from placement.runtime.link_probe import Pair, ProbedLink, probe_links
 from placement.runtime.measurement import Clock, Measurement
 from placement.runtime.ort_runtime import OrtRuntime
 from placement.runtime.prediction import (
@@ -30,13 +31,15 @@ from placement.runtime.prediction_error import prediction_error
 from placement.runtime.replay import replay
 from placement.runtime.samples import Sampling
 from placement.runtime.trial_plans import trial_plans
-from simulator.calibration import Calibration, PredictionError, ProgramCosts
-from simulator.cluster import Cluster, Link
+from simulator.calibration import Calibration, PredictionError
+from simulator.cluster import Cluster
 from simulator.cost_table import CostTable, signatures
 from simulator.engine import Simulator
+from simulator.host_costs import HostCosts
 from simulator.plan import Plan
 
 _SHORTEST_SECONDS = 2e-7
+_LEAST_SECONDS_PER_BYTE = 1e-13
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class Sample:
     run: Float64[np.ndarray, " runs"]
     sent: Float64[np.ndarray, "sends 2"]
     """Bytes and seconds."""
-    received: Float64[np.ndarray, "receives 2"]
+    received: Float64[np.ndarray, "receives 4"]
+    """Source, target, bytes and seconds."""
 
 
 def profile_kernels(runtime: OrtRuntime, rounds: int) -> Float64[np.ndarray, " ops"]:
@@ -143,7 +147,7 @@ def sample_of(runtime: OrtRuntime, plan: Plan, found: Measurement) -> Sample:
     sizes = graph.tensor_bytes.tolist()
     runs: list[tuple[float, ...]] = []
     sent: list[tuple[float, float]] = []
-    received: list[tuple[float, float]] = []
+    received: list[tuple[float, ...]] = []
     for device, steps in enumerate(program.steps):
         for at, step in enumerate(steps):
             taken = float(found.step_seconds[device][at])
@@ -153,58 +157,106 @@ def sample_of(runtime: OrtRuntime, plan: Plan, found: Measurement) -> Sample:
                 border = border_of(step, works, readers, sizes)
                 runs.append((kernel, len(ops), *border, float(busy[device][at]), taken))
                 continue
-            size = float(types[program.transfers[step.transfer].tensor].nbytes)
-            (sent if isinstance(step, Send) else received).append((size, taken))
+            transfer = program.transfers[step.transfer]
+            size = float(types[transfer.tensor].nbytes)
+            if isinstance(step, Send):
+                sent.append((size, taken))
+            else:
+                received.append((transfer.source, device, size, taken))
     table = np.array(runs, np.float64).reshape(-1, 7)
     kernel_seconds, counts, share, total = table[:, [0, 1, 5, 6]].T
     return Sample(
-        kernel_seconds, counts, table[:, 2:5], share, total, _pairs(sent), _pairs(received)
+        kernel_seconds,
+        counts,
+        table[:, 2:5],
+        share,
+        total,
+        np.array(sent, np.float64).reshape(-1, 2),
+        np.array(received, np.float64).reshape(-1, 4),
     )
 
 
-def _pairs(values: list[tuple[float, float]]) -> Float64[np.ndarray, "rows 2"]:
-    return np.array(values, np.float64).reshape(-1, 2)
+@dataclass(frozen=True, eq=False)
+class FittedCosts:
+    """What a core spends beyond its kernels, and the pace at which each pair's tensors come in."""
+
+    host: HostCosts
+    receive_seconds_per_byte: Mapping[Pair, float]
+    """By source and target, of the pairs between which something was sent."""
 
 
-def fit_program_costs(samples: Sequence[Sample]) -> ProgramCosts:
+def fit_host_costs(samples: Sequence[Sample]) -> FittedCosts:
     """Least squares of relative errors with costs that are not negative."""
     kernel = np.concatenate([item.kernel for item in samples])
     ops = np.concatenate([item.ops for item in samples])
     border = np.concatenate([item.border for item in samples])
     busy = np.concatenate([item.busy for item in samples])
     run = np.concatenate([item.run for item in samples])
-    weight = 1.0 / np.sqrt(np.maximum(run, 1e-6))
     design = np.column_stack([np.ones(len(run)), ops, border, kernel * busy])
-    fitted = nnls(design * weight[:, None], (run - kernel) * weight)[0]
-    launch, per_op, per_tensor, per_input, per_output, contention = map(float, fitted)
-    send = _line(np.concatenate([item.sent for item in samples]))
-    receive = _line(np.concatenate([item.received for item in samples]))
-    return ProgramCosts(
-        launch, per_op, per_tensor, per_input, per_output, *send, *receive, contention
+    launch, per_op, per_tensor, per_input, per_output, contention = _relative_fit(
+        design, run - kernel, run
     )
-
-
-def _line(pairs: Float64[np.ndarray, "rows 2"]) -> tuple[float, float]:
-    """Base and slope of seconds over bytes."""
-    if not len(pairs):
-        return 0.0, 0.0
-    weight = 1.0 / np.sqrt(np.maximum(pairs[:, 1], 1e-7))
-    design = np.stack([np.ones(len(pairs)), pairs[:, 0]], axis=1)
-    base, slope = nnls(design * weight[:, None], pairs[:, 1] * weight)[0]
-    return float(base), float(slope)
-
-
-def with_program_costs(cluster: Cluster, costs: ProgramCosts) -> Cluster:
-    """Links that cost in the event engine, roughly, what a program spends on a transfer."""
-    pace = costs.send_seconds_per_byte + costs.receive_seconds_per_byte
-    pace += costs.input_seconds_per_byte + costs.output_seconds_per_byte
-    latency = costs.send_seconds + costs.receive_seconds + costs.launch_seconds
-    links = tuple(
-        Link(link.source, link.target, 1.0 / max(pace, 1e-12), latency, link.channels)
-        for link in cluster.links
+    sent = np.concatenate([item.sent for item in samples])
+    send, send_pace = 0.0, 0.0
+    if len(sent):
+        send, send_pace = _relative_fit(
+            np.column_stack([np.ones(len(sent)), sent[:, 0]]), sent[:, 1]
+        )
+    received = np.concatenate([item.received for item in samples])
+    receive, paces = 0.0, dict[Pair, float]()
+    if len(received):
+        ends = [(int(source), int(target)) for source, target in received[:, :2]]
+        pairs = sorted(set(ends))
+        columns = np.array([pairs.index(pair) for pair in ends])
+        design = np.column_stack(
+            [np.ones(len(ends)), (columns[:, None] == np.arange(len(pairs))) * received[:, 2:3]]
+        )
+        receive, *each = _relative_fit(design, received[:, 3])
+        paces = dict(zip(pairs, each, strict=True))
+    host = HostCosts(
+        launch, per_op, per_tensor, per_input, per_output, send, send_pace, receive, contention
     )
-    devices = tuple(replace(device, launch_seconds=0.0) for device in cluster.devices)
-    return replace(cluster, devices=devices, links=links)
+    return FittedCosts(host, paces)
+
+
+def _relative_fit(
+    design: Float64[np.ndarray, "rows costs"],
+    wanted: Float64[np.ndarray, " rows"],
+    scale: Float64[np.ndarray, " rows"] | None = None,
+) -> tuple[float, ...]:
+    """Costs that are not negative; what takes long may be off by more."""
+    weight = 1.0 / np.sqrt(np.maximum(wanted if scale is None else scale, 1e-7))
+    return tuple(map(float, nnls(design * weight[:, None], wanted * weight)[0]))
+
+
+def with_host_costs(
+    cluster: Cluster, fitted: FittedCosts, probed: Mapping[Pair, ProbedLink]
+) -> Cluster:
+    """Cores that do everything themselves, and links as each pair of them was measured.
+
+    A pair between which no plan sent anything gets the pace of the probe, corrected by how much
+    slower tensors come in than the probe's on the other pairs.
+    """
+    known = fitted.receive_seconds_per_byte
+    shares = [known[pair] * link.bytes_per_second for pair, link in probed.items() if pair in known]
+    share = float(np.median(shares)) if shares else 1.0
+    names = cluster.device_names
+    links = []
+    for link in cluster.links:
+        pair = names.index(link.source), names.index(link.target)
+        measured = probed[pair]
+        pace = known.get(pair) or share / measured.bytes_per_second
+        links.append(
+            replace(
+                link,
+                bytes_per_second=1.0 / max(pace, _LEAST_SECONDS_PER_BYTE),
+                latency_seconds=measured.latency_seconds,
+            )
+        )
+    devices = tuple(
+        replace(device, launch_seconds=0.0, host=fitted.host) for device in cluster.devices
+    )
+    return replace(cluster, devices=devices, links=tuple(links))
 
 
 #: Opens a runtime for one of the models that are measured, on a cluster.
@@ -237,13 +289,12 @@ def calibrate(
             samples += _fitting_runs(runtime, config)
         done += 1
         report(done / stages)
-    costs = fit_program_costs(samples)
-    found = with_program_costs(cluster, costs)
+    found = with_host_costs(cluster, fit_host_costs(samples), probe_links(cluster))
     judged = []
     for open_runtime in models:
         with open_runtime(found) as runtime:
             runtime.costs = table
-            judged.append(judge(runtime, costs, config))
+            judged.append(judge(runtime, config))
         done += 1
         report(done / stages)
     overall = prediction_error(
@@ -252,7 +303,7 @@ def calibrate(
         [value for item in judged for value in item.measured],
         [item.graph.name for item in judged for _ in item.names],
     )
-    calibration = Calibration(machine, "ort", costs, table, costs_file, overall)
+    calibration = Calibration(machine, "ort", table, costs_file, overall)
     return replace(found, calibration=calibration), judged
 
 
@@ -265,10 +316,10 @@ def _fitting_runs(runtime: OrtRuntime, config: CalibrationConfig) -> list[Sample
     ]
 
 
-def judge(runtime: OrtRuntime, costs: ProgramCosts, config: CalibrationConfig) -> Judged:
+def judge(runtime: OrtRuntime, config: CalibrationConfig) -> Judged:
     """Predict plans that nothing was fitted to, then measure them."""
     simulator = Simulator(runtime.graph, runtime.cluster, runtime.costs)
-    predictor = ProgramPredictor(simulator, costs)
+    predictor = ProgramPredictor(simulator)
     problem = Problem(runtime.graph, runtime.cluster, given_costs=runtime.costs)
     named = trial_plans(problem, config.judged_plans, config.seed + 1000)
     predicted = [predictor.evaluate(plan).makespan_seconds for plan in named.values()]

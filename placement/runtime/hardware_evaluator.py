@@ -78,13 +78,12 @@ class HardwareEvaluator:
             ClusterError: the cluster was never calibrated.
         """
         simulator = runtime.simulator
-        calibration = simulator.cluster.calibration
-        if calibration is None:
+        if simulator.cluster.calibration is None:
             raise ClusterError(
                 f"cluster {simulator.cluster.name!r} was not calibrated, so that nothing tells "
                 "which plans are worth measuring; `graphwright calibrate` makes one that is"
             )
-        predictor = ProgramPredictor(simulator, calibration.program)
+        predictor = ProgramPredictor(simulator)
         kept: MeasurementCache = {} if cache is None else cache
         return HardwareEvaluator(runtime, reference, predictor, simulator, cache=kept)
 

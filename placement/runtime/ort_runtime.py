@@ -186,10 +186,10 @@ class OrtRuntime:
 
     def predicted(self, plan: Plan) -> float:
         """The step time to expect: of the device program where the cluster was calibrated."""
-        simulator, calibration = self.simulator, self.cluster.calibration
-        if calibration is None:
+        simulator = self.simulator
+        if self.cluster.calibration is None:
             return simulator.evaluate(plan).makespan_seconds
-        return ProgramPredictor(simulator, calibration.program).evaluate(plan).makespan_seconds
+        return ProgramPredictor(simulator).evaluate(plan).makespan_seconds
 
     @property
     def types(self) -> Mapping[str, TensorType]:

@@ -1,8 +1,8 @@
 """Predicts how long a device program takes, from measured kernels and overheads.
 
-The event engine knows devices that start kernels by themselves and copy engines beside them. Cores
-have neither: a core spends its own time on sending, receiving and starting. So the engine gives the
-order, the program is cut as it would be run, and the steps are replayed with what they cost.
+The event engine counts the same costs op by op, so that searches see them. Here its order is cut
+into the program that would be run, sends begin one by one, a tensor's way out of a run is counted
+where the run ends, and kernels are slowed down by what the other devices do all the while.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,13 @@ from graphs.kinds import OpKind, Storage
 from placement.runtime.device_program import DeviceProgram, Receive, Run, Send, Work, cut_program
 from placement.runtime.program_order import program_order
 from placement.runtime.replay import Timeline, replay
-from simulator.calibration import ProgramCosts
 from simulator.engine import Simulator
 from simulator.evaluation import Evaluation
 from simulator.fusion import fuse
+from simulator.host_costs import HostCosts, runs_alone
 from simulator.plan import Plan
 
 _NO_STEP = (OpKind.INPUT, OpKind.CONSTANT, OpKind.VARIABLE)
-#: Weights beyond it are packed by kernels, and worth sharing.
-_LARGE_BYTES = 1 << 16
 #: How often the overlap of devices is worked out anew.
 _PASSES = 3
 
@@ -44,7 +42,6 @@ class ProgramPredictor:
     """An `Evaluator` for clusters of cores that were calibrated."""
 
     simulator: Simulator
-    costs: ProgramCosts
 
     def evaluate(self, plan: Plan) -> Evaluation:
         """Step time of the device program; memory as the simulator counts it."""
@@ -74,22 +71,26 @@ class ProgramPredictor:
         """When each step begins and ends."""
         fused = self._fused_seconds(plan)
         plain = [
-            np.array([self._step_seconds(program, step, plan, fused) for step in steps])
-            for steps in program.steps
+            np.array([self._step_seconds(program, at, step, plan, fused) for step in steps])
+            for at, steps in enumerate(program.steps)
         ]
-        kernels = [
-            np.array([self._kernel_seconds(step, plan, fused) for step in steps])
-            for steps in program.steps
+        slowed = [
+            host.contention * np.array([self._kernel_seconds(step, plan, fused) for step in steps])
+            for steps, host in zip(program.steps, self._hosts, strict=True)
         ]
-        line = replay(program, plain)
-        for _ in range(_PASSES if self.costs.contention else 0):
-            busy = overlap(line)
+        latency = self.simulator.cluster.link_arrays.wire_latency_seconds
+        line = replay(program, plain, latency)
+        for _ in range(_PASSES if any(extra.any() for extra in slowed) else 0):
             stretched = [
-                base + self.costs.contention * kernel * share
-                for base, kernel, share in zip(plain, kernels, busy, strict=True)
+                base + extra * share
+                for base, extra, share in zip(plain, slowed, overlap(line), strict=True)
             ]
-            line = replay(program, stretched)
+            line = replay(program, stretched, latency)
         return line
+
+    @cached_property
+    def _hosts(self) -> list[HostCosts]:
+        return [device.host or HostCosts() for device in self.simulator.cluster.devices]
 
     @cached_property
     def _works(self) -> list[Work | None]:
@@ -122,23 +123,30 @@ class ProgramPredictor:
         return apart
 
     def _step_seconds(
-        self, program: DeviceProgram, step: object, plan: Plan, fused: Mapping[int, float]
+        self,
+        program: DeviceProgram,
+        device: int,
+        step: object,
+        plan: Plan,
+        fused: Mapping[int, float],
     ) -> float:
-        costs = self.costs
+        host = self._hosts[device]
         if isinstance(step, Run):
             border = border_of(step, self._works, self._readers, self._bytes)
             return self._kernel_seconds(step, plan, fused) + (
-                costs.launch_seconds
-                + len(step.ops) * costs.op_seconds
-                + border.tensors * costs.border_seconds
-                + border.bytes_in * costs.input_seconds_per_byte
-                + border.bytes_out * costs.output_seconds_per_byte
+                host.launch_seconds
+                + len(step.ops) * host.op_seconds
+                + border.tensors * host.border_seconds
+                + border.bytes_in * host.input_seconds_per_byte
+                + border.bytes_out * host.output_seconds_per_byte
             )
         assert isinstance(step, Send | Receive)
-        size = self._bytes[int(program.transfers[step.transfer].tensor[1:])]
+        transfer = program.transfers[step.transfer]
+        size = self._bytes[int(transfer.tensor[1:])]
         if isinstance(step, Send):
-            return costs.send_seconds + size * costs.send_seconds_per_byte
-        return costs.receive_seconds + size * costs.receive_seconds_per_byte
+            return host.send_seconds + size * host.send_seconds_per_byte
+        pace = self.simulator.cluster.link_arrays.receive_seconds_per_byte
+        return host.receive_seconds + size * float(pace[transfer.source, device])
 
     @cached_property
     def _readers(self) -> dict[str, set[int]]:
@@ -165,18 +173,8 @@ def fusion_groups(plan: Plan) -> dict[int, int]:
 
 
 def sharing_ops(graph: Graph) -> frozenset[int]:
-    """Ops that read a weight which others read too, as in unrolled recurrent nets.
-
-    They run in sessions of their own. Equal ones share a session, so that the weight is packed
-    once and stays in the cache, however the plan cuts the rest.
-    """
-    counts = np.diff(graph.consumer_offsets)
-    large = (graph.tensor_storage == Storage.WEIGHT) & (graph.tensor_bytes > _LARGE_BYTES)
-    return frozenset(
-        op
-        for tensor in np.flatnonzero(large & (counts > 1)).tolist()
-        for op in graph.consumers_of(tensor).tolist()
-    )
+    """Ops that run in sessions of their own, see `runs_alone`."""
+    return frozenset(np.flatnonzero(runs_alone(graph)).tolist())
 
 
 def readers_of(works: Sequence[Work | None]) -> dict[str, set[int]]:

@@ -25,14 +25,15 @@ class Timeline:
 def replay(
     program: DeviceProgram,
     seconds: Sequence[Float64[np.ndarray, " _"]],
-    latency_seconds: float = 0.0,
+    latency_seconds: Float64[np.ndarray, "devices devices"] | None = None,
 ) -> Timeline:
     """Run a program on paper: steps of a device in their order, a receive after its send.
 
     Args:
         program: the steps.
         seconds: how long each step keeps its device busy.
-        latency_seconds: between the end of a send and the earliest begin of its receive.
+        latency_seconds: between the end of a send and the earliest begin of its receive, by
+            source and target; none without.
     """
     begin = [np.zeros(len(steps)) for steps in program.steps]
     end = [np.zeros(len(steps)) for steps in program.steps]
@@ -49,12 +50,14 @@ def replay(
                 if isinstance(step, Receive):
                     if step.transfer not in sent:
                         break
-                    now[device] = max(now[device], sent[step.transfer] + latency_seconds)
+                    now[device] = max(now[device], sent[step.transfer])
                 begin[device][at] = now[device]
                 now[device] += float(seconds[device][at])
                 end[device][at] = now[device]
                 if isinstance(step, Send):
-                    sent[step.transfer] = now[device]
+                    target = program.transfers[step.transfer].target
+                    wire = 0.0 if latency_seconds is None else latency_seconds[device, target]
+                    sent[step.transfer] = now[device] + float(wire)
                 position[device] += 1
                 moved = True
     if any(at < len(steps) for at, steps in zip(position, program.steps, strict=True)):
