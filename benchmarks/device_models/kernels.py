@@ -1,228 +1,360 @@
-"""ONNX models of many independent ops and short chains, with shapes drawn from a seed."""
+"""ONNX models of many independent ops and short chains, with shapes drawn from a seed.
+
+Every template draws from wide ranges; none was made after a particular model.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper
 
-UNARY = ("Relu", "Sigmoid", "Tanh", "Exp", "Erf", "Neg", "Abs", "LeakyRelu", "Softplus", "Sqrt")
-BINARY = ("Add", "Mul", "Sub", "Div", "Max")
-REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax")
+from device_models.kernel_model import ModelOfKernels
+
+Shape = tuple[int, ...]
+
+UNARY = (
+    "Relu", "Sigmoid", "Tanh", "Exp", "Erf", "Neg", "Abs", "LeakyRelu", "Softplus", "Reciprocal",
+    "Sin", "Cos", "Elu", "HardSwish", "HardSigmoid", "Clip", "Pow", "Log", "Sqrt", "Identity",
+)  # fmt: skip
+BINARY = ("Add", "Add", "Mul", "Mul", "Sub", "Div", "Max", "Min")
+REDUCTIONS = ("ReduceMean", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
+COMPARISONS = ("Greater", "Less", "Equal")
+#: Elements of a tensor, and multiplications of a kernel, at most.
+MOST_ELEMENTS = 1 << 22
+MOST_PRODUCTS = 1 << 29
 
 
-class ModelOfKernels:
-    """Collects ops; every chain has inputs of its own, and its last tensor is an output."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = np.random.default_rng(seed)
-        self.nodes: list[onnx.NodeProto] = []
-        self.inputs: list[onnx.ValueInfoProto] = []
-        self.weights: list[TensorProto] = []
-        self.outputs: list[str] = []
-
-    def whole(self, low: int, high: int) -> int:
-        """A whole number between, small ones as often as large ones."""
-        return round(2 ** self.random.uniform(np.log2(low), np.log2(high)))
-
-    def pick(self, choices: tuple) -> object:
-        return choices[int(self.random.integers(len(choices)))]
-
-    def input(self, *shape: int) -> str:
-        name = f"in{len(self.inputs)}"
-        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-        return name
-
-    def weight(self, *shape: int) -> str:
-        """A weight whose values are in no file; whoever runs the model draws them."""
-        name = f"w{len(self.weights)}"
-        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value="no-such-file")
-        self.weights.append(tensor)
-        return name
-
-    def numbers(self, *values: int) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
-        return name
-
-    def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
-        names = [f"t{len(self.nodes)}_{i}" for i in range(outputs)]
-        self.nodes.append(
-            helper.make_node(kind, inputs, names, f"{kind}{len(self.nodes)}", **attributes)
-        )
-        return names[0]
-
-    def model(self) -> onnx.ModelProto:
-        read = {name for node in self.nodes for name in node.input}
-        made = [name for node in self.nodes for name in node.output if name not in read]
-        outputs = [onnx.ValueInfoProto(name=name) for name in made]
-        graph = helper.make_graph(self.nodes, "kernels", self.inputs, outputs, self.weights)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def _plane(k: ModelOfKernels, most: int = 1 << 20) -> tuple[int, int, int, int]:
-    """Batch, channels and sides of an image-like tensor of at most so many elements."""
+def plane(k: ModelOfKernels, most: int = MOST_ELEMENTS) -> Shape:
+    """Batch, channels and sides of an image-like tensor."""
     while True:
-        shape = (k.whole(1, 8), k.whole(4, 512), side := k.whole(4, 112), side)
+        batch = 1 if k.chance(0.5) else k.whole(2, 16)
+        shape = (batch, k.whole(3, 1280), side := k.whole(3, 160), side)
         if np.prod(shape) <= most:
             return shape
 
 
-def _table(k: ModelOfKernels, most: int = 1 << 20) -> tuple[int, int]:
+def table(k: ModelOfKernels, most: int = MOST_ELEMENTS) -> Shape:
+    """Two to four dimensions, as of tokens, of tokens in a batch, of scores of attention."""
     while True:
-        shape = (k.whole(4, 4096), k.whole(16, 4096))
-        if np.prod(shape) <= most:
+        match int(k.random.integers(4)):
+            case 0 | 1:
+                shape: Shape = (k.whole(1, 4096), k.whole(8, 4096))
+            case 2:
+                shape = (k.whole(1, 16), k.whole(4, 1024), k.whole(8, 3072))
+            case _:
+                shape = (k.whole(1, 8), k.whole(1, 16), k.whole(4, 512), k.whole(8, 512))
+        if 256 <= np.prod(shape) <= most:
             return shape
+
+
+def shape_of(k: ModelOfKernels) -> Shape:
+    """Of an image or of a table."""
+    return plane(k) if k.chance(0.4) else table(k)
+
+
+def one_input(k: ModelOfKernels, x: str) -> str:
+    """A pointwise op of one input."""
+    kind = str(k.pick(UNARY))
+    if kind in ("Log", "Sqrt"):
+        x = k.op("Abs", x)
+    if kind == "Clip":
+        return k.op(kind, x, k.scalar(0.0), k.scalar(6.0))
+    if kind == "Pow":
+        return k.op(kind, x, k.scalar(float(k.pick((2.0, 2.0, 3.0)))))  # type: ignore[arg-type]
+    return k.op(kind, x)
 
 
 def unary(k: ModelOfKernels) -> None:
-    x = k.input(*(_plane(k) if k.random.random() < 0.5 else _table(k)))
+    """A chain of pointwise ops."""
+    x = k.input(*shape_of(k))
     for _ in range(int(k.random.integers(1, 4))):
-        x = k.op(str(k.pick(UNARY)), x)
+        x = one_input(k, x)
 
 
 def binary(k: ModelOfKernels) -> None:
-    shape = _table(k)
+    """A pointwise op of two inputs that are alike, or one of which is broadcast."""
+    shape = shape_of(k)
     x = k.input(*shape)
-    other = k.input(*shape) if k.random.random() < 0.6 else k.weight(shape[1])
+    match int(k.random.integers(7)):
+        case 0 | 1 | 2:
+            other = k.input(*shape)
+        case 3:
+            other = k.weight(shape[-1])
+        case 4:
+            other = k.scalar(float(k.random.uniform(0.5, 2)))
+        case 5:
+            other = k.input(*shape[:-1], 1)
+        case _:
+            smaller = (1, shape[1], 1, 1) if len(shape) == 4 else (1, *shape[1:])
+            other = k.weight(*smaller) if k.chance(0.5) else k.input(*smaller)
     x = k.op(str(k.pick(BINARY)), x, other)
-    if k.random.random() < 0.5:
-        x = k.op(str(k.pick(UNARY)), x)
-    if k.random.random() < 0.3:
+    if k.chance(0.5):
+        x = one_input(k, x)
+    if k.chance(0.3):
         k.op(str(k.pick(BINARY)), x, k.input(*shape))
 
 
+def compared(k: ModelOfKernels) -> None:
+    """Masks, what is chosen by them, and changes of type."""
+    shape = shape_of(k)
+    x, other = k.input(*shape), k.input(*shape)
+    match int(k.random.integers(3)):
+        case 0:
+            mask = k.op(str(k.pick(COMPARISONS)), x, k.scalar(0.0) if k.chance(0.5) else other)
+            k.op("Where", mask, x, other if k.chance(0.5) else k.scalar(0.0))
+        case 1:
+            mask = k.op(str(k.pick(COMPARISONS)), x, k.scalar(0.0))
+            k.op("Mul", k.op("Cast", mask, to=TensorProto.FLOAT), other)
+        case _:
+            kind = int(k.pick((TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)))  # type: ignore[call-overload]
+            k.op("Cast", x, to=kind)
+
+
+def gelu(k: ModelOfKernels, x: str) -> str:
+    """As exported where there is no op for it."""
+    y = k.op("Erf", k.op("Div", x, k.scalar(1.4142135)))
+    return k.op("Mul", k.op("Mul", x, k.op("Add", y, k.scalar(1.0))), k.scalar(0.5))
+
+
+def activated(k: ModelOfKernels, shape: Shape) -> None:
+    """A chain as it occurs between products: GELU, SiLU, gates, root mean squares."""
+    x = k.input(*shape)
+    match int(k.random.integers(4)):
+        case 0:
+            gelu(k, x)
+        case 1:
+            k.op("Mul", x, k.op("Sigmoid", x))
+        case 2:
+            forget = k.op("Mul", k.op("Sigmoid", x), k.input(*shape))
+            enter = k.op("Mul", k.op("Sigmoid", k.input(*shape)), k.op("Tanh", k.input(*shape)))
+            k.op("Mul", k.op("Tanh", k.op("Add", forget, enter)), k.op("Sigmoid", k.input(*shape)))
+        case _:
+            square = k.op("Pow", x, k.scalar(2.0)) if k.chance(0.5) else k.op("Mul", x, x)
+            mean = k.op("ReduceMean", square, axes=[-1], keepdims=1)
+            root = k.op("Sqrt", k.op("Add", mean, k.scalar(1e-6)))
+            k.op("Mul", k.op("Div", x, root), k.weight(shape[-1]))
+
+
+def chains(k: ModelOfKernels) -> None:
+    """See `activated`."""
+    activated(k, table(k, 1 << 21))
+
+
 def product(k: ModelOfKernels) -> None:
+    """A product with a weight, in two or three dimensions, with what may follow."""
     while True:
-        rows, inner, columns = k.whole(1, 1024), k.whole(16, 2048), k.whole(16, 2048)
-        if rows * inner * columns < 1 << 28 and inner * columns < 1 << 21:
+        rows, inner, columns = k.whole(1, 2048), k.whole(8, 4096), k.whole(8, 4096)
+        if rows * inner * columns < MOST_PRODUCTS and inner * columns < MOST_ELEMENTS:
             break
-    x = k.input(rows, inner)
+    if rows > 8 and k.chance(0.4):
+        batch = int(k.pick((1, 2, 4, 8)))  # type: ignore[call-overload]
+        x = k.input(batch, rows // batch, inner)
+    else:
+        x = k.input(rows, inner)
     x = k.op("MatMul", x, k.weight(inner, columns))
-    if k.random.random() < 0.5:
+    if k.chance(0.5):
         x = k.op("Add", x, k.weight(columns))
-        if k.random.random() < 0.7:
-            k.op(str(k.pick(UNARY)), x)
+        if k.chance(0.3):
+            gelu(k, x)
+        elif k.chance(0.6):
+            one_input(k, x)
 
 
 def gemm(k: ModelOfKernels) -> None:
+    """A fully connected layer."""
     while True:
-        rows, inner, columns = k.whole(1, 1024), k.whole(16, 2048), k.whole(16, 2048)
-        if rows * inner * columns < 1 << 28 and inner * columns < 1 << 21:
+        rows, inner, columns = k.whole(1, 2048), k.whole(8, 4096), k.whole(8, 4096)
+        if rows * inner * columns < MOST_PRODUCTS and inner * columns < MOST_ELEMENTS:
             break
     across = int(k.random.integers(2))
     weight = k.weight(columns, inner) if across else k.weight(inner, columns)
-    k.op("Gemm", k.input(rows, inner), weight, k.weight(columns), transB=across)
-
-
-def batched_product(k: ModelOfKernels) -> None:
-    while True:
-        batch, rows, inner, columns = (k.whole(1, 32), *(k.whole(8, 512) for _ in range(3)))
-        if batch * rows * inner * columns < 1 << 27 and batch * inner * columns < 1 << 20:
-            break
-    k.op("MatMul", k.input(batch, rows, inner), k.input(batch, inner, columns))
-
-
-def convolution(k: ModelOfKernels) -> None:
-    while True:
-        batch, channels, side, _ = _plane(k)
-        kernel, outputs = int(k.pick((1, 1, 3, 3, 3, 5, 7))), k.whole(8, 256)
-        stride = int(k.pick((1, 1, 1, 2)))
-        if batch * side**2 * channels * outputs * kernel**2 / stride**2 < 1 << 28:
-            break
-    x = k.input(batch, channels, side, side)
-    depthwise = k.random.random() < 0.15
-    weight = k.weight(
-        channels if depthwise else outputs, 1 if depthwise else channels, kernel, kernel
-    )
-    groups = channels if depthwise else 1
-    outputs = channels if depthwise else outputs
-    pad = kernel // 2
-    inputs = [x, weight] + ([k.weight(outputs)] if k.random.random() < 0.5 else [])
-    x = k.op(
-        "Conv",
-        *inputs,
-        kernel_shape=[kernel] * 2,
-        pads=[pad] * 4,
-        strides=[stride] * 2,
-        group=groups,
-    )
-    if k.random.random() < 0.4:
-        x = k.op("BatchNormalization", x, *(k.weight(outputs) for _ in range(4)))
-    if k.random.random() < 0.5:
+    x = k.op("Gemm", k.input(rows, inner), weight, k.weight(columns), transB=across)
+    if k.chance(0.3):
         k.op("Relu", x)
 
 
+def batched_product(k: ModelOfKernels) -> None:
+    """Products of activations, as in attention and in gradients."""
+    while True:
+        batch, rows, inner, columns = (k.whole(1, 96), *(k.whole(8, 1024) for _ in range(3)))
+        largest = batch * max(rows * inner, inner * columns, rows * columns)
+        if batch * rows * inner * columns < MOST_PRODUCTS and largest < MOST_ELEMENTS:
+            break
+    outer = (batch,) if k.chance(0.4) else (1, batch)
+    if batch == 1 and k.chance(0.7):
+        outer = ()
+    x = k.op("MatMul", k.input(*outer, rows, inner), k.input(*outer, inner, columns))
+    if k.chance(0.3):
+        x = k.op(str(k.pick(("Div", "Mul"))), x, k.scalar(0.125))
+        k.op("Softmax", x, axis=-1)
+
+
+def convolution(k: ModelOfKernels) -> None:
+    """A convolution in the plane, with what may follow."""
+    sides = ((1, 1),) * 6 + ((3, 3),) * 8 + ((5, 5),) * 2 + (
+        (7, 7), (1, 7), (7, 1), (1, 3), (3, 1), (2, 2), (4, 4), (16, 16)
+    )  # fmt: skip
+    while True:
+        batch, channels, side, _ = plane(k, 1 << 21)
+        kernel: tuple[int, int] = k.pick(sides)  # type: ignore[assignment]
+        outputs, groups = k.whole(8, 1280), 1
+        stride = kernel[0] if kernel in ((2, 2), (4, 4), (16, 16)) else int(k.pick((1, 1, 1, 2)))  # type: ignore[call-overload]
+        if k.chance(0.15):
+            groups = outputs = channels
+        elif k.chance(0.08):
+            groups = int(k.pick((2, 4, 8, 32)))  # type: ignore[call-overload]
+            channels, outputs = -(-channels // groups) * groups, -(-outputs // groups) * groups
+        spread = channels // groups * kernel[0] * kernel[1]
+        products = batch * side**2 * outputs * spread / stride**2
+        largest = max(outputs * spread, batch * outputs * side**2, spread * side**2 // stride**2)
+        if products < MOST_PRODUCTS and largest < MOST_ELEMENTS * 2 and side >= kernel[0]:
+            break
+    dilation = 2 if max(kernel) == 3 and side > 8 and k.chance(0.06) else 1
+    pads = [(dilation * (size - 1) // 2 if size != stride else 0) for size in kernel] * 2
+    x = k.input(batch, channels, side, side)
+    inputs = [x, k.weight(outputs, channels // groups, *kernel)]
+    inputs += [k.weight(outputs)] if k.chance(0.5) else []
+    x = k.op(
+        "Conv", *inputs, kernel_shape=list(kernel), pads=pads, strides=[stride] * 2,
+        dilations=[dilation] * 2, group=groups,
+    )  # fmt: skip
+    if k.chance(0.4):
+        x = k.op("BatchNormalization", x, *(k.weight(outputs) for _ in range(4)))
+    if k.chance(0.5):
+        k.op("Relu", x)
+
+
+def line_convolution(k: ModelOfKernels) -> None:
+    """A convolution along a sequence."""
+    while True:
+        batch, channels, length, outputs = (
+            k.whole(1, 8), k.whole(8, 1536), k.whole(16, 3000), k.whole(8, 1024),
+        )  # fmt: skip
+        kernel, alone = int(k.pick((1, 3, 4, 5))), k.chance(0.4)  # type: ignore[call-overload]
+        outputs = channels if alone else outputs
+        inner = kernel * (1 if alone else channels)
+        size = batch * length * max(channels, outputs, inner)
+        if batch * length * outputs * inner < MOST_PRODUCTS and size < MOST_ELEMENTS:
+            break
+    weight = k.weight(outputs, 1 if alone else channels, kernel)
+    groups = channels if alone else 1
+    pads = [(kernel - 1) // 2, kernel // 2]
+    k.op("Conv", k.input(batch, channels, length), weight, kernel_shape=[kernel], pads=pads,
+         group=groups)  # fmt: skip
+
+
 def normalised(k: ModelOfKernels) -> None:
-    shape = _table(k)
-    if k.random.random() < 0.5:
-        k.op("Softmax", k.input(*shape), axis=-1)
+    """Softmax, or normalisation of layers."""
+    shape = table(k)
+    if k.chance(0.5):
+        k.op("Softmax" if k.chance(0.9) else "LogSoftmax", k.input(*shape), axis=-1)
     else:
-        k.op("LayerNormalization", k.input(*shape), k.weight(shape[1]), k.weight(shape[1]), axis=-1)
+        weights = [k.weight(shape[-1]) for _ in range(2)]
+        k.op("LayerNormalization", k.input(*shape), *weights, axis=-1)
 
 
 def batch_normalised(k: ModelOfKernels) -> None:
-    shape = _plane(k)
+    """Normalisation of channels."""
+    shape = plane(k)
     x = k.op("BatchNormalization", k.input(*shape), *(k.weight(shape[1]) for _ in range(4)))
-    if k.random.random() < 0.5:
+    if k.chance(0.5):
         k.op("Relu", x)
 
 
 def reduction(k: ModelOfKernels) -> None:
-    shape = _table(k)
+    """Sums and the like over some of the dimensions."""
+    shape = shape_of(k)
     x = k.input(*shape)
-    if k.random.random() < 0.4:
-        x = k.op(str(k.pick(UNARY)), x)
-    kind, axis = str(k.pick(REDUCTIONS)), int(k.random.integers(2))
+    if k.chance(0.3):
+        x = one_input(k, x)
+    kind, rank = str(k.pick(REDUCTIONS)), len(shape)
+    axes = [[rank - 1], [rank - 1], [0], [rank - 2], list(range(rank)), [rank - 2, rank - 1]]
+    chosen: list[int] = k.pick(axes)  # type: ignore[assignment]
+    keep = int(k.random.integers(2))
     if kind == "ReduceSum":
-        k.op(kind, x, k.numbers(axis), keepdims=1)
+        k.op(kind, x, k.numbers(*chosen), keepdims=keep)
     else:
-        k.op(kind, x, axes=[axis], keepdims=1)
+        k.op(kind, x, axes=chosen, keepdims=keep)
 
 
 def pooled(k: ModelOfKernels) -> None:
-    shape = _plane(k)
-    kind = str(k.pick(("MaxPool", "AveragePool", "GlobalAveragePool")))
-    if kind == "GlobalAveragePool":
-        k.op(kind, k.input(*shape))
+    """Pooling in the plane."""
+    shape = plane(k)
+    kind = str(k.pick(("MaxPool", "MaxPool", "AveragePool", "GlobalAveragePool")))
+    if kind == "GlobalAveragePool" or shape[2] < 4:
+        k.op("GlobalAveragePool", k.input(*shape))
     else:
-        stride = int(k.pick((1, 2)))
-        k.op(kind, k.input(*shape), kernel_shape=[3, 3], pads=[1] * 4, strides=[stride] * 2)
+        side, stride = k.pick(((2, 2), (3, 1), (3, 2), (3, 2)))  # type: ignore[misc]
+        pads = [side // 2 if side == 3 else 0] * 4
+        x = k.input(*shape)
+        k.op(kind, x, kernel_shape=[side] * 2, pads=pads, strides=[stride] * 2)
 
 
-def moved(k: ModelOfKernels) -> None:
-    kind = str(k.pick(("Transpose", "Concat", "Split", "Slice", "Pad", "Gather")))
-    rows, columns = _table(k)
-    if kind == "Transpose":
-        batch, heads = k.whole(1, 16), k.whole(1, 16)
-        shape = (batch, max(1, rows // 16), heads, max(4, columns // 16))
-        k.op(kind, k.input(*shape), perm=list(k.pick(((0, 2, 1, 3), (0, 2, 3, 1), (0, 3, 1, 2)))))
-    elif kind == "Concat":
-        count = int(k.random.integers(2, 5))
-        axis = int(k.random.integers(2))
-        k.op(kind, *(k.input(rows, columns) for _ in range(count)), axis=axis)
-    elif kind == "Split":
-        parts = int(k.pick((2, 3, 4)))
-        k.op(kind, k.input(rows, parts * max(1, columns // parts)), outputs=parts, axis=1)
-    elif kind == "Slice":
-        begin, end = k.numbers(0), k.numbers(max(1, columns // 2))
-        k.op(kind, k.input(rows, columns), begin, end, k.numbers(1))
-    elif kind == "Pad":
-        k.op(kind, k.input(rows, columns), k.numbers(1, 1, 1, 1))
-    else:
-        table = k.weight(rows, columns)
-        picked = k.numbers(*k.random.integers(0, rows, k.whole(4, 512)).tolist())
-        k.op(kind, table, k.op("Identity", picked))
+def transposed(k: ModelOfKernels) -> None:
+    """Any order of two to four dimensions."""
+    shape = shape_of(k)
+    usual = {2: [(1, 0)], 3: [(0, 2, 1), (1, 0, 2), (0, 2, 1), (2, 0, 1), (1, 2, 0), (2, 1, 0)],
+             4: [(0, 2, 1, 3), (0, 2, 1, 3), (0, 2, 3, 1), (0, 3, 1, 2), (0, 1, 3, 2),
+                 (2, 0, 1, 3), (1, 0, 2, 3), (2, 0, 3, 1), (0, 3, 2, 1)]}  # fmt: skip
+    k.op("Transpose", k.input(*shape), perm=list(k.pick(usual[len(shape)])))  # type: ignore[call-overload]
+
+
+def cut_and_joined(k: ModelOfKernels) -> None:
+    """Concat, Split and Slice along any dimension."""
+    shape, axis = list(shape_of(k)), 0
+    axis = int(k.random.integers(len(shape)))
+    match int(k.random.integers(3)):
+        case 0:
+            sizes = [k.whole(1, max(2, shape[axis])) for _ in range(int(k.random.integers(2, 5)))]
+            parts = [k.input(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes]
+            k.op("Concat", *parts, axis=axis)
+        case 1:
+            count = int(k.pick((2, 3, 4, 8)))  # type: ignore[call-overload]
+            shape[axis] = max(1, shape[axis] // count) * count
+            k.op("Split", k.input(*shape), outputs=count, axis=axis)
+        case _:
+            begin = int(k.random.integers(0, max(1, shape[axis] // 2)))
+            end = max(begin + 1, shape[axis] - int(k.random.integers(0, max(1, shape[axis] // 2))))
+            step = 2 if end - begin > 4 and k.chance(0.1) else 1
+            bounds = [k.numbers(value) for value in (begin, end, axis, step)]
+            k.op("Slice", k.input(*shape), *bounds)
+
+
+def spread(k: ModelOfKernels) -> None:
+    """Padding, repetition and picking."""
+    shape = list(shape_of(k))
+    while np.prod(shape) > MOST_ELEMENTS // 4:
+        shape = list(shape_of(k))
+    rank = len(shape)
+    match int(k.random.integers(5)):
+        case 0:
+            k.op("Pad", k.input(*shape), k.numbers(*([0] * (rank - 1) + [1]) * 2))
+        case 1:
+            lead = k.input(1, *shape[1:])
+            k.op("Expand", lead, k.numbers(*shape))
+        case 2:
+            times = [1] * rank
+            times[int(k.random.integers(rank))] = 2
+            k.op("Tile", k.input(*shape), k.numbers(*times))
+        case 3 if rank == 4:
+            scales = f"w{len(k.weights)}"
+            k.weights.append(helper.make_tensor(scales, TensorProto.FLOAT, [4], [1, 1, 2, 2]))
+            mode = str(k.pick(("nearest", "linear")))
+            k.op("Resize", k.input(*shape), "", scales, mode=mode)
+        case _:
+            rows, columns = k.whole(16, 8192), k.whole(16, 1024)
+            ids = k.input(k.whole(1, 16), k.whole(4, 512), kind=TensorProto.INT64)
+            k.op("Gather", k.weight(rows, columns), ids)
 
 
 TEMPLATES: Mapping[str, tuple[Callable[[ModelOfKernels], None], int]] = {
-    "unary": (unary, 4), "binary": (binary, 4), "product": (product, 5), "gemm": (gemm, 5),
-    "batched product": (batched_product, 3), "convolution": (convolution, 7),
-    "normalised": (normalised, 3), "batch normalised": (batch_normalised, 2),
-    "reduction": (reduction, 3), "pooled": (pooled, 2), "moved": (moved, 5),
+    "unary": (unary, 4), "binary": (binary, 6), "compared": (compared, 2), "chains": (chains, 3),
+    "product": (product, 7), "gemm": (gemm, 5), "batched product": (batched_product, 6),
+    "convolution": (convolution, 12), "line convolution": (line_convolution, 1),
+    "normalised": (normalised, 4), "batch normalised": (batch_normalised, 2),
+    "reduction": (reduction, 4), "pooled": (pooled, 4), "transposed": (transposed, 4),
+    "cut and joined": (cut_and_joined, 4), "spread": (spread, 2),
 }  # fmt: skip
 
 

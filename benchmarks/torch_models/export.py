@@ -15,11 +15,12 @@ OPSET = 20
 _LARGEST_INLINE_BYTES = 1024
 
 
-def onnx_program(name: str, *, any_batch: bool) -> torch.onnx.ONNXProgram:
-    """Export the forward pass for the catalogue's batch, or for any where the model allows it."""
+def onnx_program(name: str, *, any_batch: bool, batch: int | None = None) -> torch.onnx.ONNXProgram:
+    """Export the forward pass for a batch (the catalogue's where none is given), or for any where
+    the model allows it."""
     torch.manual_seed(0)
     model = MODELS[name]
-    inputs = model.inputs(1 if any_batch else model.batch)
+    inputs = model.inputs(1 if any_batch else batch or model.batch)
     shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs) if any_batch else None
     program = torch.onnx.export(
         model.build().eval(),
