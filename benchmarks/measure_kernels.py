@@ -148,9 +148,8 @@ def measured(runnable: Runnable, clock: KernelClock, known: set[str]) -> Measure
         tensors = {name: placed(arrays[tensor], at) for at, (name, tensor) in enumerate(names)}
         inputs = {name: tensors[name] for name in segment.inputs}
         outputs = {name: tensors[name] for name in segment.outputs}
-        run = clock.session(runnable.make, segment, inputs, outputs)
+        run = clock.session(segment, arrays, inputs, outputs)
         timing = clock.time(run, len(inputs) + len(outputs))
-        runnable.make.forget()
         for values, value in (
             (result.kernels, ops),
             (result.fused, fused),

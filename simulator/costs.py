@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
@@ -11,6 +11,9 @@ from graphs.graph import Graph
 from graphs.kinds import FREE_KINDS, DType, OpKind
 from simulator.cluster import Cluster, Device
 from simulator.errors import ClusterError
+
+if TYPE_CHECKING:
+    from simulator.fusion import FusedGraph
 
 Seconds = Float64[np.ndarray, "ops devices"]
 
@@ -27,6 +30,22 @@ class CostModel(Protocol):
     def seconds(self, graph: Graph, cluster: Cluster) -> Seconds:
         """Seconds of each op on each device, launch included; zero for ops without a kernel."""
         ...
+
+
+@runtime_checkable
+class KernelCostModel(CostModel, Protocol):
+    """A cost model that looks at what a fused kernel is made of."""
+
+    def fused_seconds(self, graph: Graph, fused: "FusedGraph", cluster: Cluster) -> Seconds:
+        """Seconds of each op of `fused.graph`; `graph` is the one before fusion."""
+        ...
+
+
+def kernel_costs(costs: CostModel, graph: Graph, fused: "FusedGraph", cluster: Cluster) -> Seconds:
+    """Seconds of the kernels of a fused graph; to most models a kernel is an op like others."""
+    if isinstance(costs, KernelCostModel):
+        return costs.fused_seconds(graph, fused, cluster)
+    return costs.seconds(fused.graph, cluster)
 
 
 class RooflineCosts:

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphs.graph import Graph
 from simulator.cluster import Cluster
-from simulator.costs import CostModel, Seconds, default_costs
+from simulator.costs import CostModel, Seconds, default_costs, kernel_costs
 from simulator.errors import PlanError
 from simulator.evaluation import BatchEvaluation, Evaluation, OutOfMemory
 from simulator.fusion import FusedGraph, fuse
@@ -121,7 +121,7 @@ class Simulator:
 
     def _fuse(self, plan: Plan) -> tuple[Program, FusedGraph]:
         fused = fuse(self.graph, plan.fusion, plan.devices)
-        seconds = self.costs.seconds(fused.graph, self.cluster)
+        seconds = kernel_costs(self.costs, self.graph, fused, self.cluster)
         refused = np.zeros(seconds.shape, bool)  # a kernel hides the kinds of all members but one
         np.logical_or.at(refused, fused.kernel_of, np.isinf(self.seconds))
         seconds = np.where(refused, np.inf, seconds)

@@ -5,14 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from graphs.graph import Graph
 from graphs.kinds import DType
+from simulator.contractions import matrix_products, op_inputs
 
 #: Buckets that op types are hashed into: the framework's own name tells apart what a kind joins.
 OP_TYPE_BUCKETS = 256
-FEATURES = 14
+FEATURES = 64
+TOTALS = 4
+#: Bytes around which caches end; the network sees on which side of them a kernel lies.
+_CACHES = (32 << 10, 256 << 10, 2 << 20, 16 << 20)
+#: Numbers in a vector register, and rows of a block in the usual matrix kernels.
+_VECTOR, _BLOCK = 16, 12
+#: Dimensions of the first input and of the output whose equality tells transpositions apart.
+_CROSSED = ((3, 2), (2, 3), (3, 1), (1, 3), (2, 1), (1, 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,32 +34,97 @@ class KernelBatch:
     edges: Int64[np.ndarray, "2 edges"]
     """Producer and consumer, as nodes."""
     kernel_of: Int64[np.ndarray, " nodes"]
+    totals: Float32[np.ndarray, "kernels totals"]
+    """Logarithms of a kernel's flops, of the bytes that it reads and writes across its border, and
+    of its ops."""
     count: int
     """Kernels."""
 
 
 def op_features(graph: Graph) -> Float32[np.ndarray, "ops features"]:
-    """Logarithms of work and sizes, and a few flags, per op."""
+    """Work, shapes, the matrix product behind a contraction, and where caches and vectors end.
 
-    def log(values: np.ndarray) -> np.ndarray:
-        return np.log2(1.0 + values.astype(np.float64)) / 10.0
-
+    Sizes are logarithms; what is not there is zero.
+    """
+    inputs = op_inputs(graph)
+    product = matrix_products(graph, inputs)
     element = np.array([DType(code).element_bytes for code in graph.dtypes.tolist()])
     moved = graph.bytes_read + graph.bytes_written
+    output = graph.output_shapes.astype(np.float64)
+    first, second = inputs.shapes
+    elements = np.maximum(output.prod(axis=1), 1.0)
+    there = product.rows > 0
     columns = [
-        log(graph.flops),
-        log(graph.bytes_read),
-        log(graph.bytes_written),
-        log(graph.resident_bytes),
-        log(graph.workspace_bytes),
-        log(graph.flops / np.maximum(moved, 1.0)),
-        *(log(graph.output_shapes[:, axis]) for axis in range(4)),
+        _log(graph.flops),
+        _log(graph.bytes_read),
+        _log(graph.bytes_written),
+        _log(inputs.weight_bytes),
+        _log(graph.workspace_bytes),
+        _log(graph.flops / np.maximum(moved, 1.0)),
+        _log(graph.flops / elements),
+        *(_log(shape[:, axis]) for shape in (output, first, second) for axis in range(4)),
+        *(_log(size) for size in inputs.sizes),
+        _log(inputs.bytes),
+        _log(elements),
+        _log(first.prod(axis=1)) - _log(elements),
+        _log(second.prod(axis=1)) - _log(elements),
+        inputs.count / 4.0,
         element / 8.0,
-        (graph.flops > 0).astype(np.float64),
-        np.diff(graph.input_offsets) / 4.0,
-        log(np.maximum(graph.bytes_read - graph.resident_bytes, 0.0)),
+        graph.flops > 0,
+        *(shape[:, axis] == output[:, axis] for shape in (first, second) for axis in range(4)),
+        *(first[:, a] == output[:, b] for a, b in _CROSSED),
+        *(_log(size) for size in (product.rows, product.columns, product.inner, product.count)),
+        np.where(there, np.log2(np.maximum(product.stride, 0.25)), 0.0),
+        _log(product.window),
+        _log(product.columns * product.inner),
+        _log(product.rows * product.inner),
+        product.rows == 1,
+        product.columns == 1,
+        _wasted(product.rows, _BLOCK),
+        _wasted(product.columns, _VECTOR),
+        _wasted(product.inner, _VECTOR),
+        _wasted(output[:, 3], _VECTOR),
+        _wasted(output[:, 3], 4),
+        _wasted(first[:, 3], _VECTOR),
+        *(_beyond(moved, size) for size in _CACHES),
+        *(_beyond(inputs.weight_bytes, size) for size in _CACHES[1:3]),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    return np.log2(1.0 + np.maximum(values.astype(np.float64), 0.0)) / 10.0
+
+
+def _wasted(sizes: np.ndarray, step: int) -> np.ndarray:
+    """Logarithm of how much longer a loop is that goes in steps."""
+    sizes = np.maximum(sizes, 1.0)
+    return np.log2(np.ceil(sizes / step) * step / sizes)
+
+
+def _beyond(sizes: np.ndarray, limit: int) -> np.ndarray:
+    """From zero to one where sizes pass a limit, mostly within a factor of two."""
+    return 1.0 / (1.0 + (np.maximum(sizes, 1.0) / limit) ** -2.0)
+
+
+def kernel_totals(
+    graph: Graph, kernels: Sequence[Sequence[int]]
+) -> Float64[np.ndarray, "kernels totals"]:
+    """Flops, bytes read and bytes written across its border, and ops of each kernel."""
+    rows = np.zeros((len(kernels), TOTALS))
+    for row, kernel in enumerate(kernels):
+        ops = np.array(kernel, np.int64)
+        read, written = graph.bytes_read[ops].sum(), graph.bytes_written[ops].sum()
+        if len(ops) > 1:
+            inside = set(kernel)
+            for op in kernel:
+                for tensor in graph.outputs_of(op):
+                    readers = graph.consumers_of(tensor).tolist()
+                    kept = sum(reader in inside for reader in readers)
+                    read -= kept * graph.tensor_bytes[tensor]
+                    written -= graph.tensor_bytes[tensor] * (0 < kept == len(readers))
+        rows[row] = graph.flops[ops].sum(), max(read, 0.0), max(written, 0.0), len(ops)
+    return rows
 
 
 def kernel_batch(graph: Graph, kernels: Sequence[Sequence[int]]) -> KernelBatch:
@@ -72,6 +145,7 @@ def kernel_batch(graph: Graph, kernels: Sequence[Sequence[int]]) -> KernelBatch:
         features=op_features(graph)[ops],
         edges=np.stack([position[sources[inside]], position[graph.consumers[inside]]]),
         kernel_of=owner.astype(np.int64),
+        totals=_log(kernel_totals(graph, kernels)).astype(np.float32),
         count=len(kernels),
     )
 
@@ -86,6 +160,7 @@ def joined(batches: Sequence[KernelBatch]) -> KernelBatch:
         np.concatenate([batch.features for batch in batches]),
         np.concatenate([b.edges + nodes[i] for i, b in enumerate(batches)], axis=1),
         np.concatenate([b.kernel_of + counts[i] for i, b in enumerate(batches)]),
+        np.concatenate([batch.totals for batch in batches]),
         int(counts[-1]),
     )
 
@@ -104,5 +179,6 @@ def chosen(batch: KernelBatch, kernels: Int64[np.ndarray, " chosen"]) -> KernelB
         batch.features[kept],
         edges[:, (edges >= 0).all(axis=0)],
         number[batch.kernel_of[kept]],
+        batch.totals[kernels],
         len(kernels),
     )

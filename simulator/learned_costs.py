@@ -19,44 +19,68 @@ from graphs.kinds import FREE_KINDS, OpKind
 from simulator.cluster import Cluster
 from simulator.costs import RooflineCosts, Seconds
 from simulator.errors import ClusterError
-from simulator.kernel_features import FEATURES, OP_TYPE_BUCKETS, KernelBatch, kernel_batch
+from simulator.fusion import FusedGraph
+from simulator.kernel_features import (
+    FEATURES,
+    OP_TYPE_BUCKETS,
+    TOTALS,
+    KernelBatch,
+    chosen,
+    kernel_batch,
+)
 
 #: Kernels that are evaluated at once.
 _CHUNK = 4096
-_FLOPS_PER_MICROSECOND = 5e4
+#: A core's roofline in round figures, where predictions begin.
+_FLOPS_PER_MICROSECOND = 1.5e5
 _BYTES_PER_MICROSECOND = 2e4
-_CALL_MICROSECONDS = 6.0
+_CALL_MICROSECONDS = 0.3
+_NAMES = 16
 
 
 @dataclass(frozen=True)
 class CostNetworkConfig:
     """Sizes of the network."""
 
-    width: int = 64
+    width: int = 128
     layers: int = 2
     """Rounds of message passing."""
+    blocks: int = 2
+    """Of two layers each, for every op before messages are passed."""
 
 
 class CostNetwork(nn.Module):
-    """Kernels in, logarithms of seconds out."""
+    """Kernels in, logarithms of their run times out.
+
+    Each op has a time, which begins at its roofline; a kernel takes the sum of its ops' times, and
+    how much less because they are together.
+    """
 
     def __init__(self, config: CostNetworkConfig) -> None:
         super().__init__()
         self.config = config
         width = config.width
-        self.kind = nn.Embedding(len(OpKind), 16)
-        self.op_type = nn.Embedding(OP_TYPE_BUCKETS, 16)
+        self.kind = nn.Embedding(len(OpKind), _NAMES)
+        self.op_type = nn.Embedding(OP_TYPE_BUCKETS, _NAMES)
         nn.init.zeros_(self.kind.weight)
         nn.init.zeros_(self.op_type.weight)
-        self.start = nn.Sequential(nn.Linear(FEATURES + 32, width), nn.SiLU())
-        self.rounds = nn.ModuleList(nn.Linear(3 * width, width) for _ in range(config.layers))
-        self.head = nn.Sequential(
-            nn.Linear(3 * width + FEATURES, 2 * width),
-            nn.SiLU(),
-            nn.Linear(2 * width, 2 * width),
-            nn.SiLU(),
-            nn.Linear(2 * width, 1),
+        self.register_buffer("centre", torch.zeros(FEATURES))
+        self.register_buffer("spread", torch.ones(FEATURES))
+        self.start = nn.Linear(FEATURES + 2 * _NAMES, width)
+        self.blocks = nn.ModuleList(_block(width, width) for _ in range(config.blocks))
+        self.rounds = nn.ModuleList(_block(3 * width, width) for _ in range(config.layers))
+        self.alone = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+        self.together = nn.Sequential(
+            nn.Linear(2 * width + TOTALS, width), nn.SiLU(), nn.Linear(width, 1)
         )
+        for head in (self.alone, self.together):
+            nn.init.zeros_(head[-1].weight)
+            nn.init.zeros_(head[-1].bias)
+
+    def observe(self, features: Float32[np.ndarray, "nodes features"]) -> None:
+        """Take means and deviations of features from these."""
+        self.centre.copy_(torch.as_tensor(features.mean(axis=0)))
+        self.spread.copy_(torch.as_tensor(features.std(axis=0)).clamp(min=1e-3))
 
     def forward(self, batch: KernelBatch, hide: float = 0.0) -> Float32[Tensor, " kernels"]:
         """Natural logarithm of microseconds.
@@ -70,31 +94,46 @@ class CostNetwork(nn.Module):
         types = torch.as_tensor(batch.op_types, device=device)
         source, target = torch.as_tensor(batch.edges, device=device)
         owner = torch.as_tensor(batch.kernel_of, device=device)
+        totals = torch.as_tensor(batch.totals, device=device)
         named = torch.cat([self.kind(kinds), self.op_type(types)], dim=1)
         if hide:
             named = named * (torch.rand(len(named), 1, device=device) >= hide)
-        x = self.start(torch.cat([features, named], dim=1))
+        usual = ((features - self.centre) / self.spread).clamp(-6.0, 6.0)
+        x = self.start(torch.cat([usual, named], dim=1))
+        for block in self.blocks:
+            x = x + block(x)
         for layer in self.rounds:
             before = _mean(x[source], target, len(x))
             after = _mean(x[target], source, len(x))
-            x = x + nn.functional.silu(layer(torch.cat([x, before, after], dim=1)))
-        total = torch.zeros(batch.count, x.shape[1], device=device).index_add(0, owner, x)
+            x = x + layer(torch.cat([x, before, after], dim=1))
+        each = self.alone(x).squeeze(1) + _first_guess(features)
+        zero = torch.zeros(batch.count, device=device)
+        log_sum = torch.log(zero.index_add(0, owner, torch.exp(each)))
         wide = owner.unsqueeze(1).expand_as(x)
         lowest = torch.full((batch.count, x.shape[1]), -1e9, device=device)
         largest = lowest.scatter_reduce(0, wide, x, "amax")
-        sums = torch.zeros(batch.count, FEATURES, device=device).index_add(0, owner, features)
-        pooled = torch.cat([total, _mean(x, owner, batch.count), largest, sums], dim=1)
-        return self.head(pooled).squeeze(1) + _first_guess(features, owner, batch.count)
+        pooled = torch.cat([_mean(x, owner, batch.count), largest, totals], dim=1)
+        several = totals[:, -1] > _TWO_OPS
+        return log_sum + several * self.together(pooled).squeeze(1)
 
 
-def _first_guess(features: Tensor, owner: Tensor, count: int) -> Tensor:
+#: Between one and two ops on the scale of `KernelBatch.totals`.
+_TWO_OPS = 0.13
+
+
+def _block(inputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(inputs), nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width)
+    )
+
+
+def _first_guess(features: Tensor) -> Tensor:
     """A roofline with round figures; the network learns what is different from it."""
     flops, read, written = (2 ** (10.0 * features[:, column]) - 1.0 for column in range(3))
     micros = torch.maximum(
         flops / _FLOPS_PER_MICROSECOND, (read + written) / _BYTES_PER_MICROSECOND
     )
-    total = torch.zeros(count, device=features.device).index_add(0, owner, micros)
-    return torch.log(total + _CALL_MICROSECONDS)
+    return torch.log(micros + _CALL_MICROSECONDS)
 
 
 def _mean(
@@ -117,11 +156,24 @@ class LearnedCosts:
 
     def seconds(self, graph: Graph, cluster: Cluster) -> Seconds:
         """See `CostModel`."""
-        result = RooflineCosts().seconds(graph, cluster)
-        free = np.isin(graph.kinds, [int(kind) for kind in FREE_KINDS]) | (result == 0).all(axis=1)
-        kernels = [[op] for op in np.flatnonzero(~free).tolist()]
-        learned = np.zeros(graph.op_count)
-        learned[~free] = self.kernel_seconds(graph, kernels)
+        return self._seconds(graph, cluster, graph, [[op] for op in range(graph.op_count)])
+
+    def fused_seconds(self, graph: Graph, fused: FusedGraph, cluster: Cluster) -> Seconds:
+        """See `KernelCostModel`."""
+        order = np.argsort(fused.kernel_of, kind="stable")
+        counts = np.bincount(fused.kernel_of, minlength=fused.graph.op_count)
+        kernels = [part.tolist() for part in np.split(order, np.cumsum(counts)[:-1])]
+        return self._seconds(fused.graph, cluster, graph, kernels)
+
+    def _seconds(
+        self, shown: Graph, cluster: Cluster, graph: Graph, kernels: list[list[int]]
+    ) -> Seconds:
+        """Of the ops of `shown`, which are these kernels of `graph`."""
+        result = RooflineCosts().seconds(shown, cluster)
+        free = np.isin(shown.kinds, [int(kind) for kind in FREE_KINDS]) | (result == 0).all(axis=1)
+        learned = np.zeros(shown.op_count)
+        busy = np.flatnonzero(~free)
+        learned[busy] = self.kernel_seconds(graph, [kernels[op] for op in busy.tolist()])
         for index, device in enumerate(cluster.devices):
             if device.kind == self.device_kind:
                 result[:, index] = np.where(np.isinf(result[:, index]), np.inf, learned)
@@ -131,12 +183,18 @@ class LearnedCosts:
         self, graph: Graph, kernels: list[list[int]]
     ) -> Float64[np.ndarray, " kernels"]:
         """Seconds of groups of ops, each as one kernel."""
-        found = [np.zeros(0)]
-        with torch.inference_mode():
-            for at in range(0, len(kernels), _CHUNK):
-                batch = kernel_batch(graph, kernels[at : at + _CHUNK])
-                found.append(np.exp(self.network(batch).double().cpu().numpy()) * 1e-6)
-        return np.concatenate(found)
+        return predicted_seconds(self.network, kernel_batch(graph, kernels))
+
+
+def predicted_seconds(network: nn.Module, batch: KernelBatch) -> Float64[np.ndarray, " kernels"]:
+    """What the network says of each kernel."""
+    found = [np.zeros(0)]
+    with torch.inference_mode():
+        for at in range(0, batch.count, _CHUNK):
+            rows = np.arange(at, min(at + _CHUNK, batch.count))
+            part = batch if len(rows) == batch.count else chosen(batch, rows)
+            found.append(np.exp(network(part).double().cpu().numpy()) * 1e-6)
+    return np.concatenate(found)
 
 
 def save_network(network: CostNetwork, path: Path, device_kind: str) -> None:

@@ -18,12 +18,13 @@ def calibrated_prediction(simulator: "Simulator", plan: "Plan") -> Mapping[str, 
     calibration = simulator.cluster.calibration
     if calibration is None:
         return {}
+    known = calibration.error if simulator.costs is calibration.table else None
     found = ProgramPredictor(simulator).evaluate(plan)
     return {
         "program_seconds": found.makespan_seconds,
         "calibrated_machine": calibration.machine,
         "is_this_machine": calibration.machine == machine_fingerprint(),
-        "prediction_error": None if calibration.error is None else asdict(calibration.error),
+        "prediction_error": None if known is None else asdict(known),
     }
 
 

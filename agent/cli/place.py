@@ -28,6 +28,7 @@ def place(
     policy: Path | None = None,
     budget: str = "30s",
     seed: int = 0,
+    costs: str = "auto",
     fuse: Annotated[bool, Parameter(negative=())] = False,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -49,6 +50,9 @@ def place(
         CPU time for search, such as 30s or 5min.
     seed
         Same seed, same decisions.
+    costs
+        What ops take: roofline, profiled, calibrated, learned (for CPU cores), or a file of learned
+        costs. auto: measured times where the graph or the cluster has them, else roofline.
     fuse
         Decide fusion as well: ops that may be one kernel are fused, then kernels are placed.
     out
@@ -59,6 +63,7 @@ def place(
     from agent.placers import POLICY, default_placer, get_placer
     from placement.place import place_problem
     from placement.problem import Problem
+    from simulator.cost_models import cost_model
 
     seconds = read_seconds(budget, "--budget")
     placer = placer or (POLICY if policy is not None else default_placer())
@@ -68,7 +73,8 @@ def place(
 
         decide = FusedPlacer(decide)
     graph = read_model(model, target)
-    problem = Problem(graph, read_cluster(model, target), read_rules(rules))
+    cluster = read_cluster(model, target)
+    problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
     prepare(quiet=json)
     with progress(f"{placer} on {problem.given_cluster.name}", quiet=json) as report:
         placement = place_problem(problem, decide, placer, seconds, seed, report)

@@ -21,6 +21,7 @@ def simulate(
     target: Target = Target(),
     trace: Path | None = None,
     beside: Path | None = None,
+    costs: str = "auto",
     change: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -37,6 +38,9 @@ def simulate(
     beside
         Another trace, such as `measure --trace` writes: both go into the file of --trace, in the
         same layout, one below the other.
+    costs
+        What ops take: roofline, profiled, calibrated, learned (for CPU cores), or a file of learned
+        costs. auto: measured times where the graph or the cluster has them, else roofline.
     change
         What if: WHAT.PROPERTY=VALUE, such as device.memory=24GiB, v100.flops=1.5x,
         link.bandwidth=2x or v100:0->v100:1.latency=5us; several, or repeated.
@@ -45,6 +49,7 @@ def simulate(
     """
     from placement.plan_file import read_plan
     from simulator.bounds import lower_bounds
+    from simulator.cost_models import cost_model
     from simulator.engine import Simulator
     from simulator.perfetto import perfetto_json
     from simulator.trace_merge import merged_traces, read_trace
@@ -59,9 +64,13 @@ def simulate(
         raise GraphwrightError("--beside needs --trace, the file that both are written to")
     other = None if beside is None else read_trace(beside)
     prepare(quiet=json)
-    before = Simulator.of(graph, cluster).evaluate(document.plan) if change else None
-    cluster = changed(cluster, change)
-    simulator = Simulator.of(graph, cluster)
+    model_of_costs = cost_model(costs, graph, cluster)
+    before = None
+    if change:
+        before = Simulator(graph, cluster, model_of_costs).evaluate(document.plan)
+        cluster = changed(cluster, change)
+        model_of_costs = cost_model(costs, graph, cluster)
+    simulator = Simulator(graph, cluster, model_of_costs)
     result = simulator.trace(document.plan)
     evaluation = result.evaluation
     bound = lower_bounds(graph, cluster, simulator.seconds).seconds

@@ -18,6 +18,7 @@ class ModelOfKernels:
     """Collects ops; every chain has inputs of its own, and its last tensor is an output."""
 
     def __init__(self, seed: int) -> None:
+        self.opset = (17, 20)[seed % 2]
         self.random = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
@@ -81,4 +82,6 @@ class ModelOfKernels:
         made = [name for node in self.nodes for name in node.output if name not in read]
         outputs = [onnx.ValueInfoProto(name=name) for name in made]
         graph = helper.make_graph(self.nodes, "kernels", self.inputs, outputs, self.weights)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8
+        )

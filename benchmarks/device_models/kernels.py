@@ -61,7 +61,9 @@ def one_input(k: ModelOfKernels, x: str) -> str:
     if kind == "Clip":
         return k.op(kind, x, k.scalar(0.0), k.scalar(6.0))
     if kind == "Pow":
-        return k.op(kind, x, k.scalar(float(k.pick((2.0, 2.0, 3.0)))))  # type: ignore[arg-type]
+        return k.op(kind, x, k.scalar(2.0))
+    if kind == "Identity" and k.opset >= 20:
+        return k.op("Gelu", x)
     return k.op(kind, x)
 
 
@@ -131,9 +133,16 @@ def activated(k: ModelOfKernels, shape: Shape) -> None:
             k.op("Mul", k.op("Tanh", k.op("Add", forget, enter)), k.op("Sigmoid", k.input(*shape)))
         case _:
             square = k.op("Pow", x, k.scalar(2.0)) if k.chance(0.5) else k.op("Mul", x, x)
-            mean = k.op("ReduceMean", square, axes=[-1], keepdims=1)
+            mean = reduced(k, "ReduceMean", square, [-1], 1)
             root = k.op("Sqrt", k.op("Add", mean, k.scalar(1e-6)))
             k.op("Mul", k.op("Div", x, root), k.weight(shape[-1]))
+
+
+def reduced(k: ModelOfKernels, kind: str, x: str, axes: list[int], keep: int) -> str:
+    """A reduction as the model's opset writes it."""
+    if kind == "ReduceSum" or k.opset >= 18:
+        return k.op(kind, x, k.numbers(*axes), keepdims=keep)
+    return k.op(kind, x, axes=axes, keepdims=keep)
 
 
 def chains(k: ModelOfKernels) -> None:
@@ -200,7 +209,7 @@ def convolution(k: ModelOfKernels) -> None:
         kernel: tuple[int, int] = k.pick(sides)  # type: ignore[assignment]
         outputs, groups = k.whole(8, 1280), 1
         stride = kernel[0] if kernel in ((2, 2), (4, 4), (16, 16)) else int(k.pick((1, 1, 1, 2)))  # type: ignore[call-overload]
-        if k.chance(0.15):
+        if k.chance(0.15) and kernel[0] == kernel[1] < 16:
             groups = outputs = channels
         elif k.chance(0.08):
             groups = int(k.pick((2, 4, 8, 32)))  # type: ignore[call-overload]
@@ -254,6 +263,41 @@ def normalised(k: ModelOfKernels) -> None:
         k.op("LayerNormalization", k.input(*shape), *weights, axis=-1)
 
 
+def residual(k: ModelOfKernels) -> None:
+    """What is added before layers are normalised, and scores that are masked before a softmax."""
+    shape = table(k, 1 << 21)
+    if len(shape) == 2 and k.chance(0.5):
+        shape = (1, *shape)
+    x = k.input(*shape)
+    if k.chance(0.5):
+        x = k.op("Add", x, k.weight(shape[-1])) if k.chance(0.5) else x
+        x = k.op("Add", x, k.input(*shape))
+        weights = [k.weight(shape[-1]) for _ in range(2)]
+        k.op("LayerNormalization", x, *weights, axis=-1)
+    else:
+        x = k.op(str(k.pick(("Mul", "Div"))), x, k.scalar(8.0)) if k.chance(0.5) else x
+        mask = shape[-2:] if len(shape) > 2 and k.chance(0.7) else shape
+        k.op("Softmax", k.op("Add", x, k.input(*mask)), axis=-1)
+
+
+def summed(k: ModelOfKernels) -> None:
+    """Sums of several tensors, biases before an activation, normalisation across channels."""
+    match int(k.random.integers(3)):
+        case 0:
+            shape = shape_of(k)
+            x = k.op("Sum", *(k.input(*shape) for _ in range(int(k.random.integers(2, 4)))))
+            k.op("Relu", x)
+        case 1:
+            shape = table(k)
+            x = k.op("Add", k.input(*shape), k.weight(shape[-1]))
+            if k.opset >= 20:
+                k.op("Gelu", x)
+            else:
+                gelu(k, x)
+        case _:
+            k.op("LRN", k.input(*plane(k, 1 << 20)), size=5)
+
+
 def batch_normalised(k: ModelOfKernels) -> None:
     """Normalisation of channels."""
     shape = plane(k)
@@ -272,10 +316,7 @@ def reduction(k: ModelOfKernels) -> None:
     axes = [[rank - 1], [rank - 1], [0], [rank - 2], list(range(rank)), [rank - 2, rank - 1]]
     chosen: list[int] = k.pick(axes)  # type: ignore[assignment]
     keep = int(k.random.integers(2))
-    if kind == "ReduceSum":
-        k.op(kind, x, k.numbers(*chosen), keepdims=keep)
-    else:
-        k.op(kind, x, axes=chosen, keepdims=keep)
+    reduced(k, kind, x, chosen, keep)
 
 
 def pooled(k: ModelOfKernels) -> None:
@@ -292,11 +333,11 @@ def pooled(k: ModelOfKernels) -> None:
 
 
 def transposed(k: ModelOfKernels) -> None:
-    """Any order of two to four dimensions."""
-    shape = shape_of(k)
-    usual = {2: [(1, 0)], 3: [(0, 2, 1), (1, 0, 2), (0, 2, 1), (2, 0, 1), (1, 2, 0), (2, 1, 0)],
-             4: [(0, 2, 1, 3), (0, 2, 1, 3), (0, 2, 3, 1), (0, 3, 1, 2), (0, 1, 3, 2),
-                 (2, 0, 1, 3), (1, 0, 2, 3), (2, 0, 3, 1), (0, 3, 2, 1)]}  # fmt: skip
+    """Two to four dimensions in another order."""
+    shape = table(k) if k.chance(0.7) else plane(k)
+    usual = {2: [(1, 0)], 3: [(0, 2, 1), (1, 0, 2), (0, 2, 1), (2, 0, 1), (1, 2, 0)],
+             4: [(0, 2, 1, 3), (0, 2, 1, 3), (0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 3, 1), (0, 3, 1, 2),
+                 (0, 1, 3, 2), (2, 0, 1, 3), (1, 0, 2, 3)]}  # fmt: skip
     k.op("Transpose", k.input(*shape), perm=list(k.pick(usual[len(shape)])))  # type: ignore[call-overload]
 
 
@@ -312,7 +353,8 @@ def cut_and_joined(k: ModelOfKernels) -> None:
         case 1:
             count = int(k.pick((2, 3, 4, 8)))  # type: ignore[call-overload]
             shape[axis] = max(1, shape[axis] // count) * count
-            k.op("Split", k.input(*shape), outputs=count, axis=axis)
+            more = {"num_outputs": count} if k.opset >= 18 else {}
+            k.op("Split", k.input(*shape), outputs=count, axis=axis, **more)
         case _:
             begin = int(k.random.integers(0, max(1, shape[axis] // 2)))
             end = max(begin + 1, shape[axis] - int(k.random.integers(0, max(1, shape[axis] // 2))))
@@ -352,8 +394,9 @@ TEMPLATES: Mapping[str, tuple[Callable[[ModelOfKernels], None], int]] = {
     "unary": (unary, 4), "binary": (binary, 6), "compared": (compared, 2), "chains": (chains, 3),
     "product": (product, 7), "gemm": (gemm, 5), "batched product": (batched_product, 6),
     "convolution": (convolution, 12), "line convolution": (line_convolution, 1),
-    "normalised": (normalised, 4), "batch normalised": (batch_normalised, 2),
-    "reduction": (reduction, 4), "pooled": (pooled, 4), "transposed": (transposed, 4),
+    "normalised": (normalised, 4), "residual": (residual, 3), "summed": (summed, 2),
+    "batch normalised": (batch_normalised, 2),
+    "reduction": (reduction, 4), "pooled": (pooled, 4), "transposed": (transposed, 6),
     "cut and joined": (cut_and_joined, 4), "spread": (spread, 2),
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from graphs.kinds import OpKind, Storage
 from placement.runtime.device_program import DeviceProgram, Receive, Run, Send, Work, cut_program
 from placement.runtime.program_order import program_order
 from placement.runtime.replay import Timeline, replay
+from simulator.costs import kernel_costs
 from simulator.engine import Simulator
 from simulator.evaluation import Evaluation
 from simulator.fusion import fuse
@@ -106,7 +107,7 @@ class ProgramPredictor:
             return {}
         graph, cluster = self.simulator.graph, self.simulator.cluster
         fused = fuse(graph, plan.fusion, plan.devices)
-        seconds = self.simulator.costs.seconds(fused.graph, cluster)
+        seconds = kernel_costs(self.simulator.costs, graph, fused, cluster)
         return {
             root: float(seconds[kernel, plan.devices[root]])
             for kernel, root in enumerate(fused.root_of.tolist())

@@ -1,0 +1,131 @@
+"""Reads what `measure_kernels.py` wrote: kernels with their features, times and origins."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import graphs
+from graphs.graph import Graph
+from graphs.kinds import DType, OpKind
+from simulator.cluster import Cluster
+from simulator.cluster_file import load_cluster
+from simulator.costs import RooflineCosts
+from simulator.kernel_features import KernelBatch, chosen, joined, kernel_batch, kernel_totals
+
+
+@dataclass(frozen=True, eq=False)
+class KernelData:
+    """Measured kernels, each once."""
+
+    batch: KernelBatch
+    seconds: np.ndarray
+    """Geometric mean over the rounds."""
+    rounds: np.ndarray
+    """Seconds per kernel and round; a round that lacks a kernel has nan."""
+    roofline: np.ndarray
+    families: np.ndarray
+    kinds: np.ndarray
+    """Kind of the op with the most work, as text."""
+    holds: tuple[frozenset[str], ...]
+    """Kinds of all ops of each kernel."""
+    fused: np.ndarray
+    names: np.ndarray
+    """Model and op types, for people."""
+    about: Mapping[str, str]
+
+    def part(self, rows: np.ndarray) -> "KernelData":
+        """Some of the kernels."""
+        return KernelData(
+            chosen(self.batch, rows),
+            self.seconds[rows],
+            self.rounds[rows],
+            self.roofline[rows],
+            self.families[rows],
+            self.kinds[rows],
+            tuple(self.holds[row] for row in rows.tolist()),
+            self.fused[rows],
+            self.names[rows],
+            self.about,
+        )
+
+
+def roofline_seconds(graph: Graph, cluster: Cluster, kernels: list[list[int]]) -> np.ndarray:
+    """Of each kernel as the simulator counts it: flops add up, bytes count where they cross the
+    kernel's border, one launch."""
+    device = cluster.devices[0]
+    alone = RooflineCosts().seconds(graph, cluster)[:, 0]
+    peak = device.peak_flops_per_second(DType.FLOAT32)
+    flops, read, written, _ = kernel_totals(graph, kernels).T
+    together = np.maximum(flops / peak, (read + written) / device.memory_bytes_per_second)
+    return np.array(
+        [
+            alone[kernel[0]] if len(kernel) == 1 else seconds + device.launch_seconds
+            for kernel, seconds in zip(kernels, together, strict=True)
+        ]
+    )
+
+
+def read_kernels(folder: Path) -> KernelData:
+    """All kernels of the folder."""
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    cluster = load_cluster(str(folder / "cluster.yaml"))
+    times: list[dict[str, float]] = []
+    first: dict[str, dict[str, tuple[str, bool, str]]] = {}
+    family_of = {}
+    for turn in range(100):
+        parts = sorted((folder / "kernels").glob(f"*.{turn}.npz"))
+        if not parts:
+            break
+        times.append({})
+        for part in parts:
+            data, name = np.load(part), part.name.removesuffix(f".{turn}.npz")
+            family_of[name] = str(data["family"])
+            times[-1].update(zip(data["signatures"].tolist(), data["seconds"], strict=True))
+            if turn == 0:
+                fused = data["fused"].tolist()
+                ops = data["ops"].tolist()
+                first[name] = {
+                    key: (text, bool(flag), name)
+                    for key, text, flag in zip(data["signatures"].tolist(), ops, fused, strict=True)
+                }
+    batches, columns = [], []
+    for name, kernels in first.items():
+        if not kernels:
+            continue
+        graph = graphs.load(folder / "models" / f"{name}.onnx")
+        lists = [[int(op) for op in text.split(",")] for text, _, _ in kernels.values()]
+        batches.append(kernel_batch(graph, lists))
+        roofline = roofline_seconds(graph, cluster, lists)
+        for (key, (_, fused, _)), ops, base in zip(kernels.items(), lists, roofline, strict=True):
+            work = [max(graph.flops[op], graph.bytes_read[op] * 0.1) for op in ops]
+            heavy = ops[int(np.argmax(work))]
+            measured = [turn.get(key, np.nan) for turn in times]
+            types = ",".join(graph.op_types[op] for op in ops)
+            columns.append(
+                (
+                    measured,
+                    base,
+                    family_of[name],
+                    OpKind(graph.kinds[heavy]).name.lower(),
+                    frozenset(OpKind(graph.kinds[op]).name.lower() for op in ops),
+                    fused,
+                    f"{name}:{types}",
+                )
+            )
+    rounds, base, families, kinds, holds, fused_, names = zip(*columns, strict=True)
+    measured = np.array(rounds)
+    return KernelData(
+        joined(batches),
+        np.exp(np.nanmean(np.log(measured), axis=1)),
+        measured,
+        np.array(base),
+        np.array(families),
+        np.array(kinds),
+        holds,
+        np.array(fused_),
+        np.array(names),
+        about,
+    )
