@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from graphs.graph import Graph
 from graphs.kinds import DType, OpKind
 from simulator.cluster import Cluster
 from simulator.cluster_file import load_cluster
+from simulator.cost_table import CostTable, signatures
 from simulator.costs import RooflineCosts
 from simulator.kernel_features import KernelBatch, chosen, joined, kernel_batch, kernel_totals
 
@@ -32,8 +33,13 @@ class KernelData:
     holds: tuple[frozenset[str], ...]
     """Kinds of all ops of each kernel."""
     fused: np.ndarray
-    names: np.ndarray
-    """Model and op types, for people."""
+    models: np.ndarray
+    ops: tuple[list[int], ...]
+    """Of each kernel in its model's graph."""
+    types: np.ndarray
+    """Types of the ops, for people."""
+    cluster: Cluster
+    """The machine's roofline."""
     about: Mapping[str, str]
 
     def part(self, rows: np.ndarray) -> "KernelData":
@@ -47,7 +53,10 @@ class KernelData:
             self.kinds[rows],
             tuple(self.holds[row] for row in rows.tolist()),
             self.fused[rows],
-            self.names[rows],
+            self.models[rows],
+            tuple(self.ops[row] for row in rows.tolist()),
+            self.types[rows],
+            self.cluster,
             self.about,
         )
 
@@ -112,10 +121,14 @@ def read_kernels(folder: Path) -> KernelData:
                     OpKind(graph.kinds[heavy]).name.lower(),
                     frozenset(OpKind(graph.kinds[op]).name.lower() for op in ops),
                     fused,
-                    f"{name}:{types}",
+                    name,
+                    ops,
+                    types,
                 )
             )
-    rounds, base, families, kinds, holds, fused_, names = zip(*columns, strict=True)
+    rounds, base, families, kinds, holds, fused_, models, kernel_ops, types = zip(
+        *columns, strict=True
+    )
     measured = np.array(rounds)
     return KernelData(
         joined(batches),
@@ -126,6 +139,37 @@ def read_kernels(folder: Path) -> KernelData:
         np.array(kinds),
         holds,
         np.array(fused_),
-        np.array(names),
+        np.array(models),
+        kernel_ops,
+        np.array(types),
+        cluster,
         about,
     )
+
+
+def table_seconds(
+    data: KernelData, seen: np.ndarray, asked: np.ndarray, folder: Path
+) -> np.ndarray:
+    """What a profiled table says that holds the single ops among `seen`; groups are sums."""
+    table = CostTable("here", data.cluster.devices[0].kind)
+    samples = {}
+    for model, rows in _by_model(data, seen):
+        keys = signatures(graphs.load(folder / "models" / f"{model}.onnx"))
+        alone = [row for row in rows if len(data.ops[row]) == 1]
+        samples.update({keys[data.ops[row][0]]: float(data.seconds[row]) for row in alone})
+    table = replace(table, samples=samples)
+    place = {row: at for at, row in enumerate(asked.tolist())}
+    result = np.zeros(len(asked))
+    for model, rows in _by_model(data, asked):
+        graph = graphs.load(folder / "models" / f"{model}.onnx")
+        seconds = table.seconds(graph, data.cluster)[:, 0]
+        for row in rows:
+            result[place[row]] = seconds[data.ops[row]].sum()
+    return result
+
+
+def _by_model(data: KernelData, rows: np.ndarray) -> list[tuple[str, list[int]]]:
+    groups: dict[str, list[int]] = {}
+    for row in rows.tolist():
+        groups.setdefault(str(data.models[row]), []).append(row)
+    return list(groups.items())

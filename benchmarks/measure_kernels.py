@@ -1,7 +1,7 @@
 """Measures thousands of kernels: single ops, and groups that onnxruntime may fuse.
 
     python benchmarks/measure_kernels.py FOLDER [--models 60] [--rounds 2] [--minutes 10]
-        [--prepare] [--provider CUDAExecutionProvider]
+        [--prepare] [--only MODEL] [--provider CUDAExecutionProvider]
 
 FOLDER keeps the models, and the kernels of each model and round in a file of its own: started
 again, the command goes on where it stopped, also after `--minutes`. `--prepare` only writes the
@@ -177,6 +177,11 @@ def save(path: Path, family: str, found: Measured, seconds: float) -> None:
     partial.rename(path)
 
 
+def spoken(arguments: list[str]) -> str:
+    """A command line without the folders of the machine that it ran on."""
+    return " ".join(Path(part).name if part.startswith("/") else part for part in arguments)
+
+
 def describe(folder: Path, provider: str) -> None:
     """Keep what is measured: the machine's roofline, versions, the commit."""
     import onnxruntime
@@ -188,7 +193,7 @@ def describe(folder: Path, provider: str) -> None:
     commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     about = {
         "commit": commit or "unknown",
-        "command": " ".join(sys.argv),
+        "command": spoken(sys.argv),
         "machine": machine_fingerprint(),
         "provider": provider,
         "onnxruntime": onnxruntime.__version__,
@@ -196,10 +201,12 @@ def describe(folder: Path, provider: str) -> None:
     (folder / "about.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
-def jobs(folder: Path, models: int, rounds: int) -> Iterator[tuple[str, Path, Path]]:
+def jobs(
+    folder: Path, chosen: list[tuple[str, str, int]], rounds: int
+) -> Iterator[tuple[str, Path, Path]]:
     """Family, model and file of what is not measured yet; all of one round, then the next."""
     for turn in range(rounds):
-        for family, name, _ in sources(models):
+        for family, name, _ in chosen:
             path = folder / "kernels" / f"{name}.{turn}.npz"
             if not path.exists():
                 yield family, folder / "models" / f"{name}.onnx", path
@@ -212,13 +219,19 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=60, help="generated ones")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e6, help="after which to stop")
+    parser.add_argument("--only", action="append", help="these models, such as resnet50")
     parser.add_argument("--prepare", action="store_true")
     parser.add_argument("--provider", default="CPUExecutionProvider")
     parser.add_argument("--core", type=int, default=0)
     arguments = parser.parse_args()
     for part in ("models", "kernels"):
         (arguments.folder / part).mkdir(parents=True, exist_ok=True)
-    for family, name, number in sources(arguments.models):
+    wanted = [
+        item
+        for item in sources(arguments.models)
+        if not arguments.only or item[1] in arguments.only
+    ]
+    for family, name, number in wanted:
         write_source(family, name, number, arguments.folder / "models")
     if arguments.prepare:
         return
@@ -228,7 +241,7 @@ def main() -> None:
     clock = KernelClock(arguments.provider)
     print(f"an empty call takes {clock.call[0] * 1e6:.1f} us and {clock.call[1] * 1e6:.2f} us")
     known: dict[str, set[str]] = {}
-    for family, model, path in jobs(arguments.folder, arguments.models, arguments.rounds):
+    for family, model, path in jobs(arguments.folder, wanted, arguments.rounds):
         if time.perf_counter() - begun > 60 * arguments.minutes:
             break
         turn = path.name.split(".")[-2]

@@ -29,9 +29,8 @@ def op_inputs(graph: Graph) -> OpInputs:
     tensors, readers = graph.edge_tensors, graph.consumers
     storage = graph.tensor_storage[tensors]
     held = np.isin(storage, (Storage.WEIGHT, Storage.RESIDENT))
-    weights = graph.resident_bytes + np.bincount(
-        readers[held], graph.tensor_bytes[tensors[held]], graph.op_count
-    )
+    shared = np.bincount(readers[held], graph.tensor_bytes[tensors[held]], graph.op_count)
+    weights = graph.resident_bytes + shared.astype(np.float64)
     read = np.flatnonzero(~held & (storage != Storage.CONTROL))
     size = graph.tensor_bytes[tensors[read]]
     read = read[np.lexsort((-size, readers[read]))]
@@ -61,7 +60,9 @@ class MatrixProducts:
     stride: Float64[np.ndarray, " ops"]
     """Input pixels for each output pixel of a convolution."""
     window: Float64[np.ndarray, " ops"]
-    """Pixels under a convolution's kernel, over the number of groups."""
+    """Pixels under a convolution's kernel."""
+    groups: Float64[np.ndarray, " ops"]
+    """Of channels; already part of `count`."""
 
 
 def matrix_products(graph: Graph, inputs: OpInputs) -> MatrixProducts:
@@ -88,19 +89,44 @@ def matrix_products(graph: Graph, inputs: OpInputs) -> MatrixProducts:
     pixels_in = np.where(flat, seen[:, 3], seen[:, 2] * seen[:, 3])
     channels_in = np.where(flat, seen[:, 2], seen[:, 1])
     alone = kinds == OpKind.DEPTHWISE_CONV
+    shared = inner / np.maximum(channels_in, 1.0)  # pixels under the kernel, over groups
+    groups = np.where(alone, channels, _groups(shared, channels_in, channels, conv & ~alone))
 
     def chosen(of_convolution: np.ndarray, of_product: np.ndarray) -> np.ndarray:
         return np.where(some, np.where(conv, of_convolution, of_product), 0.0)
 
     nothing = np.zeros(graph.op_count)
     return MatrixProducts(
-        rows=chosen(np.where(alone, 1.0, channels), rows),
+        rows=chosen(channels / groups, rows),
         columns=chosen(pixels, columns),
         inner=np.where(some, np.maximum(inner, 1.0), 0.0),
-        count=chosen(np.where(alone, images * channels, images), count),
+        count=chosen(images * groups, count),
         stride=chosen(pixels_in / np.maximum(pixels, 1.0), nothing),
-        window=chosen(np.where(alone, inner, inner / np.maximum(channels_in, 1.0)), nothing),
+        window=chosen(np.where(alone, inner, shared * groups), nothing),
+        groups=chosen(groups, nothing),
     )
+
+
+#: Kernels of convolutions, in pixels, the likelier first.
+_WINDOWS = (9, 1, 25, 49, 3, 5, 7, 4, 16, 81, 121, 256)
+
+
+def _groups(
+    shared: np.ndarray, channels_in: np.ndarray, channels: np.ndarray, asked: np.ndarray
+) -> np.ndarray:
+    """How many groups of channels explain a convolution that reads so little for each pixel; one
+    where a kernel without groups explains it."""
+    found = np.ones(len(shared))
+    for op in np.flatnonzero(asked & ((shared < 1) | (shared != np.round(shared)))).tolist():
+        for window in _WINDOWS:
+            count = window / max(shared[op], 1e-9)
+            whole = round(count)
+            if abs(count - whole) < 1e-6 * count and not (
+                channels_in[op] % whole or channels[op] % whole
+            ):
+                found[op] = whole
+                break
+    return found
 
 
 def _nearer(a: np.ndarray, b: np.ndarray, wanted: np.ndarray) -> np.ndarray:

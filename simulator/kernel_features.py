@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from graphs.graph import Graph
-from graphs.kinds import DType
+from graphs.kinds import DType, OpKind
 from simulator.contractions import matrix_products, op_inputs
 
 #: Buckets that op types are hashed into: the framework's own name tells apart what a kind joins.
-OP_TYPE_BUCKETS = 256
-FEATURES = 64
+#: So many that types of one framework hardly ever meet.
+OP_TYPE_BUCKETS = 4093
+FEATURES = 68
 TOTALS = 4
 #: Bytes around which caches end; the network sees on which side of them a kernel lies.
 _CACHES = (32 << 10, 256 << 10, 2 << 20, 16 << 20)
@@ -76,6 +77,8 @@ def op_features(graph: Graph) -> Float32[np.ndarray, "ops features"]:
         *(_log(size) for size in (product.rows, product.columns, product.inner, product.count)),
         np.where(there, np.log2(np.maximum(product.stride, 0.25)), 0.0),
         _log(product.window),
+        _log(product.groups),
+        *transposition(graph, first),
         _log(product.columns * product.inner),
         _log(product.rows * product.inner),
         product.rows == 1,
@@ -90,6 +93,33 @@ def op_features(graph: Graph) -> Float32[np.ndarray, "ops features"]:
         *(_beyond(inputs.weight_bytes, size) for size in _CACHES[1:3]),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def transposition(
+    graph: Graph, first: Float64[np.ndarray, "ops 4"]
+) -> Float64[np.ndarray, "3 ops"]:
+    """How far a transposition jumps, as logarithms: elements that stay together, elements between
+    what the output has side by side, and between what the input has so. Zero for other ops."""
+    result = np.zeros((3, graph.op_count))
+    for op in np.flatnonzero(graph.kinds == OpKind.TRANSPOSE).tolist():
+        before = [int(size) for size in first[op] if size > 1]
+        after = [int(size) for size in graph.output_shapes[op] if size > 1]
+        if before == after or not before:  # equal sizes change places, or a weight's do
+            before = [*after[:-2], *after[:-3:-1]]
+        if sorted(before) != sorted(after) or len(after) < 2:
+            continue
+        kept = 1
+        while before != after and before[-1] == after[-1]:
+            kept *= before.pop()
+            after.pop()
+        if before == after:
+            result[:, op] = 1, after[-1], after[-1]
+        elif before:
+            source = max(at for at, size in enumerate(before) if size == after[-1])
+            target = max(at for at, size in enumerate(after) if size == before[-1])
+            jumps = np.prod(before[source + 1 :]) * kept, np.prod(after[target + 1 :]) * kept
+            result[:, op] = kept, *jumps
+    return _log(result)
 
 
 def _log(values: np.ndarray) -> np.ndarray:
@@ -110,20 +140,22 @@ def _beyond(sizes: np.ndarray, limit: int) -> np.ndarray:
 def kernel_totals(
     graph: Graph, kernels: Sequence[Sequence[int]]
 ) -> Float64[np.ndarray, "kernels totals"]:
-    """Flops, bytes read and bytes written across its border, and ops of each kernel."""
+    """Flops, bytes read and bytes written across its border, and ops of each kernel, whose last op
+    is the one that hands its result out."""
     rows = np.zeros((len(kernels), TOTALS))
     for row, kernel in enumerate(kernels):
         ops = np.array(kernel, np.int64)
-        read, written = graph.bytes_read[ops].sum(), graph.bytes_written[ops].sum()
-        if len(ops) > 1:
-            inside = set(kernel)
-            for op in kernel:
-                for tensor in graph.outputs_of(op):
-                    readers = graph.consumers_of(tensor).tolist()
-                    kept = sum(reader in inside for reader in readers)
-                    read -= kept * graph.tensor_bytes[tensor]
-                    written -= graph.tensor_bytes[tensor] * (0 < kept == len(readers))
-        rows[row] = graph.flops[ops].sum(), max(read, 0.0), max(written, 0.0), len(ops)
+        read = dict(zip(kernel, graph.bytes_read[ops].tolist(), strict=True))
+        written = dict(zip(kernel, graph.bytes_written[ops].tolist(), strict=True))
+        for op in kernel if len(kernel) > 1 else ():
+            for tensor in graph.outputs_of(op):
+                size, readers = int(graph.tensor_bytes[tensor]), graph.consumers_of(tensor).tolist()
+                kept = [reader for reader in readers if reader in read]
+                for reader in kept:
+                    read[reader] = max(read[reader] - size, 0.0)
+                if op != kernel[-1] and len(kept) == len(readers):
+                    written[op] = max(written[op] - size, 0.0)
+        rows[row] = graph.flops[ops].sum(), sum(read.values()), sum(written.values()), len(ops)
     return rows
 
 

@@ -5,7 +5,8 @@ section 3): opcode embedding and op features, GraphSAGE over the kernel's ops, a
 logarithm of the run time.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class CostNetworkConfig:
     width: int = 128
     layers: int = 2
     """Rounds of message passing."""
-    blocks: int = 2
+    blocks: int = 3
     """Of two layers each, for every op before messages are passed."""
 
 
@@ -55,6 +56,9 @@ class CostNetwork(nn.Module):
     Each op has a time, which begins at its roofline; a kernel takes the sum of its ops' times, and
     how much less because they are together.
     """
+
+    centre: Tensor
+    spread: Tensor
 
     def __init__(self, config: CostNetworkConfig) -> None:
         super().__init__()
@@ -69,13 +73,12 @@ class CostNetwork(nn.Module):
         self.start = nn.Linear(FEATURES + 2 * _NAMES, width)
         self.blocks = nn.ModuleList(_block(width, width) for _ in range(config.blocks))
         self.rounds = nn.ModuleList(_block(3 * width, width) for _ in range(config.layers))
-        self.alone = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
-        self.together = nn.Sequential(
-            nn.Linear(2 * width + TOTALS, width), nn.SiLU(), nn.Linear(width, 1)
-        )
-        for head in (self.alone, self.together):
-            nn.init.zeros_(head[-1].weight)
-            nn.init.zeros_(head[-1].bias)
+        last = nn.Linear(width, 1), nn.Linear(width, 1)
+        for linear in last:  # nothing but the roofline at first
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        self.alone = nn.Sequential(nn.LayerNorm(width), last[0])
+        self.together = nn.Sequential(nn.Linear(2 * width + TOTALS, width), nn.SiLU(), last[1])
 
     def observe(self, features: Float32[np.ndarray, "nodes features"]) -> None:
         """Take means and deviations of features from these."""
@@ -102,19 +105,39 @@ class CostNetwork(nn.Module):
         x = self.start(torch.cat([usual, named], dim=1))
         for block in self.blocks:
             x = x + block(x)
+        several = torch.nonzero(totals[:, -1] > _TWO_OPS).squeeze(1)
+        number = torch.full((batch.count,), -1, device=device)
+        number[several] = torch.arange(len(several), device=device)
+        inside = torch.nonzero(number[owner] >= 0).squeeze(1)
+        position = torch.full((len(x),), -1, device=device)
+        position[inside] = torch.arange(len(inside), device=device)
+        group, source, target = number[owner[inside]], position[source], position[target]
+        members = x[inside]
         for layer in self.rounds:
-            before = _mean(x[source], target, len(x))
-            after = _mean(x[target], source, len(x))
-            x = x + layer(torch.cat([x, before, after], dim=1))
+            before = _mean(members[source], target, len(members))
+            after = _mean(members[target], source, len(members))
+            members = members + layer(torch.cat([members, before, after], dim=1))
+        x = x.index_copy(0, inside, members)
         each = self.alone(x).squeeze(1) + _first_guess(features)
         zero = torch.zeros(batch.count, device=device)
         log_sum = torch.log(zero.index_add(0, owner, torch.exp(each)))
-        wide = owner.unsqueeze(1).expand_as(x)
-        lowest = torch.full((batch.count, x.shape[1]), -1e9, device=device)
-        largest = lowest.scatter_reduce(0, wide, x, "amax")
-        pooled = torch.cat([_mean(x, owner, batch.count), largest, totals], dim=1)
-        several = totals[:, -1] > _TWO_OPS
-        return log_sum + several * self.together(pooled).squeeze(1)
+        wide = group.unsqueeze(1).expand_as(members)
+        lowest = torch.full((len(several), x.shape[1]), -1e9, device=device)
+        largest = lowest.scatter_reduce(0, wide, members, "amax")
+        pooled = [_mean(members, group, len(several)), largest, totals[several]]
+        return log_sum.index_add(0, several, self.together(torch.cat(pooled, dim=1)).squeeze(1))
+
+
+class CostEnsemble(nn.Module):
+    """Several networks trained from different seeds; the mean of what they say."""
+
+    def __init__(self, members: Sequence[CostNetwork]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, batch: KernelBatch) -> Float32[Tensor, " kernels"]:
+        """Natural logarithm of microseconds."""
+        return torch.stack([member(batch) for member in self.members]).mean(0)
 
 
 #: Between one and two ops on the scale of `KernelBatch.totals`.
@@ -149,7 +172,7 @@ def _mean(
 class LearnedCosts:
     """A `CostModel` for the kind of device that it was trained on; others get the roofline."""
 
-    network: CostNetwork
+    network: CostEnsemble
     device_kind: str = "cpu-core"
 
     name = "learned"
@@ -197,13 +220,16 @@ def predicted_seconds(network: nn.Module, batch: KernelBatch) -> Float64[np.ndar
     return np.concatenate(found)
 
 
-def save_network(network: CostNetwork, path: Path, device_kind: str) -> None:
-    """Write the weights and what the model is for."""
+def save_network(network: CostEnsemble, path: Path, device_kind: str) -> None:
+    """Write the weights, in half precision, and what the model is for."""
     from safetensors.torch import save_file
 
-    config = network.config
-    about = {"width": str(config.width), "layers": str(config.layers), "device_kind": device_kind}
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path, about)
+    first = network.members[0]
+    assert isinstance(first, CostNetwork)
+    about = {name: str(value) for name, value in asdict(first.config).items()}
+    about |= {"members": str(len(network.members)), "device_kind": device_kind}
+    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, path, about)
 
 
 def load_learned_costs(path: Path | None = None) -> LearnedCosts:
@@ -221,9 +247,11 @@ def load_learned_costs(path: Path | None = None) -> LearnedCosts:
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
-            config = CostNetworkConfig(int(about["width"]), int(about["layers"]))
-            network = CostNetwork(config)
-            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            sizes = {item.name: int(about[item.name]) for item in fields(CostNetworkConfig)}
+            config = CostNetworkConfig(**sizes)
+            network = CostEnsemble([CostNetwork(config) for _ in range(int(about["members"]))])
+            names = list(file.keys())
+            network.load_state_dict({name: file.get_tensor(name).float() for name in names})
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ClusterError(f"{path}: not a learned cost model ({error})") from error
     return LearnedCosts(network.eval(), about["device_kind"])

@@ -46,6 +46,45 @@ def run_json(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, dic
     return code, json.loads(printed)
 
 
+CORES = """
+schema_version: 1
+name: cores
+devices:
+- {name: left, kind: cpu-core, memory: 4GiB, flops_per_second: {float32: 50GFLOP/s},
+   memory_bandwidth: 8GB/s, launch: 5us}
+- {name: right, kind: cpu-core, memory: 4GiB, flops_per_second: {float32: 50GFLOP/s},
+   memory_bandwidth: 8GB/s, launch: 5us}
+links:
+- {between: [left, right], bandwidth: 4GB/s, latency: 20us}
+"""
+
+
+def test_costs_are_chosen_by_name(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cores = tmp_path / "cores.yaml"
+    cores.write_text(CORES, encoding="utf-8")
+    out = str(tmp_path / "out")
+    place = ("place", model, "-c", str(cores), "--budget", "0.2", "--placer", "heft", "--out", out)
+    steps = {}
+    for costs in ("roofline", "learned"):
+        code, found = run_json(capsys, *place, "--costs", costs)
+        assert (code, found["costs"]) == (0, costs)
+        steps[costs] = found["makespan_seconds"]
+        plan = ("simulate", model, "--plan", f"{out}/plan.json", "-c", str(cores))
+        code, found = run_json(capsys, *plan, "--costs", costs)
+        assert (code, found["makespan_seconds"]) == (0, steps[costs])
+    assert steps["roofline"] != steps["learned"]
+    for costs, cluster, message in (
+        ("learned", "2xv100-pcie", "learned on devices of kind 'cpu-core'"),
+        ("calibrated", "2xv100-pcie", "never measured"),
+        ("guessed", "2xv100-pcie", "no costs called 'guessed'; there are auto"),
+        (str(tmp_path / "none.safetensors"), str(cores), "no such file"),
+    ):
+        assert run(["place", model, "-c", cluster, "--costs", costs]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_place_then_simulate_agree(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
