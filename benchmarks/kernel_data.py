@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 import graphs
 from graphs.graph import Graph
@@ -16,6 +17,9 @@ from simulator.cost_table import CostTable, signatures
 from simulator.costs import RooflineCosts
 from simulator.kernel_features import KernelBatch, chosen, joined, kernel_batch, kernel_totals
 
+#: Ops that onnxruntime runs in another way from that opset on, which a graph does not tell.
+_CHANGED = {"AveragePool": 19}
+
 
 @dataclass(frozen=True, eq=False)
 class KernelData:
@@ -23,7 +27,7 @@ class KernelData:
 
     batch: KernelBatch
     seconds: np.ndarray
-    """Geometric mean over the rounds."""
+    """Median over the rounds, the geometric mean of two."""
     rounds: np.ndarray
     """Seconds per kernel and round; a round that lacks a kernel has nan."""
     roofline: np.ndarray
@@ -67,7 +71,7 @@ def roofline_seconds(graph: Graph, cluster: Cluster, kernels: list[list[int]]) -
     device = cluster.devices[0]
     alone = RooflineCosts().seconds(graph, cluster)[:, 0]
     peak = device.peak_flops_per_second(DType.FLOAT32)
-    flops, read, written, _ = kernel_totals(graph, kernels).T
+    flops, read, written = kernel_totals(graph, kernels).T[:3]
     together = np.maximum(flops / peak, (read + written) / device.memory_bytes_per_second)
     return np.array(
         [
@@ -82,7 +86,7 @@ def read_kernels(folder: Path) -> KernelData:
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     cluster = load_cluster(str(folder / "cluster.yaml"))
     times: list[dict[str, float]] = []
-    first: dict[str, dict[str, tuple[str, bool, str]]] = {}
+    first: dict[str, dict[str, tuple[list[int], bool]]] = {}
     family_of = {}
     for turn in range(100):
         parts = sorted((folder / "kernels").glob(f"*.{turn}.npz"))
@@ -95,20 +99,26 @@ def read_kernels(folder: Path) -> KernelData:
             times[-1].update(zip(data["signatures"].tolist(), data["seconds"], strict=True))
             if turn == 0:
                 fused = data["fused"].tolist()
-                ops = data["ops"].tolist()
-                first[name] = {
-                    key: (text, bool(flag), name)
-                    for key, text, flag in zip(data["signatures"].tolist(), ops, fused, strict=True)
-                }
+                ops = [[int(op) for op in text.split(",")] for text in data["ops"].tolist()]
+                keys = data["signatures"].tolist()
+                first[name] = dict(zip(keys, zip(ops, fused, strict=True), strict=True))
     batches, columns = [], []
     for name, kernels in first.items():
         if not kernels:
             continue
-        graph = graphs.load(folder / "models" / f"{name}.onnx")
-        lists = [[int(op) for op in text.split(",")] for text, _, _ in kernels.values()]
+        path = folder / "models" / f"{name}.onnx"
+        graph = graphs.load(path)
+        changed, flat = _ambiguous_ops(path)
+        kernels = {
+            key: (ops, fused)
+            for key, (ops, fused) in kernels.items()
+            if not any(graph.op_names[op] in changed for op in ops)
+            and not (fused and any(graph.op_names[op] in flat for op in ops))
+        }
+        lists = [ops for ops, _ in kernels.values()]
         batches.append(kernel_batch(graph, lists))
         roofline = roofline_seconds(graph, cluster, lists)
-        for (key, (_, fused, _)), ops, base in zip(kernels.items(), lists, roofline, strict=True):
+        for (key, (_, fused)), ops, base in zip(kernels.items(), lists, roofline, strict=True):
             work = [max(graph.flops[op], graph.bytes_read[op] * 0.1) for op in ops]
             heavy = ops[int(np.argmax(work))]
             measured = [turn.get(key, np.nan) for turn in times]
@@ -132,7 +142,7 @@ def read_kernels(folder: Path) -> KernelData:
     measured = np.array(rounds)
     return KernelData(
         joined(batches),
-        np.exp(np.nanmean(np.log(measured), axis=1)),
+        np.exp(np.nanmedian(np.log(measured), axis=1)),
         measured,
         np.array(base),
         np.array(families),
@@ -144,6 +154,24 @@ def read_kernels(folder: Path) -> KernelData:
         np.array(types),
         cluster,
         about,
+    )
+
+
+def _ambiguous_ops(path: Path) -> tuple[set[str], set[str]]:
+    """Ops that run otherwise than in most models although graphs show them as equal: by their
+    version; and, in groups, normalisations of two dimensions, into which nothing is fused."""
+    model = onnx.load(path, load_external_data=False)
+    opset = max(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
+    changed = {kind for kind, since in _CHANGED.items() if opset >= since}
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    rank = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in (*inferred.value_info, *inferred.input)
+    }
+    normalisations = [n for n in model.graph.node if n.op_type == "LayerNormalization"]
+    return (
+        {node.name for node in model.graph.node if node.op_type in changed},
+        {node.name for node in normalisations if rank.get(node.input[0]) == 2},
     )
 
 

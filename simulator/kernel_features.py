@@ -15,7 +15,7 @@ from simulator.contractions import matrix_products, op_inputs
 #: So many that types of one framework hardly ever meet.
 OP_TYPE_BUCKETS = 4093
 FEATURES = 68
-TOTALS = 4
+TOTALS = 6
 #: Bytes around which caches end; the network sees on which side of them a kernel lies.
 _CACHES = (32 << 10, 256 << 10, 2 << 20, 16 << 20)
 #: Numbers in a vector register, and rows of a block in the usual matrix kernels.
@@ -36,8 +36,8 @@ class KernelBatch:
     """Producer and consumer, as nodes."""
     kernel_of: Int64[np.ndarray, " nodes"]
     totals: Float32[np.ndarray, "kernels totals"]
-    """Logarithms of a kernel's flops, of the bytes that it reads and writes across its border, and
-    of its ops."""
+    """Logarithms of a kernel's flops, of the bytes that it reads and writes across its border, of
+    the different tensors that it reads and of their bytes, and of its ops."""
     count: int
     """Kernels."""
 
@@ -140,8 +140,8 @@ def _beyond(sizes: np.ndarray, limit: int) -> np.ndarray:
 def kernel_totals(
     graph: Graph, kernels: Sequence[Sequence[int]]
 ) -> Float64[np.ndarray, "kernels totals"]:
-    """Flops, bytes read and bytes written across its border, and ops of each kernel, whose last op
-    is the one that hands its result out."""
+    """Flops, bytes read and written across its border, different tensors read and their bytes, and
+    ops of each kernel, whose last op is the one that hands its result out."""
     rows = np.zeros((len(kernels), TOTALS))
     for row, kernel in enumerate(kernels):
         ops = np.array(kernel, np.int64)
@@ -155,7 +155,11 @@ def kernel_totals(
                     read[reader] = max(read[reader] - size, 0.0)
                 if op != kernel[-1] and len(kept) == len(readers):
                     written[op] = max(written[op] - size, 0.0)
-        rows[row] = graph.flops[ops].sum(), sum(read.values()), sum(written.values()), len(ops)
+        seen = {int(tensor) for op in kernel for tensor in graph.inputs_of(op)}
+        seen -= {tensor for op in kernel for tensor in graph.outputs_of(op)}
+        size = sum(graph.tensor_bytes[tensor].item() for tensor in seen)
+        crossing = sum(read.values()), sum(written.values())
+        rows[row] = graph.flops[ops].sum(), *crossing, len(seen), size, len(ops)
     return rows
 
 

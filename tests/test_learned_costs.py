@@ -138,7 +138,7 @@ def test_totals_of_groups_are_those_of_the_fused_graph() -> None:
     assert (groups >= 0).any()
     fused = fuse(graph, groups, devices)
     members = [np.flatnonzero(fused.kernel_of == k).tolist() for k in range(len(fused.root_of))]
-    flops, read, written, ops = kernel_totals(graph, members).T
+    flops, read, written, _, _, ops = kernel_totals(graph, members).T
     assert flops == pytest.approx(fused.graph.flops)
     assert ops.tolist() == [len(group) for group in members]
     assert read == pytest.approx(fused.graph.bytes_read)
