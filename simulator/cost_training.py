@@ -22,10 +22,10 @@ class CostTrainingConfig:
     """How to train."""
 
     network: CostNetworkConfig = field(default_factory=CostNetworkConfig)
-    epochs: int = 80
+    epochs: int = 100
     batch_kernels: int = 512
     lr: float = 3e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.1
     beta: float = 0.05
     """Errors of logarithms below it count by their squares, larger ones as they are."""
     ranking_weight: float = 0.02
