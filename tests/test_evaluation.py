@@ -21,7 +21,7 @@ from agent.evaluation.contestants import (
     greedy_attempt,
     policy_digest,
 )
-from agent.evaluation.ratios import pair_ratios, ratio, times, with_headroom
+from agent.evaluation.ratios import pair_ratios, ratio, stage_shares, times, with_headroom
 from agent.evaluation.runs import Origin, Row, run
 from agent.evaluation.tables import Results, cell, csv_text, losses, markdown, plain, ratios
 from agent.placing import PolicyPlacer
@@ -182,6 +182,37 @@ def test_pairs_with_and_without_headroom_are_reported_apart() -> None:
     assert ("search", "portfolio") in by_name
 
 
+def test_kinds_of_headroom_are_reported_apart_and_two_of_them_together() -> None:
+    kinds = ("slow-links", "tight-memory", "unlike-devices")
+    rows = [
+        row(column, seconds, graph=kind, headroom=kind)
+        for kind, ours in zip(kinds, (0.5, 0.125, 0.9), strict=True)
+        for column, seconds in (("portfolio", 1.0), ("zero-shot", ours))
+    ]
+    text = markdown(Results(tuple(rows)), "t")
+    head = "| slow-links | tight-memory | unlike-devices | slow-links or tight-memory |"
+    assert f"| column | against {head}" in text
+    both = "0.250 (0.125-0.500)"
+    cells = ("0.500 (0.500-0.500)", "0.125 (0.125-0.125)", "0.900 (0.900-0.900)", both)
+    assert f"| zero-shot | portfolio | {' | '.join(cells)} |" in text.splitlines()
+
+
+def test_what_each_stage_brought_by_hand() -> None:
+    names = ("heuristics", "proposals", "guided search")
+    # From 8 to 4 to 1: one of three halvings is the proposals'; 8 to 8 to 4: none of one.
+    rows = [
+        row("zero-shot", 1.0, stages=names, stage_seconds=(8.0, 4.0, 1.0)),
+        row("zero-shot", 4.0, seed=1, stages=names, stage_seconds=(8.0, 8.0, 4.0)),
+        row("zero-shot", 8.0, seed=2, stages=names, stage_seconds=(8.0, 8.0, 8.0)),
+        row("zero-shot", 1.0, seed=3, stages=names, stage_seconds=(np.inf, 8.0, 1.0)),
+        row("zero-shot", 1.0, seed=4),
+    ]
+    assert stage_shares(rows) == pytest.approx({"proposals": 1 / 6, "guided search": 5 / 6})
+    text = markdown(Results(tuple(rows)), "t")
+    assert "- zero-shot: proposals 17%, guided search 83%" in text
+    assert "What each stage brought" not in markdown(Results((row("search", 1.0),)), "t")
+
+
 def test_cells_say_how_many_seeds_fail() -> None:
     assert cell({0: 0.001, 1: 0.003}, 2) == "2.0 (1.0-3.0)"
     assert cell({0: 0.001}, 3) == "1.0, 2 of 3 fail"
@@ -190,7 +221,8 @@ def test_cells_say_how_many_seeds_fail() -> None:
 
 
 def test_rows_survive_being_written() -> None:
-    for each in sample_rows():
+    staged = row("zero-shot", 1.0, stages=("heuristics", "end"), stage_seconds=(np.inf, 1.0))
+    for each in [*sample_rows(), staged]:
         assert Row.from_dict(json.loads(json.dumps(each.as_dict(), allow_nan=False))) == each
     results = Results(tuple(sample_rows()))
     assert len(csv_text(results).splitlines()) == 1 + len(results.rows)

@@ -125,6 +125,23 @@ def pair_ratios(
     return tuple(sorted(found, key=lambda item: -item.ratio))
 
 
+def stage_shares(rows: Iterable[Row]) -> dict[str, float]:
+    """What each stage brought of the logarithm of step time gained since the first, on average.
+
+    The first of the stages is the mark that is measured from; runs that gained nothing do not
+    count. Empty where no run has stages.
+    """
+    shares: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        times = np.array(row.stage_seconds)
+        if len(times) < 2 or not np.isfinite(times).all() or times[-1] >= times[0]:
+            continue
+        logs = np.log(times)
+        for name, gained in zip(row.stages[1:], logs[:-1] - logs[1:], strict=True):
+            shares[name].append(gained / (logs[0] - logs[-1]))
+    return {name: float(np.mean(values)) for name, values in shares.items()}
+
+
 def with_headroom(rows: Sequence[Row], has_headroom: bool) -> list[Row]:
     """Rows of pairs on which something can be won, or of those on which nothing can."""
     return [row for row in rows if (row.headroom != Headroom.NONE) == has_headroom]

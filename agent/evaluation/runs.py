@@ -66,6 +66,10 @@ class Row:
     costs: str
     command: str
     commit: str
+    stages: tuple[str, ...] = ()
+    """Of a placer that has several, in their order."""
+    stage_seconds: tuple[float, ...] = ()
+    """Of the best plan at the end of each."""
 
     @property
     def key(self) -> Key:
@@ -81,11 +85,15 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; None for infinite times."""
-        values = asdict(self)
-        return {
+        values = {
             key: None if isinstance(value, float) and not np.isfinite(value) else value
-            for key, value in values.items()
+            for key, value in asdict(self).items()
         }
+        values["stages"] = list(self.stages)
+        values["stage_seconds"] = [
+            seconds if np.isfinite(seconds) else None for seconds in self.stage_seconds
+        ]
+        return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Row":
@@ -99,6 +107,8 @@ class Row:
             key: np.inf if value is None and key in times else value
             for key, value in values.items()
         }
+        if isinstance(of_stages := values.get("stage_seconds"), list):
+            full["stage_seconds"] = [np.inf if value is None else value for value in of_stages]
         try:
             return from_plain(Row, full)
         except TypeError as error:
@@ -135,6 +145,7 @@ def run(
         failure = str(error)
     spent = budget.spent_seconds
     best = attempt.placed.best if attempt else None
+    stages = attempt.placed.stages if attempt else ()
     raw = (attempt.raw or best) if attempt else None
     if best is not None and best.evaluation.failure is not None:
         failure = str(best.evaluation.failure)
@@ -166,6 +177,8 @@ def run(
         costs=problem.costs.name,
         command=origin.command,
         commit=origin.commit,
+        stages=tuple(stage.name for stage in stages),
+        stage_seconds=tuple(float(stage.makespan_seconds) for stage in stages),
     )
 
 

@@ -16,10 +16,12 @@ from agent.evaluation.ratios import (
     Times,
     pair_ratios,
     ratio,
+    stage_shares,
     times,
     with_headroom,
 )
 from agent.evaluation.runs import Row
+from placement.suites.pair import Headroom
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,13 @@ def markdown(results: Results, title: str) -> str:
     parts.append(_ratio_section("All pairs", results.rows))
     parts.append(_ratio_section("Pairs with headroom", with_headroom(results.rows, True)))
     parts.append(_ratio_section("Pairs without headroom", with_headroom(results.rows, False)))
-    parts += [_raw(results), _losses(results), _failures(results)]
+    parts += [
+        _by_headroom(results),
+        _raw(results),
+        _stages(results),
+        _losses(results),
+        _failures(results),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -92,7 +100,11 @@ def csv_text(results: Results) -> str:
     if results.rows:
         writer = csv.DictWriter(text, list(results.rows[0].as_dict()), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row.as_dict() for row in results.rows)
+        for row in results.rows:
+            values = row.as_dict()
+            for name in ("stages", "stage_seconds"):
+                values[name] = ";".join("" if item is None else str(item) for item in values[name])
+            writer.writerow(values)
     return text.getvalue()
 
 
@@ -106,6 +118,11 @@ def plain(results: Results) -> dict[str, Any]:
             "no-headroom": [
                 _plain_ratio(item) for item in ratios(with_headroom(results.rows, False))
             ],
+        },
+        "stages": {
+            name: shares
+            for name in results.columns
+            if (shares := stage_shares(row for row in results.rows if row.column == name))
         },
         "losses": [
             {"column": column, "against": rival, **asdict(item)}
@@ -216,6 +233,34 @@ def _ratio_section(title: str, rows: Sequence[Row]) -> str:
     return f"## {title}\n\n{note}\n\n" + "\n".join(lines)
 
 
+def _by_headroom(results: Results) -> str:
+    """The claimed columns on each kind of cluster, and where links are slow or memory is tight."""
+    kinds: dict[str, tuple[Headroom, ...]] = {
+        kind.value: (kind,) for kind in Headroom if kind is not Headroom.NONE
+    }
+    kinds["slow-links or tight-memory"] = (Headroom.SLOW_LINKS, Headroom.TIGHT_MEMORY)
+    found = {
+        name: times(row for row in results.rows if Headroom(row.headroom) in kind)
+        for name, kind in kinds.items()
+    }
+    found = {name: by_column for name, by_column in found.items() if by_column}
+    lines = []
+    for column in CLAIMS:
+        for other in results.columns:
+            if column == other or column not in results.columns:
+                continue
+            cells = []
+            for by_column in found.values():
+                item = ratio(column, other, by_column.get(column, {}), by_column.get(other, {}))
+                shown = f"{item.geometric_mean:.3f} ({item.low:.3f}-{item.high:.3f})"
+                cells.append(shown if item.pairs else "")
+            lines.append(f"| {column} | {other} | {' | '.join(cells)} |")
+    if len(found) < 2 or not lines:
+        return ""
+    head = f"| column | against | {' | '.join(found)} |\n|---|---" + "|---:" * len(found) + "|"
+    return "## By what there is to win\n\n" + head + "\n" + "\n".join(lines)
+
+
 def _verdict(item: Ratio) -> str:
     if not item.outside_noise:
         return "no"
@@ -236,6 +281,23 @@ def _raw(results: Results) -> str:
         f"{item.geometric_mean:.3f} ({item.low:.3f}-{item.high:.3f}) of the portfolio's time over "
         f"{item.pairs} pairs, {item.faster} faster, {item.slower} slower; {failed} runs do not fit."
     )
+
+
+def _stages(results: Results) -> str:
+    """What each stage of the policies' placers brought."""
+    lines = []
+    for name in results.columns:
+        shares = stage_shares(row for row in results.rows if row.column == name)
+        if shares:
+            parts = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
+            lines.append(f"- {name}: {parts}")
+    if not lines:
+        return ""
+    note = (
+        "Shares of the gain over the heuristics' plan, in the logarithm of step time; means over "
+        "the runs that gained."
+    )
+    return f"## What each stage brought\n\n{note}\n\n" + "\n".join(lines)
 
 
 def _losses(results: Results) -> str:
