@@ -4,11 +4,13 @@
     python benchmarks/joint_tasks.py --table
 
 On the papers' pairs of graphs and clusters. *Defaults*: the layer-wise human expert's devices, ops
-as they become ready, nothing fused. Each task alone changes one of the three. *One by one*: the
-portfolio's placement in critical-path order, fused greedily like XLA where devices allow.
-*Together*: kernels fused first, then placed (`graphwright place --fuse`), by search and by the
-shipped policy with the same CPU seconds, heuristics included. Where the expert's plan does not fit,
-its step time counts all the same: it is a simulation. Rows go to `results/joint_tasks.jsonl`.
+as they become ready, nothing fused. Each task alone changes one of the three: of the policy's plan
+and all plans of the heuristics the one that is fastest without an order; critical-path priorities,
+beside a bound that no order beats; greedy fusion. *One by one*: the portfolio's placement in
+critical-path order, fused greedily like XLA where devices allow. *Together*: kernels fused first,
+then placed (`graphwright place --fuse`), by search and by the shipped policy with the same CPU
+seconds, heuristics included. Where the expert's plan does not fit, its step time counts all the
+same: it is a simulation. Rows go to `results/joint_tasks.jsonl`.
 """
 
 import argparse
@@ -23,8 +25,10 @@ import numpy as np
 import torch
 
 from agent.baselines.tensorflow_default import first_come_first_served
-from agent.placers import get_placer
+from agent.evaluation.contestants import policy_digest
+from agent.placers import get_placer, load_policy
 from placement.fused import FusedPlacer
+from placement.order_bound import order_bound_seconds
 from placement.placer import Budget, silent
 from placement.problem import Problem
 from placement.suites import SUITES, Pair
@@ -34,9 +38,11 @@ from simulator.plan import Plan
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
-    "defaults", "placement alone", "order alone", "fusion alone", "one by one",
+    "defaults", "placement alone", "order alone", "any order, bound", "fusion alone", "one by one",
     "search together", "policy together",
 )  # fmt: skip
+#: Results of all three tasks, which are also set beside one by one.
+TOGETHER = COLUMNS[-2:]
 
 
 def main() -> None:
@@ -49,15 +55,20 @@ def main() -> None:
     torch.set_num_threads(1)
     path = RESULTS / "joint_tasks.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {(row["graph"], row["cluster"], row["seed"], row["budget_seconds"]) for row in rows}
+    shipped = load_policy(None)
+    digest = policy_digest(shipped.policy, shipped.config)
+    done = {
+        (row["graph"], row["cluster"], row["seed"], row["budget_seconds"], row["policy"])
+        for row in rows
+    }
     for pair in () if given.table else SUITES["paper"].pairs:
-        key = (pair.graph_ref, pair.cluster_ref, given.seed, given.budget)
+        key = (pair.graph_ref, pair.cluster_ref, given.seed, given.budget, digest)
         if key in done:
             continue
         row = {
             "graph": key[0], "cluster": key[1], "seed": key[2], "budget_seconds": key[3],
             "seconds": measured(pair, given.budget, given.seed),
-            "commit": commit(), "command": " ".join(sys.argv),
+            "policy": digest, "commit": commit(), "command": " ".join(sys.argv),
         }  # fmt: skip
         rows.append(row)
         with path.open("a") as file:
@@ -73,8 +84,7 @@ def measured(pair: Pair, budget: float, seed: int) -> dict[str, float]:
     warm_up()
     problem = Problem(pair.graph(), pair.cluster())
     expert = get_placer("human-expert")(problem, Budget(), seed, silent).best.plan
-    policy = get_placer("policy")
-    placed = policy(problem, Budget(budget), seed, silent).best.plan
+    placed = get_placer("policy")(problem, Budget(budget), seed, silent)
     by_heuristics = get_placer("portfolio")(problem, Budget(), seed, silent).best.plan
 
     def seconds(plan: Plan) -> float:
@@ -90,15 +100,19 @@ def measured(pair: Pair, budget: float, seed: int) -> dict[str, float]:
         name: FusedPlacer(get_placer(placer))(problem, Budget(budget), seed, silent).best
         for name, placer in (("search together", "search"), ("policy together", "policy"))
     }
-    plans = (
-        fifo(expert.devices),
-        fifo(placed.devices),
-        Plan.of(expert.devices, expert.priorities),
-        fifo(expert.devices, fused(expert)),
-        Plan.of(by_heuristics.devices, by_heuristics.priorities, fused(by_heuristics)),
-    )
     return {
-        **dict(zip(COLUMNS, map(seconds, plans), strict=False)),
+        "defaults": seconds(fifo(expert.devices)),
+        "placement alone": min(
+            seconds(fifo(item.plan.devices))
+            for item in (placed.best, *placed.candidates)
+            if item.evaluation.feasible
+        ),
+        "order alone": seconds(Plan.of(expert.devices, expert.priorities)),
+        "any order, bound": order_bound_seconds(problem, expert.devices),
+        "fusion alone": seconds(fifo(expert.devices, fused(expert))),
+        "one by one": seconds(
+            Plan.of(by_heuristics.devices, by_heuristics.priorities, fused(by_heuristics))
+        ),
         **{name: best.evaluation.makespan_seconds for name, best in together.items()},
     }
 
@@ -114,23 +128,27 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Three tasks, alone and together",
         "",
-        "Simulated milliseconds (roofline costs), suite `paper`; what the columns are: "
+        "Simulated milliseconds (roofline costs), suite `paper`, means over seeds; columns: see "
         "`benchmarks/joint_tasks.py`. "
         + "; ".join(sorted({f"{row['budget_seconds']:g} s, seed {row['seed']}" for row in rows}))
+        + f"; policy {', '.join(sorted({row['policy'] for row in rows}))}"
         + "; commits " + ", ".join(sorted({row["commit"] for row in rows})) + ".",
         "",
         "| graph | cluster | " + " | ".join(COLUMNS) + " |",
         "|---|---|" + "---:|" * len(COLUMNS),
     ]  # fmt: skip
-    for row in rows:
-        times = " | ".join(f"{row['seconds'][name] * 1e3:.1f}" for name in COLUMNS)
-        lines.append(f"| {row['graph']} | {row['cluster']} | {times} |")
+    for graph, cluster in dict.fromkeys((row["graph"], row["cluster"]) for row in rows):
+        mine = [
+            row["seconds"] for row in rows if (row["graph"], row["cluster"]) == (graph, cluster)
+        ]
+        means = (np.mean([seconds[name] for seconds in mine]) * 1e3 for name in COLUMNS)
+        lines.append(f"| {graph} | {cluster} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
     lines += ["", "| geometric mean | ratio |", "|---|---:|"]
     for name in COLUMNS[1:]:
         lines.append(f"| {name} / defaults | {mean_ratio(rows, name, 'defaults'):.3f} |")
-    for name in COLUMNS[5:]:
+    for name in TOGETHER:
         lines.append(f"| {name} / one by one | {mean_ratio(rows, name, 'one by one'):.3f} |")
-    last = mean_ratio(rows, COLUMNS[6], COLUMNS[5])
+    last = mean_ratio(rows, TOGETHER[1], TOGETHER[0])
     lines.append(f"| policy together / search together | {last:.3f} |")
     return "\n".join(lines) + "\n"
 
