@@ -17,8 +17,9 @@ from agent.policy.move_network import MoveNetwork
 from agent.ppo import sum_over_workers
 from agent.ranking import ranking_area
 from placement.anneal import Annealer, Chain
+from placement.fused import fuse_problem
 from placement.guided_anneal import Guidance, GuidedAnnealer, Harvest
-from placement.hierarchy import Hierarchy
+from placement.hierarchy import Hierarchy, build_hierarchy
 from placement.move_features import MOVE_COLUMNS
 from placement.problem import Problem
 from simulator.plan import Plan
@@ -45,6 +46,8 @@ class MoveConfig:
     """An improvement weighs as much as its gain over 0.0003 to this power."""
     random_share: float = 0.2
     """How often a search that is learned from tries a move whatever its score."""
+    fused_share: float = 0.25
+    """How often a search places fused kernels in place of ops."""
 
 
 #: Changes of the logarithm of step time above this are no improvement.
@@ -122,6 +125,12 @@ def searched(
         changes.append(harvest.changes[drawn])
         chain = guided.reprioritised(chain)
     return Lessons(np.concatenate(features), np.concatenate(changes)), chain
+
+
+def of_kernels(problem: Problem, start: Plan, seed: int) -> tuple[Problem, Hierarchy, Plan]:
+    """The same with kernels in place of ops: what the plan leaves together is fused."""
+    kernels = fuse_problem(problem, start).kernels
+    return kernels, build_hierarchy(kernels, seed), kernels.known_plans[0]
 
 
 def learn_moves(

@@ -108,7 +108,7 @@ class PolicyPlacer:
 
     def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
         """Improve the portfolio's plan until the budget or the passes are spent."""
-        instance = Instance(problem.graph.name, problem, seed=seed)
+        instance = Instance(problem.graph.name, problem, seed=seed, budget=budget)
         start = instance.portfolio
         if problem.cluster.device_count == 1 and self.config.policy.tasks == ("placement",):
             return Placed(start, (start,), ((budget.spent_seconds, _seconds(start)),))

@@ -25,7 +25,7 @@ from agent.checkpoint import (
 )
 from agent.config import TrainConfig
 from agent.improving import draw_pass, learn
-from agent.move_learning import Lessons, learn_moves, searched, some
+from agent.move_learning import Lessons, learn_moves, of_kernels, searched, some
 from agent.outcomes import annealed, learn_outcomes, try_moves
 from agent.plain_values import to_plain
 from agent.policy.network import Policy
@@ -114,11 +114,16 @@ class Pretraining:
         slots = range(self.workers.rank, config.graphs_per_batch, self.workers.count)
         room = max(agent.moves.remembered // config.graphs_per_batch, 1)
         for slot, state, rng in zip(slots, states, self._generators(0, len(states)), strict=True):
+            problem, hierarchy = state.instance.problem, state.subject.groups.hierarchy
+            plan, mark = state.plan, state.instance.reference_seconds
+            if rng.random() < agent.moves.fused_share:
+                problem, hierarchy, plan = of_kernels(problem, plan, config.seed)
+                mark = problem.evaluate(plan).makespan_seconds
             lessons, chain = searched(
                 network,
-                state.instance.problem,
-                state.subject.groups.hierarchy,
-                state.plan,
+                problem,
+                hierarchy,
+                plan,
                 agent.guide.guidance,
                 agent.guide.start_temperature,
                 agent.moves,
@@ -126,7 +131,7 @@ class Pretraining:
             )
             self.lessons[slot] = self.lessons.get(slot, Lessons.none()).and_then(lessons, room)
             improving.append(lessons.improving.mean() if len(lessons.changes) else 0.0)
-            logs.append(chain.best_energy - np.log(state.instance.reference_seconds))
+            logs.append(chain.best_energy - np.log(mark))
         if not network.is_standardised:
             seen = np.concatenate([self.lessons[slot].features for slot in slots])
             if len(seen := self.workers.gathered(seen)):  # single devices teach nothing

@@ -25,6 +25,9 @@ class Instance:
     make_evaluator: MakeEvaluator = simulated
     seed: int = 0
     """Of the heuristics that draw."""
+    budget: Budget | None = None
+    """In which the heuristics' plans are repaired, where none of them fits; by default one of their
+    own."""
 
     @cached_property
     def evaluator(self) -> TracedEvaluator:
@@ -38,7 +41,7 @@ class Instance:
     @cached_property
     def heuristic_plans(self) -> tuple[Candidate, ...]:
         """The best plan of each heuristic of the portfolio, best first."""
-        placed = portfolio(self.problem, Budget(30.0), self.seed, silent)
+        placed = portfolio(self.problem, self.budget or Budget(), self.seed, silent)
         by_kind: dict[str, Candidate] = {}
         for candidate in sorted(placed.candidates, key=lambda item: item.rank_key):
             by_kind.setdefault(candidate.origin.partition(":")[0], candidate)

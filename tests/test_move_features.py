@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_optima import two_chains
 
-from agent.move_learning import Lessons, MoveConfig, learn_moves, searched, some
+from agent.move_learning import Lessons, MoveConfig, learn_moves, of_kernels, searched, some
 from agent.policy.move_network import MoveNetwork
 from agent.ranking import ranking_area
 from envs.trace_features import OP_TRACE_FEATURES, trace_features
 from graphs.kinds import Storage
 from placement.anneal import Annealer, Chain
+from placement.fused import fuse_problem
 from placement.guided_anneal import Guidance, GuidedAnnealer, Harvest
 from placement.hierarchy import build_hierarchy
 from placement.move_features import BLIND_COLUMNS, MOVE_COLUMNS, make_reading, read_trace
@@ -178,6 +179,24 @@ def test_the_network_learns_what_improves_and_finds_it_sooner() -> None:
         gains.append(ends[0] - ends[1])
     assert np.nanmean(areas) > 0.8
     assert np.mean(gains) < -0.02, "after 60 simulations the taught one is ahead"
+
+
+def test_searches_of_kernels_teach_too() -> None:
+    sample = problem(3, 80)
+    start = random_plan(sample, 3)
+    kernels, hierarchy, plan = of_kernels(sample, start, 0)
+    assert kernels.graph.op_count < 80
+    fused = fuse_problem(sample, start)
+    assert kernels.evaluate(plan) == fused.kernels.evaluate(fused.kernels.known_plans[0])
+    config = MoveConfig(least_evaluations=300, most_evaluations=600)
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    lessons, chain = searched(
+        MoveNetwork((4, 4)), kernels, hierarchy, plan, Guidance(), 0.02, config, rng
+    )
+    assert len(lessons.changes) == chain.evaluations
+    assert lessons.improving.any()
+    assert chain.best_energy < np.log(kernels.evaluate(plan).makespan_seconds)
 
 
 def test_lessons_keep_the_last() -> None:
