@@ -1,158 +1,308 @@
 """How far predictions are off on this machine, and what plans on two cores bring.
 
-    python benchmarks/hardware_error.py --out benchmarks/results [--plans 30] [--models lstm ...]
+    python benchmarks/hardware_error.py [--runtime tf] [--models lstm ...] [--plans 30] [--fresh]
 
-Exports the models of `device_models`, calibrates, and measures plans that nothing was fitted to.
+Exports the models of `device_models`, calibrates on all of them (once: kept in --work), and
+measures plans that nothing was fitted to, model by model. Rows of models that are not measured now
+are kept, so that a long run can be made in pieces; the table is of all rows there are.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from device_models.export import export
 from device_models.models import MODELS
 
 import graphs
-from placement.runtime.calibration import CalibrationConfig, Judged, calibrate
+from placement.placer import Budget, silent
+from placement.problem import Problem
+from placement.registry import get_placer
+from placement.runtime.calibration import calibrate
 from placement.runtime.fingerprint import machine_facts, machine_fingerprint
+from placement.runtime.judging import CalibrationConfig, Judged, judge
+from placement.runtime.measurement import Clock
 from placement.runtime.ort_runtime import OrtRuntime
-from placement.runtime.prediction_error import prediction_error
+from placement.runtime.prediction_error import error_of
+from placement.runtime.samples import Sampling
+from simulator.calibration import PredictionError
+from simulator.cluster import Cluster
+from simulator.cluster_file import dump_cluster, load_cluster
+from simulator.cost_table import table_to_json
+from simulator.plan import Plan
 from simulator.probe import probe_machine
+
+TENSORFLOW = ("tf-branches", "tf-inception", "tf-lstm", "tf-training-step")
+_SEARCH_SECONDS = 5.0
+Row = dict[str, Any]
 
 
 def main() -> None:
-    """Calibrate, judge, write a table and the rows behind it."""
+    """Calibrate or read the calibration, judge, write rows and the table of all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--work", type=Path, default=Path("out/hardware_error"))
+    parser.add_argument("--runtime", choices=("ort", "tf"), default="ort")
+    parser.add_argument("--models", nargs="*", help="to measure now; all by default, or none")
+    parser.add_argument("--fresh", action="store_true", help="calibrate anew")
     parser.add_argument("--plans", type=int, default=30)
-    parser.add_argument("--fitted", type=int, default=6)
+    parser.add_argument("--fitted", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        openers = []
-        for name in arguments.models:
-            path = export(name, Path(folder))
-            graph = graphs.load(path)
-            openers.append(partial(OrtRuntime.of, path, graph, seed=arguments.seed))
-        config = CalibrationConfig(
-            arguments.fitted, arguments.plans, arguments.rounds, arguments.seed
+    every = list(MODELS) if arguments.runtime == "ort" else list(TENSORFLOW)
+    config = CalibrationConfig(arguments.fitted, arguments.plans, arguments.rounds, arguments.seed)
+    folder = arguments.work / arguments.runtime
+    folder.mkdir(parents=True, exist_ok=True)
+    openers = {name: opener(arguments.runtime, name, folder, arguments.seed) for name in every}
+    cluster = calibrated(arguments.runtime, openers, folder, config, fresh=arguments.fresh)
+    path = arguments.out / "hardware_error.jsonl"
+    rows = read_rows(path)
+    for name in every if arguments.models is None else arguments.models:
+        begun = time.perf_counter()
+        with openers[name](cluster) as runtime:
+            found = judge(runtime, sampling_of(arguments), config, without_hosts(runtime))
+        rows = [row for row in rows if (row["runtime"], row["model"]) != (arguments.runtime, name)]
+        rows += rows_of(arguments.runtime, name, found, time.perf_counter() - begun)
+        write_rows(path, rows)
+        print(name, found.error, flush=True)
+    (arguments.out / "hardware_error.md").write_text(report(rows, cluster), encoding="utf-8")
+
+
+def sampling_of(arguments: argparse.Namespace) -> Sampling:
+    """TensorFlow has wall time only."""
+    clock = Clock.VIRTUAL if arguments.runtime == "ort" else None
+    return Sampling(rounds=arguments.rounds, clock=clock)
+
+
+def opener(runtime: str, name: str, folder: Path, seed: int) -> Callable[[Cluster], Any]:
+    """Exports a model and opens it on clusters."""
+    if runtime == "ort":
+        path = export(name, folder)
+        return partial(OrtRuntime.of, path, graphs.load(path), seed=seed)
+    from device_models.tensorflow_models import export_tensorflow
+
+    from placement.runtime.tensorflow_runtime import TensorFlowRuntime
+
+    path = export_tensorflow(name, folder)
+    return partial(TensorFlowRuntime.of, path, graphs.load(path), seed=seed)
+
+
+def calibrated(
+    runtime: str,
+    openers: dict[str, Callable[[Cluster], Any]],
+    folder: Path,
+    config: CalibrationConfig,
+    *,
+    fresh: bool,
+) -> Cluster:
+    """Calibrate on all models, or read what was calibrated before."""
+    path = folder / "cluster.yaml"
+    if path.is_file() and not fresh:
+        return load_cluster(path)
+    few = replace(config, judged_plans=3)
+    machine = probe_machine(2), machine_fingerprint(), "costs.json", few
+    if runtime == "ort":
+        cluster, _ = calibrate(list(openers.values()), *machine)
+    else:
+        from placement.runtime.tensorflow_calibration import calibrate_tensorflow
+
+        cluster, _ = calibrate_tensorflow(list(openers.values()), *machine)
+    assert cluster.calibration is not None
+    (folder / "costs.json").write_text(table_to_json(cluster.calibration.table), encoding="utf-8")
+    path.write_text(dump_cluster(cluster), encoding="utf-8")
+    return load_cluster(path)
+
+
+def without_hosts(runtime: Any) -> dict[str, Plan]:
+    """What portfolio and search choose if engines beside the cores did the sending."""
+    simulator = runtime.simulator
+    cluster = simulator.cluster
+    links = cluster.link_arrays
+    names = cluster.device_names
+    whole = tuple(
+        replace(
+            link,
+            bytes_per_second=float(links.bytes_per_second[at]),
+            latency_seconds=float(links.latency_seconds[at]),
         )
-        cluster, judged = calibrate(
-            openers, probe_machine(2), machine_fingerprint(), "costs.json", config
-        )
-    assert cluster.devices[0].host is not None
-    figures = asdict(cluster.devices[0].host)
-    write_rows(arguments.out / "hardware_error.jsonl", arguments.models, judged)
-    lines = [
-        "# Predicted and measured step times on two cores",
-        "",
-        f"`python {' '.join(sys.argv)}`, commit {commit()}, machine {machine_fingerprint()} "
-        f"({machine_facts()['processor']}), {time.perf_counter() - begun:.0f} s. "
-        "Virtual clock (CPU time passed along messages); the machine was shared with other work.",
-        "",
-        *error_table(arguments.models, judged),
-        "",
-        *benefit_table(arguments.models, judged),
-        "",
-        "Host costs: " + ", ".join(f"{k} {v:.3g}" for k, v in figures.items()),
-        "",
-    ]
-    (arguments.out / "hardware_error.md").write_text("\n".join(lines), encoding="utf-8")
+        for link in cluster.links
+        for at in [(names.index(link.source), names.index(link.target))]
+    )
+    devices = tuple(replace(device, host=None) for device in cluster.devices)
+    problem = Problem(
+        simulator.graph,
+        replace(cluster, devices=devices, links=whole),
+        given_costs=simulator.costs,
+    )
+    return {
+        f"{name}, no host costs": get_placer(name)(
+            problem, Budget(_SEARCH_SECONDS), 0, silent
+        ).best.plan
+        for name in ("portfolio", "search")
+    }
 
 
 def commit() -> str:
-    """The commit that ran."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
+    """The commit that ran, with a + where files differ."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
 
 
-def error_table(names: list[str], judged: list[Judged]) -> list[str]:
-    """Errors per model and over all."""
-    lines = [
-        "Plans that nothing was fitted to. *Relative*: of step times as shares of the one-device "
-        "plan's, measured in the same turns. *Clear* pairs: disjoint 95% intervals. *Regret*: how "
-        "much slower the plan predicted to be fastest is than the fastest. *Span*: slowest over "
-        "fastest. *Noise*: median half-width of the intervals.",
-        "",
-        "| model | ops | plans | span | noise | MAPE | relative | worst | Pearson | tau, clear "
-        "| tau, all | regret |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    overall = prediction_error(
-        [plan for item in judged for plan in item.names],
-        [value for item in judged for value in item.predicted],
-        [value for item in judged for value in item.measured],
-        [item.graph.name for item in judged for _ in item.names],
-    )
-    for name, item in [*zip(names, judged, strict=True), ("all", None)]:
-        error = overall if item is None else item.error
-        chosen = [item] if item is not None else judged
-        found = [m for part in chosen for m in part.measured if m.ok]
-        widths = [(m.interval()[1] - m.interval()[0]) / 2 / m.seconds for m in found]
-        span = max(
-            max(m.seconds for m in part.measured if m.ok)
-            / min(m.seconds for m in part.measured if m.ok)
-            for part in chosen
-        )
-        ops = "" if item is None else str(item.graph.op_count)
-        lines.append(
-            f"| {name} | {ops} | {error.plans} | {span:.2f} | {np.median(widths):.1%} "
-            f"| {error.mape:.1%} | {error.mape_relative:.1%} | {error.worst:.1%} "
-            f"| {error.pearson:.3f} | {error.kendall_clear:.2f} | {error.kendall:.2f} "
-            f"| {error.regret:.1%} |"
-        )
-    return lines
-
-
-def benefit_table(names: list[str], judged: list[Judged]) -> list[str]:
-    """Measured and predicted speed-ups over one device."""
-    lines = [
-        "Step time of one device over that of the plan, measured (and predicted).",
-        "",
-        "| model | one device | portfolio | fastest measured | slowest measured |",
-        "|---|---|---|---|---|",
-    ]
-    for name, item in zip(names, judged, strict=True):
-        times = np.array([m.seconds for m in item.measured])
-        guess = np.array(item.predicted)
-        cells = [
-            f"{times[0] / times[at]:.2f} ({guess[0] / guess[at]:.2f})"
-            for at in (1, int(times.argmin()), int(np.where(np.isfinite(times), times, 0).argmax()))
-        ]
-        lines.append(f"| {name} | {times[0] * 1e3:.1f} ms | {' | '.join(cells)} |")
-    return lines
-
-
-def write_rows(path: Path, names: list[str], judged: list[Judged]) -> None:
-    """One line per plan."""
-    rows = [
+def rows_of(runtime: str, name: str, item: Judged, seconds: float) -> list[Row]:
+    """One row per plan."""
+    return [
         {
+            "runtime": runtime,
             "model": name,
             "digest": item.graph.digest,
+            "ops": item.graph.op_count,
             "plan": plan,
             "predicted_seconds": guess,
+            "engine_seconds": simulated,
             "measured_seconds": found.seconds,
             "interval": found.interval(),
             "clock": found.clock,
             "failure": found.failure,
             "outputs_checked": found.checked,
+            "command": f"python {' '.join(sys.argv)}",
             "commit": commit(),
+            "machine": machine_fingerprint(),
+            "run_seconds": round(seconds),
         }
-        for name, item in zip(names, judged, strict=True)
-        for plan, guess, found in zip(item.names, item.predicted, item.measured, strict=True)
+        for plan, guess, simulated, found in zip(
+            item.names, item.predicted, item.simulated, item.measured, strict=True
+        )
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of earlier pieces that this version wrote."""
+    if not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if "runtime" in row]
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """All rows, at once."""
+    partial_file = path.with_suffix(".partial")
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    partial_file.write_text(text, encoding="utf-8")
+    partial_file.replace(path)
+
+
+def report(rows: list[Row], cluster: Cluster) -> str:
+    """The page: errors and benefits per runtime."""
+    lines = [
+        "# Predicted and measured step times on two cores",
+        "",
+        f"Machine {machine_fingerprint()} ({machine_facts()['processor']}). Plans that nothing was "
+        "fitted to. *Relative*: of step times as shares of the one-device plan's, measured in the "
+        "same turns. *Clear* pairs: disjoint 95% intervals. *Regret*: how much slower the plan "
+        "predicted to be fastest is than the fastest. *Span*: slowest over fastest. *Noise*: "
+        "median half-width of the intervals. *Engine*: error of the event engine by itself.",
+    ]
+    titles = {
+        "ort": "Device programs on onnxruntime, virtual clock",
+        "tf": "TensorFlow servers, wall time",
+    }
+    for runtime, title in titles.items():
+        mine = [row for row in rows if row["runtime"] == runtime and row["failure"] is None]
+        if not mine:
+            continue
+        made = sorted({(row["command"], row["commit"], row["machine"]) for row in mine})
+        lines += ["", f"## {title}", ""]
+        lines += [f"- `{command}`, commit {at}, machine {on}" for command, at, on in made]
+        lines += ["", *error_table(mine), "", *benefit_table(mine)]
+        failed = sum(row["runtime"] == runtime and row["failure"] is not None for row in rows)
+        if failed:
+            lines += ["", f"{failed} plans failed to run."]
+    host = cluster.devices[0].host
+    if host is not None:
+        figures = {**asdict(host), "latency_seconds": cluster.links[0].latency_seconds}
+        lines += ["", "Host costs of the calibration used last: "]
+        lines[-1] += ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+        pairs = (f"{k.source} to {k.target} {k.bytes_per_second / 1e9:.2f}" for k in cluster.links)
+        lines[-1] += f"; GB/s: {', '.join(pairs)}."
+    return "\n".join([*lines, ""])
+
+
+def error_table(rows: list[Row]) -> list[str]:
+    """Errors per model and over all."""
+    lines = [
+        "| model | ops | plans | span | noise | MAPE | relative | worst | Pearson | tau, clear "
+        "| tau, all | regret | engine |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    names = list(dict.fromkeys(row["model"] for row in rows))
+    spans = []
+    for name in [*names, "all"]:
+        mine = [row for row in rows if name in (row["model"], "all")]
+        error, engine = found_error(mine, "predicted_seconds"), found_error(mine, "engine_seconds")
+        low, high = np.array([row["interval"] for row in mine]).T
+        seconds = np.array([row["measured_seconds"] for row in mine])
+        spans.append(seconds.max() / seconds.min())
+        span = f"{spans[-1]:.2f}"
+        if name == "all":
+            span = f"{min(spans[:-1]):.2f} to {max(spans[:-1]):.2f}"
+        lines.append(
+            f"| {name} | {'' if name == 'all' else mine[0]['ops']} | {error.plans} | {span} "
+            f"| {np.median((high - low) / 2 / seconds):.1%} "
+            f"| {error.mape:.1%} | {error.mape_relative:.1%} | {error.worst:.1%} "
+            f"| {error.pearson:.3f} | {error.kendall_clear:.2f} | {error.kendall:.2f} "
+            f"| {error.regret:.1%} | {engine.mape:.1%} |"
+        )
+    return lines
+
+
+def found_error(rows: list[Row], key: str) -> PredictionError:
+    """The error of one predictor; plans are ranked within their model."""
+    return error_of(
+        [row["plan"] for row in rows],
+        np.array([row[key] for row in rows]),
+        np.array([row["measured_seconds"] for row in rows]),
+        np.array([row["interval"] for row in rows]),
+        [row["model"] for row in rows],
+    )
+
+
+def benefit_table(rows: list[Row]) -> list[str]:
+    """Measured and predicted speed-ups over one device."""
+    columns = ("portfolio", "search", "portfolio, no host costs", "search, no host costs")
+    lines = [
+        "Step time of one device over that of the plan, measured (and predicted). *No host costs*: "
+        "chosen by an event engine in which engines beside the cores send and receive.",
+        "",
+        f"| model | one device | {' | '.join(columns)} | fastest measured | slowest measured |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(row["model"] for row in rows):
+        mine = {row["plan"]: row for row in rows if row["model"] == name}
+        one = mine["one device"]
+        ordered = sorted(mine.values(), key=lambda row: float(row["measured_seconds"]))
+        chosen = [*(mine.get(column) for column in columns), ordered[0], ordered[-1]]
+        cells = [
+            "failed"
+            if row is None
+            else f"{one['measured_seconds'] / row['measured_seconds']:.2f} "
+            f"({one['predicted_seconds'] / row['predicted_seconds']:.2f})"
+            for row in chosen
+        ]
+        lines.append(f"| {name} | {one['measured_seconds'] * 1e3:.1f} ms | {' | '.join(cells)} |")
+    return lines
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ class Calibration:
     costs_file: str
     """Where the table is kept."""
     error: PredictionError | None = None
+    step_seconds: float = 0.0
+    """What every step takes beside its plan, such as a client's call."""
 
 
 def calibration_document(calibration: Calibration) -> dict[str, Any]:
@@ -59,6 +61,8 @@ def calibration_document(calibration: Calibration) -> dict[str, Any]:
         "runtime": calibration.runtime,
         "costs": calibration.costs_file,
     }
+    if calibration.step_seconds:
+        body["step_seconds"] = calibration.step_seconds
     if calibration.error is not None:
         body["error"] = asdict(calibration.error)
     return body
@@ -84,7 +88,12 @@ def calibration_from(body: Mapping[str, Any], folder: Path, origin: str) -> Cali
         error = PredictionError(**_figures(body["error"], PredictionError, f"{where}: error"))
     path = folder / body["costs"]
     table = read_table(path)
-    return Calibration(body["machine"], body["runtime"], table, str(path.resolve()), error)
+    step = body.get("step_seconds", 0.0)
+    if isinstance(step, bool) or not isinstance(step, int | float) or not 0 <= step < math.inf:
+        raise ClusterError(f"{where}: step_seconds is {step!r:.40}; it must be a figure >= 0")
+    return Calibration(
+        body["machine"], body["runtime"], table, str(path.resolve()), error, float(step)
+    )
 
 
 def _figures(values: Any, wanted: type, where: str) -> dict[str, Any]:

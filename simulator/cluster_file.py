@@ -83,7 +83,7 @@ def parse_cluster(text: str, origin: str) -> Cluster:
         links.extend(_links(item, origin))
     measured = None
     if "calibration" in body:
-        known = {"machine", "runtime", "costs", "program", "error"}
+        known = {"machine", "runtime", "costs", "program", "step_seconds", "error"}
         document = _mapping(body["calibration"], known, f"{origin}: calibration")
         measured = calibration_from(document, Path(origin).parent, origin)
     return Cluster(str(body.get("name", Path(origin).stem)), devices, tuple(links), measured)

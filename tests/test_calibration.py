@@ -87,14 +87,16 @@ def test_overheads_are_found_again() -> None:
     kernel, busy = random.uniform(1e-5, 1e-3, 200), random.random(200)
     ops = random.integers(1, 9, 200) * 1.0
     border = random.uniform(1, 6, (200, 3)) * [1.0, 1e5, 1e5]
+    woken = random.integers(0, 3, 200) * 1.0
     run = kernel * (1 + 0.2 * busy) + 7e-6 + 5e-7 * ops + border @ [1e-6, 3e-11, 5e-11]
+    run += woken * 4e-6
     size = random.uniform(1e3, 1e6, 50)
     sent = np.stack([size, 2e-6 + size * 1e-10], axis=1)
     source = np.arange(50) % 2
     pace = np.where(source == 0, 2e-10, 4e-10)
     received = np.stack([source, 1 - source, size, 3e-6 + size * pace], axis=1)
-    found = fit_host_costs([Sample(kernel, ops, border, busy, run, sent, received)])
-    wanted = HostCosts(7e-6, 5e-7, 1e-6, 3e-11, 5e-11, 2e-6, 1e-10, 3e-6, 0.2)
+    found = fit_host_costs([Sample(kernel, ops, border, busy, woken, run, sent, received)])
+    wanted = HostCosts(7e-6, 5e-7, 1e-6, 3e-11, 5e-11, 2e-6, 1e-10, 3e-6 + 4e-6, 0.2)
     for name, value in vars(wanted).items():
         assert getattr(found.host, name) == pytest.approx(value, rel=1e-3), name
     assert found.receive_seconds_per_byte == pytest.approx({(0, 1): 2e-10, (1, 0): 4e-10}, rel=1e-3)

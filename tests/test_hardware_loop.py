@@ -13,9 +13,10 @@ from graph_samples import random_graph
 import envs
 from envs.evaluator import TracedEvaluator
 from placement.problem import Problem
-from placement.runtime.hardware_evaluator import HardwareEvaluator, Runtime
+from placement.runtime.hardware_evaluator import HardwareEvaluator, MeasuredRatio, Runtime
 from placement.runtime.measured_search import MeasuredSearchConfig, measured_search, neighbours
 from placement.runtime.measurement import Clock, Measurement
+from placement.runtime.measurement_cache import DiskCache, default_folder
 from placement.runtime.samples import Sampling
 from simulator.calibration import Calibration
 from simulator.cost_table import CostTable
@@ -32,6 +33,7 @@ class Pretended:
     """A machine on which each op of device 1 takes a tenth of what is predicted, and drifts."""
 
     simulator: Simulator
+    kind: str = "ort"
     ran: list[str] = field(default_factory=list)
     drift: float = 1.0
 
@@ -87,6 +89,50 @@ def test_scores_do_not_drift_with_the_machine() -> None:
     evaluator.cache.clear()
     assert evaluator.evaluate(other).makespan_seconds == pytest.approx(first)
     assert first == pytest.approx(0.1 * evaluator.reference_seconds())
+
+
+def test_measurements_outlive_the_process(tmp_path: Path) -> None:
+    problem, machine = pretended()
+    other = Plan.of(np.ones(problem.graph.op_count, np.int32))
+    first = HardwareEvaluator.of(machine, on_one(problem), DiskCache(tmp_path)).measure([other])
+    ran = len(machine.ran)
+    again = HardwareEvaluator.of(machine, on_one(problem), DiskCache(tmp_path))
+    assert again.measure([other]) == first
+    assert len(machine.ran) == ran
+    elsewhere = replace(again, machine="another", cache=DiskCache(tmp_path))
+    elsewhere.measure([other])
+    assert len(machine.ran) > ran
+    against_itself = HardwareEvaluator.of(machine, other, DiskCache(tmp_path))
+    assert against_itself.measure([other])[0].ratio == pytest.approx(1.0)
+    assert len(DiskCache(tmp_path)) == 3
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_cache_forgets_failures_and_what_is_damaged(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path)
+    key, failed = ("graph", "reference", "plan", "ort-m"), ("graph", "reference", "other", "ort-m")
+    cache[key] = MeasuredRatio(0.5)
+    cache[failed] = MeasuredRatio(float("inf"), "killed")
+    assert cache[failed].failure == "killed"
+    assert dict(DiskCache(tmp_path)) == {key: MeasuredRatio(0.5)}
+    (path,) = tmp_path.rglob("*.json")
+    for text in ("{", "[]", '{"schema_version": 1}', '{"schema_version": 2, "ratio": 1}'):
+        path.write_text(text, encoding="utf-8")
+        assert key not in DiskCache(tmp_path)
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder", encoding="utf-8")
+    here = DiskCache(blocked)
+    here[key] = MeasuredRatio(0.25)
+    assert here[key].ratio == 0.25
+    del cache[key]
+    assert key not in DiskCache(tmp_path)
+
+
+def test_the_cache_lies_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert default_folder() == Path("/somewhere/graphwright/measurements")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_folder() == Path.home() / ".cache/graphwright/measurements"
 
 
 def test_search_follows_what_is_measured() -> None:

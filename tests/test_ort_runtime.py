@@ -190,16 +190,20 @@ def test_clusters_of_gpus_are_refused(path: Path) -> None:
         OrtRuntime.of(path, graph, cluster, dims={"batch": 8})
 
 
-@pytest.mark.slow
-def test_a_hundred_measurements_and_random_kills_leave_nothing(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("count", "every"), [(12, 4), pytest.param(100, 10, marks=pytest.mark.slow)]
+)
+def test_many_measurements_and_random_kills_leave_nothing(
+    path: Path, count: int, every: int
+) -> None:
     graph = graphs.load(path, {"batch": 8})
     random = np.random.default_rng(0)
     descriptors = open_files()
     seen: set[int] = set()
     with OrtRuntime.of(path, graph, core_cluster(), dims={"batch": 8}, sampling=QUICK) as runtime:
-        for number in range(100):
+        for number in range(count):
             plan = random_plan(runtime, number)
-            if number % 10 == 9:
+            if number % every == every - 1:
                 victim = int(random.choice(runtime.process_ids))
                 delay = float(random.uniform(0, 0.2))
                 killer = threading.Timer(delay, os.kill, (victim, signal.SIGKILL))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,63 @@ def test_fusion_groups_are_compiled(runtime: TensorFlowRuntime) -> None:
     fused = Plan.of(devices, fusion=xla_like_groups(runtime.graph, devices))
     found = runtime.measure([fused])[0]
     assert found.failure is None
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def listening(ports: set[int]) -> set[int]:
+    """Those of the ports on which somebody still listens."""
+    rows: list[list[str]] = []
+    for table in ("tcp", "tcp6"):
+        lines = Path("/proc/net", table).read_text(encoding="utf-8").splitlines()[1:]
+        rows += [line.split() for line in lines]
+    return ports & {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
+
+
+def alive(process: int) -> bool:
+    status = Path(f"/proc/{process}/status")
+    return status.exists() and "State:\tZ" not in status.read_text(encoding="utf-8")
+
+
+@TWO
+@pytest.mark.parametrize("count", [3, pytest.param(100, marks=pytest.mark.slow)])
+def test_many_plans_leave_no_process_port_or_file(tmp_path: Path, count: int) -> None:
+    path = write_step(tmp_path)
+    graph = graphs.load(path)
+    before = open_files()
+    with TensorFlowRuntime.of(path, graph, core_cluster(), sampling=QUICK) as runtime:
+        seen, ports = set[int](), set[int]()
+        for number in range(count):
+            assert runtime.measure([random_plan(runtime, number)])[0].ok, number
+            seen.update(runtime.process_ids)
+            ports.update(int(address.rpartition(":")[2]) for address in runtime._addresses)
+        assert len(seen) == 3, "servers and client live on from one plan to the next"
+        assert listening(ports) == ports
+    assert not any(alive(process) for process in seen)
+    assert not listening(ports)
+    assert open_files() == before
+
+
+@TWO
+@pytest.mark.parametrize("count", [1, pytest.param(9, marks=pytest.mark.slow)])
+def test_random_kills_of_any_process_fail_one_measurement_each(
+    runtime: TensorFlowRuntime, count: int
+) -> None:
+    """Servers and client, at random moments."""
+    random = np.random.default_rng(0)
+    long = Sampling(rounds=1, iterations=1500, timeout_seconds=10.0, load_seconds=20.0)
+    assert runtime.measure([random_plan(runtime, 0)])[0].ok
+    for number in range(count):
+        victim = runtime.process_ids[(number + 2) % 3]
+        killer = threading.Timer(random.uniform(0, 0.5), os.kill, (victim, signal.SIGKILL))
+        killer.start()
+        hit = runtime.measure([random_plan(runtime, number)], long)[0]
+        killer.join()
+        assert hit.failure is not None
+        assert not alive(victim)
+        assert runtime.measure([random_plan(runtime, number)])[0].ok
 
 
 @TWO

@@ -2,16 +2,17 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from agent.cli.measure import FORMATS
 from agent.cli.options import Target, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
-    from placement.runtime.calibration import Judged
+    from placement.runtime.judging import Judged
 
 
 def calibrate(
@@ -19,8 +20,9 @@ def calibrate(
     *,
     out: Path,
     dim: tuple[str, ...] = (),
+    runtime: Literal["ort", "tf"] = "ort",
     devices: int = 0,
-    plans: int = 6,
+    plans: int = 8,
     judged: int = 10,
     repeats: int = 7,
     seed: int = 0,
@@ -34,11 +36,15 @@ def calibrate(
     Parameters
     ----------
     models
-        ONNX models, weights not needed; several sizes of the kinds that matter to you.
+        ONNX models, weights not needed, or GraphDefs (tf); those that matter to you, or several
+        sizes of their kinds.
     out
         Folder for cluster.yaml and costs.json.
     dim
         Size of a symbolic dimension, such as batch=8, in every model that has it.
+    runtime
+        ort: device programs on onnxruntime. tf: a TensorFlow server per core; by wall time, so that
+        the machine should be quiet.
     devices
         Cores to use; all by default.
     plans
@@ -52,10 +58,8 @@ def calibrate(
     json
         Print one JSON object instead of text.
     """
-    from placement.runtime.calibration import CalibrationConfig
-    from placement.runtime.calibration import calibrate as measure
     from placement.runtime.fingerprint import machine_fingerprint
-    from placement.runtime.ort_runtime import OrtRuntime
+    from placement.runtime.judging import CalibrationConfig
     from simulator.cluster_file import dump_cluster
     from simulator.cost_table import table_to_json
     from simulator.probe import probe_machine
@@ -65,19 +69,38 @@ def calibrate(
             "--plans, --judged and --repeats are at least 2, --devices at least 0"
         )
     target = Target(None, dim)
-    openers = []
+    loaded = []
     for model in models:
         if not Path(model).is_file():
             raise GraphwrightError(f"{model}: no such file; calibration runs model files")
         graph = read_model(model, target)
-        openers.append(partial(OrtRuntime.of, Path(model), graph, dims=target.sizes, seed=seed))
+        form = graph.report.source_format
+        if form != FORMATS[runtime]:
+            raise GraphwrightError(
+                f"{model}: --runtime {runtime} runs {FORMATS[runtime]} models; this one is {form}"
+            )
+        loaded.append((Path(model), graph))
     prepare(quiet=json)
     cluster = probe_machine(devices or 64)
     config = CalibrationConfig(plans, judged, repeats, seed)
     with progress("measuring", quiet=json) as report:
-        found, results = measure(
-            openers, cluster, machine_fingerprint(), "costs.json", config, report
-        )
+        machine = machine_fingerprint()
+        if runtime == "tf":
+            from placement.runtime.tensorflow_calibration import calibrate_tensorflow
+            from placement.runtime.tensorflow_runtime import TensorFlowRuntime
+
+            servers = [partial(TensorFlowRuntime.of, *item, seed=seed) for item in loaded]
+            found, results = calibrate_tensorflow(
+                servers, cluster, machine, "costs.json", config, report
+            )
+        else:
+            from placement.runtime.calibration import calibrate as measure
+            from placement.runtime.ort_runtime import OrtRuntime
+
+            openers = [
+                partial(OrtRuntime.of, *item, dims=target.sizes, seed=seed) for item in loaded
+            ]
+            found, results = measure(openers, cluster, machine, "costs.json", config, report)
     assert found.calibration is not None
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (

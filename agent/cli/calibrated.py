@@ -13,13 +13,13 @@ def calibrated_prediction(simulator: "Simulator", plan: "Plan") -> Mapping[str, 
     from dataclasses import asdict
 
     from placement.runtime.fingerprint import machine_fingerprint
-    from placement.runtime.prediction import ProgramPredictor
+    from placement.runtime.predictor import predictor_of
 
     calibration = simulator.cluster.calibration
     if calibration is None:
         return {}
     known = calibration.error if simulator.costs is calibration.table else None
-    found = ProgramPredictor(simulator).evaluate(plan)
+    found = predictor_of(simulator).evaluate(plan)
     return {
         "program_seconds": found.makespan_seconds,
         "calibrated_machine": calibration.machine,

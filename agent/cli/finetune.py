@@ -41,6 +41,7 @@ def finetune(
     seed: int = 0,
     device: str = "cpu",
     measure: Annotated[bool, Parameter(negative=())] = False,
+    cache: Path | None = None,
     out: Path | None = None,
     tracking: TrackFlags = TrackFlags(),
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -66,6 +67,9 @@ def finetune(
     measure
         Run the best plans on this machine afterwards, climb from the fastest by measurements, and
         keep it; the cluster must be one that `graphwright calibrate` made here.
+    cache
+        Folder in which measurements are kept from one run to the next; by default `graphwright`
+        in the user's cache folder.
     out
         New folder for plan.json, trace.json, cluster.yaml, the policy as a checkpoint and
         metrics.jsonl.
@@ -91,7 +95,13 @@ def finetune(
         if measure:
             learned = (result.zero_shot, result.fine_tuned)
             ran = measure_candidates(
-                result.placement, result.portfolio, learned, Path(model), target.sizes, seed
+                result.placement,
+                result.portfolio,
+                learned,
+                Path(model),
+                target.sizes,
+                seed,
+                cache,
             )
             result = replace(result, placement=ran.placement)
         written = write_outputs(result.placement, out) if out is not None else {}

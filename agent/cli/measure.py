@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from simulator.plan import Plan
 
 FAILED = 3
-_FORMATS = {"ort": "onnx", "tf": "tensorflow"}
+FORMATS = {"ort": "onnx", "tf": "tensorflow"}
 
 
 def measure(
@@ -96,9 +96,9 @@ def _open(
             f"{model}: only a model file can be run; bundled and generated graphs have no kernels"
         )
     form = graph.report.source_format
-    if form != _FORMATS[runtime]:
+    if form != FORMATS[runtime]:
         raise GraphwrightError(
-            f"{model}: --runtime {runtime} runs {_FORMATS[runtime]} models; this one is {form}"
+            f"{model}: --runtime {runtime} runs {FORMATS[runtime]} models; this one is {form}"
         )
     if runtime == "tf":
         from placement.runtime.tensorflow_runtime import TensorFlowRuntime

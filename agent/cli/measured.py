@@ -42,6 +42,7 @@ def measure_candidates(
     model: Path,
     dims: dict[str, int],
     seed: int,
+    cache: Path | None = None,
 ) -> Measured:
     """Run candidates on this machine, climb from the fastest, and put it into the placement.
 
@@ -56,6 +57,7 @@ def measure_candidates(
         measured_search,
         promising,
     )
+    from placement.runtime.measurement_cache import DiskCache, default_folder
     from placement.runtime.ort_runtime import OrtRuntime
 
     problem = placement.problem
@@ -70,7 +72,9 @@ def measure_candidates(
     with OrtRuntime.of(
         model, problem.graph, problem.cluster, dims=dims, costs=problem.costs, seed=seed
     ) as runtime:
-        evaluator = HardwareEvaluator.of(runtime, reference.plan)
+        evaluator = HardwareEvaluator.of(
+            runtime, reference.plan, DiskCache(cache or default_folder())
+        )
         starts = [reference.plan, *(item.plan for item in candidates)]
         starts += promising(problem, evaluator, _HEURISTICS, seed)
         found = measured_search(problem, evaluator, starts, MeasuredSearchConfig(seed=seed))

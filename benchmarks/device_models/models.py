@@ -18,7 +18,7 @@ class Convolution(nn.Sequential):
 class Residual(nn.Module):
     """Convolutions one after another: a chain."""
 
-    def __init__(self, blocks: int = 6, width: int = 64) -> None:
+    def __init__(self, blocks: int = 6, width: int = 16) -> None:
         super().__init__()
         self.stem = Convolution(3, width, 5, 2)
         self.blocks = nn.ModuleList(
@@ -172,7 +172,7 @@ class TrainingStep(nn.Module):
 
 
 MODELS: Mapping[str, tuple[Callable[[], nn.Module], Callable[[], tuple[Tensor, ...]]]] = {
-    "residual": (Residual, lambda: (torch.randn(1, 3, 112, 112),)),
+    "residual": (Residual, lambda: (torch.randn(1, 3, 256, 256),)),
     "inception": (Inception, lambda: (torch.randn(1, 3, 112, 112),)),
     "branches": (Branches, lambda: (torch.randn(1, 3, 56, 56),)),
     "lstm": (Recurrent, lambda: (torch.randn(10, 32, 384),)),

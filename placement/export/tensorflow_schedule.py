@@ -13,6 +13,10 @@ from simulator.engine import Simulator
 from simulator.plan import Plan
 from simulator.trace import Trace
 
+_UNORDERED = frozenset(
+    {"Placeholder", "Const", "NextIteration", "Merge", "VarHandleOp", "VariableV2", "Variable"}
+)
+
 
 def pin_order(graph_def: Any, request: ExportRequest, plan: Plan) -> int:
     """Add control inputs, in place; returns their number.
@@ -88,8 +92,8 @@ def _linear_order(trace: Trace) -> list[int]:
 
 
 def _adds(node: Any, source: str) -> bool:
-    """Whether a control input says something new."""
-    if node.op in {"Placeholder", "Const", "NextIteration", "Merge"}:
+    """Whether a control input says something new, and may be: initialisers need variables alone."""
+    if node.op in _UNORDERED:
         return False
     return f"^{source}" not in node.input and source not in (
         t.partition(":")[0] for t in node.input

@@ -11,58 +11,32 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.optimize import nnls
 
-from graphs.graph import Graph
 from placement.placer import Report, silent
 from placement.problem import Problem
 from placement.runtime.device_program import Run, Send
 from placement.runtime.errors import RuntimeRefusal
+from placement.runtime.judging import CalibrationConfig, Judged, judge, overall_error
 from placement.runtime.link_probe import Pair, ProbedLink, probe_links
 from placement.runtime.measurement import Clock, Measurement
 from placement.runtime.ort_runtime import OrtRuntime
 from placement.runtime.prediction import (
     Border,
-    ProgramPredictor,
     border_of,
     graph_works,
     overlap,
     readers_of,
 )
-from placement.runtime.prediction_error import prediction_error
 from placement.runtime.replay import replay
 from placement.runtime.samples import Sampling
 from placement.runtime.trial_plans import trial_plans
-from simulator.calibration import Calibration, PredictionError
+from simulator.calibration import Calibration
 from simulator.cluster import Cluster
 from simulator.cost_table import CostTable, signatures
-from simulator.engine import Simulator
 from simulator.host_costs import HostCosts
 from simulator.plan import Plan
 
 _SHORTEST_SECONDS = 2e-7
 _LEAST_SECONDS_PER_BYTE = 1e-13
-
-
-@dataclass(frozen=True)
-class CalibrationConfig:
-    """How much to measure."""
-
-    fitted_plans: int = 6
-    """Per model, for the overheads."""
-    judged_plans: int = 10
-    """Per model, for the error."""
-    rounds: int = 7
-    seed: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """Plans of one model that were not used to calibrate, predicted and measured."""
-
-    graph: Graph
-    names: tuple[str, ...]
-    predicted: tuple[float, ...]
-    measured: tuple[Measurement, ...]
-    error: PredictionError
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +49,8 @@ class Sample:
     """Tensors, bytes taken in, bytes handed out."""
     busy: Float64[np.ndarray, " runs"]
     """Mean share of the other devices at work meanwhile."""
+    woken: Float64[np.ndarray, " runs"]
+    """How many tensors were received just before: what they left in the caches is not the run's."""
     run: Float64[np.ndarray, " runs"]
     sent: Float64[np.ndarray, "sends 2"]
     """Bytes and seconds."""
@@ -149,27 +125,31 @@ def sample_of(runtime: OrtRuntime, plan: Plan, found: Measurement) -> Sample:
     sent: list[tuple[float, float]] = []
     received: list[tuple[float, ...]] = []
     for device, steps in enumerate(program.steps):
+        woken = 0
         for at, step in enumerate(steps):
             taken = float(found.step_seconds[device][at])
             if isinstance(step, Run):
                 ops = list(step.ops)
                 kernel = float(kernels[ops, device].sum())
                 border = border_of(step, works, readers, sizes)
-                runs.append((kernel, len(ops), *border, float(busy[device][at]), taken))
+                runs.append((kernel, len(ops), *border, float(busy[device][at]), woken, taken))
+                woken = 0
                 continue
             transfer = program.transfers[step.transfer]
             size = float(types[transfer.tensor].nbytes)
             if isinstance(step, Send):
                 sent.append((size, taken))
             else:
+                woken += 1
                 received.append((transfer.source, device, size, taken))
-    table = np.array(runs, np.float64).reshape(-1, 7)
-    kernel_seconds, counts, share, total = table[:, [0, 1, 5, 6]].T
+    table = np.array(runs, np.float64).reshape(-1, 8)
+    kernel_seconds, counts, share, before, total = table[:, [0, 1, 5, 6, 7]].T
     return Sample(
         kernel_seconds,
         counts,
         table[:, 2:5],
         share,
+        before,
         total,
         np.array(sent, np.float64).reshape(-1, 2),
         np.array(received, np.float64).reshape(-1, 4),
@@ -186,14 +166,18 @@ class FittedCosts:
 
 
 def fit_host_costs(samples: Sequence[Sample]) -> FittedCosts:
-    """Least squares of relative errors with costs that are not negative."""
+    """Least squares of relative errors with costs that are not negative.
+
+    To receive costs what the copy takes, and what the run after it takes longer for it.
+    """
     kernel = np.concatenate([item.kernel for item in samples])
     ops = np.concatenate([item.ops for item in samples])
     border = np.concatenate([item.border for item in samples])
     busy = np.concatenate([item.busy for item in samples])
+    woken = np.concatenate([item.woken for item in samples])
     run = np.concatenate([item.run for item in samples])
-    design = np.column_stack([np.ones(len(run)), ops, border, kernel * busy])
-    launch, per_op, per_tensor, per_input, per_output, contention = _relative_fit(
+    design = np.column_stack([np.ones(len(run)), ops, border, kernel * busy, woken])
+    launch, per_op, per_tensor, per_input, per_output, contention, wake = _relative_fit(
         design, run - kernel, run
     )
     sent = np.concatenate([item.sent for item in samples])
@@ -214,7 +198,15 @@ def fit_host_costs(samples: Sequence[Sample]) -> FittedCosts:
         receive, *each = _relative_fit(design, received[:, 3])
         paces = dict(zip(pairs, each, strict=True))
     host = HostCosts(
-        launch, per_op, per_tensor, per_input, per_output, send, send_pace, receive, contention
+        launch,
+        per_op,
+        per_tensor,
+        per_input,
+        per_output,
+        send,
+        send_pace,
+        receive + wake,
+        contention,
     )
     return FittedCosts(host, paces)
 
@@ -224,8 +216,8 @@ def _relative_fit(
     wanted: Float64[np.ndarray, " rows"],
     scale: Float64[np.ndarray, " rows"] | None = None,
 ) -> tuple[float, ...]:
-    """Costs that are not negative; what takes long may be off by more."""
-    weight = 1.0 / np.sqrt(np.maximum(wanted if scale is None else scale, 1e-7))
+    """Costs that are not negative; what takes long may be off by more, though not in proportion."""
+    weight = np.maximum(wanted if scale is None else scale, 1e-7) ** -0.25
     return tuple(map(float, nnls(design * weight[:, None], wanted * weight)[0]))
 
 
@@ -290,20 +282,16 @@ def calibrate(
         done += 1
         report(done / stages)
     found = with_host_costs(cluster, fit_host_costs(samples), probe_links(cluster))
+    calibration = Calibration(machine, "ort", table, costs_file)
+    found = replace(found, calibration=calibration)
     judged = []
+    sampling = Sampling(rounds=config.rounds, clock=Clock.VIRTUAL)
     for open_runtime in models:
         with open_runtime(found) as runtime:
-            runtime.costs = table
-            judged.append(judge(runtime, config))
+            judged.append(judge(runtime, sampling, config))
         done += 1
         report(done / stages)
-    overall = prediction_error(
-        [f"{item.graph.name}: {name}" for item in judged for name in item.names],
-        [seconds for item in judged for seconds in item.predicted],
-        [value for item in judged for value in item.measured],
-        [item.graph.name for item in judged for _ in item.names],
-    )
-    calibration = Calibration(machine, "ort", table, costs_file, overall)
+    calibration = replace(calibration, error=overall_error(judged))
     return replace(found, calibration=calibration), judged
 
 
@@ -314,17 +302,3 @@ def _fitting_runs(runtime: OrtRuntime, config: CalibrationConfig) -> list[Sample
     return [
         sample_of(runtime, plan, item) for plan, item in zip(plans, found, strict=True) if item.ok
     ]
-
-
-def judge(runtime: OrtRuntime, config: CalibrationConfig) -> Judged:
-    """Predict plans that nothing was fitted to, then measure them."""
-    simulator = Simulator(runtime.graph, runtime.cluster, runtime.costs)
-    predictor = ProgramPredictor(simulator)
-    problem = Problem(runtime.graph, runtime.cluster, given_costs=runtime.costs)
-    named = trial_plans(problem, config.judged_plans, config.seed + 1000)
-    predicted = [predictor.evaluate(plan).makespan_seconds for plan in named.values()]
-    sampling = Sampling(rounds=config.rounds, clock=Clock.VIRTUAL)
-    measured = runtime.measure(list(named.values()), sampling)
-    names = tuple(named)
-    error = prediction_error(names, predicted, measured)
-    return Judged(runtime.graph, names, tuple(predicted), tuple(measured), error)

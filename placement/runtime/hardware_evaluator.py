@@ -11,7 +11,7 @@ from graphs.graph import Graph
 from placement.runtime.comparison import ratio
 from placement.runtime.fingerprint import machine_fingerprint
 from placement.runtime.measurement import Measurement
-from placement.runtime.prediction import ProgramPredictor
+from placement.runtime.predictor import predictor_of
 from placement.runtime.samples import Sampling
 from simulator.engine import Simulator
 from simulator.errors import ClusterError
@@ -19,8 +19,9 @@ from simulator.evaluation import BatchEvaluation, Evaluation, Evaluator
 from simulator.plan import Plan
 from simulator.trace import Trace
 
-#: Graph digest, plan digest and machine, to the step time relative to the reference plan.
-MeasurementKey = tuple[str, str, str]
+#: Digests of the graph, of the reference plan and of the plan; the machine, by runtime and
+#: fingerprint.
+MeasurementKey = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Runtime(Protocol):
     """What runs plans: onnxruntime or TensorFlow."""
 
     @property
+    def kind(self) -> str:
+        """`ort` or `tf`."""
+        ...
+
+    @property
     def simulator(self) -> Simulator:
         """For the same graph and cluster."""
         ...
@@ -54,7 +60,8 @@ class HardwareEvaluator:
 
     All plans are simulated. Of each batch those predicted to be fastest are measured, in turns with
     a reference plan; a measurement is kept as its quotient to the reference, which outlives a
-    machine that becomes busier. Seconds are that quotient times the reference's first measurement.
+    machine that becomes busier, and the process if `cache` is one on disk. Seconds are that
+    quotient times the reference's first measurement.
     Plans that were only simulated get the prediction, corrected by the reference's own error.
     """
 
@@ -83,7 +90,7 @@ class HardwareEvaluator:
                 f"cluster {simulator.cluster.name!r} was not calibrated, so that nothing tells "
                 "which plans are worth measuring; `graphwright calibrate` makes one that is"
             )
-        predictor = ProgramPredictor(simulator)
+        predictor = predictor_of(simulator)
         kept: MeasurementCache = {} if cache is None else cache
         return HardwareEvaluator(runtime, reference, predictor, simulator, cache=kept)
 
@@ -145,7 +152,8 @@ class HardwareEvaluator:
         return guess * (measured / own if np.isfinite(measured) and own > 0 else 1.0)
 
     def _key(self, plan: Plan) -> MeasurementKey:
-        return self.graph.digest, plan.digest, self.machine
+        machine = f"{self.runtime.kind}-{self.machine}"
+        return self.graph.digest, self.reference.digest, plan.digest, machine
 
 
 def _ratio(item: Measurement, base: Measurement) -> MeasuredRatio:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,7 +28,8 @@ from placement.runtime.messages import (
 )
 from placement.runtime.onnx_source import RunnableModel, load_runnable
 from placement.runtime.ort_segments import program_segments, segment_of
-from placement.runtime.prediction import ProgramPredictor, fusion_groups, sharing_ops
+from placement.runtime.prediction import fusion_groups, sharing_ops
+from placement.runtime.predictor import predictor_of
 from placement.runtime.program_order import program_order
 from placement.runtime.samples import Sampling, StepTimes, measured, shared_clock
 from placement.runtime.shared_tensors import share
@@ -69,6 +71,7 @@ class OrtRuntime:
     model: RunnableModel
     costs: CostModel
     sampling: Sampling = Sampling()
+    kind: ClassVar[str] = "ort"
     _pool: WorkerPool = field(init=False)
     _whole: WholeRun | None = None
     _numbers: "count[int]" = field(default_factory=count)
@@ -186,10 +189,7 @@ class OrtRuntime:
 
     def predicted(self, plan: Plan) -> float:
         """The step time to expect: of the device program where the cluster was calibrated."""
-        simulator = self.simulator
-        if self.cluster.calibration is None:
-            return simulator.evaluate(plan).makespan_seconds
-        return ProgramPredictor(simulator).evaluate(plan).makespan_seconds
+        return predictor_of(self.simulator).evaluate(plan).makespan_seconds
 
     @property
     def types(self) -> Mapping[str, TensorType]:

@@ -26,6 +26,8 @@ from simulator.host_costs import HostCosts, runs_alone
 from simulator.plan import Plan
 
 _NO_STEP = (OpKind.INPUT, OpKind.CONSTANT, OpKind.VARIABLE)
+#: Shapes are known beforehand: what these make is a constant of the program.
+_KNOWN_BEFOREHAND = ("Shape", "Size")
 #: How often the overlap of devices is worked out anew.
 _PASSES = 3
 
@@ -159,7 +161,8 @@ def graph_works(graph: Graph) -> list[Work | None]:
     moving = ~np.isin(graph.tensor_storage, (Storage.CONTROL, Storage.WEIGHT))
     works: list[Work | None] = []
     for op in range(graph.op_count):
-        if graph.kinds[op] in _NO_STEP:
+        known = graph.kinds[op] == OpKind.SHAPE and graph.op_types[op] in _KNOWN_BEFOREHAND
+        if known or graph.kinds[op] in _NO_STEP:
             works.append(None)
             continue
         reads = tuple(f"t{t}" for t in graph.inputs_of(op).tolist() if moving[t])

@@ -15,19 +15,33 @@ def prediction_error(
     measured: Sequence[Measurement],
     groups: Sequence[str] = (),
 ) -> PredictionError:
-    """Compare plan by plan; failed measurements are left out.
+    """Compare plan by plan; failed measurements are left out. See `error_of`."""
+    kept = [i for i, item in enumerate(measured) if item.ok]
+    return error_of(
+        [names[i] for i in kept],
+        np.array([predicted[i] for i in kept]),
+        np.array([measured[i].seconds for i in kept]),
+        np.array([measured[i].interval() for i in kept]).reshape(-1, 2),
+        [groups[i] for i in kept] if groups else (),
+    )
+
+
+def error_of(
+    names: Sequence[str],
+    guess: Float64[np.ndarray, " plans"],
+    truth: Float64[np.ndarray, " plans"],
+    intervals: Float64[np.ndarray, "plans 2"],
+    groups: Sequence[str] = (),
+) -> PredictionError:
+    """Compare predicted with measured step times.
 
     `groups` tells which plans took turns; the first of each is what the others are relative to,
     and only plans of one group are ranked against each other. A pair is clear where the 95%
     intervals of both medians are disjoint.
     """
-    kept = [i for i, item in enumerate(measured) if item.ok]
-    guess = np.array([predicted[i] for i in kept])
-    truth = np.array([measured[i].seconds for i in kept])
-    intervals = np.array([measured[i].interval() for i in kept]).reshape(-1, 2)
     error = np.abs(guess / truth - 1.0)
-    group = np.array([(groups or [""] * len(names))[i] for i in kept])
-    shares = np.zeros(len(kept))
+    group = np.array(groups or [""] * len(names))
+    shares = np.zeros(len(names))
     for name in set(group.tolist()):
         mine = np.flatnonzero(group == name)
         quotient = guess[mine] / truth[mine]
@@ -36,13 +50,13 @@ def prediction_error(
     clear = (intervals[:, None, 0] > intervals[None, :, 1]) | (
         intervals[None, :, 0] > intervals[:, None, 1]
     )
-    worst = int(error.argmax()) if kept else -1
+    worst = int(error.argmax()) if len(names) else -1
     return PredictionError(
-        plans=len(kept),
-        mape=float(error.mean()) if kept else float("nan"),
-        mape_relative=float(shares.mean()) if kept else float("nan"),
+        plans=len(names),
+        mape=float(error.mean()) if len(names) else float("nan"),
+        mape_relative=float(shares.mean()) if len(names) else float("nan"),
         worst=float(error.max(initial=0.0)),
-        worst_plan=names[kept[worst]] if kept else "none",
+        worst_plan=names[worst] if len(names) else "none",
         pearson=_pearson(guess, truth),
         kendall=kendall(guess, truth, same),
         kendall_clear=kendall(guess, truth, clear & same),

@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float64
 
 from graphs.errors import GraphwrightError
 from graphs.graph import Graph
+from graphs.kinds import FREE_KINDS
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.measurement import Clock, Measurement
+from placement.runtime.predictor import predictor_of
 from placement.runtime.samples import ACCEPTED_DELAY, Sampling
 from placement.runtime.tensorflow_graphs import placed_graph
 from placement.runtime.tensorflow_messages import (
@@ -60,6 +64,7 @@ class TensorFlowRuntime:
     costs: CostModel
     seed: int = 0
     sampling: Sampling = Sampling()
+    kind: ClassVar[str] = "tf"
     _pool: WorkerPool = field(init=False)
     _addresses: tuple[str, ...] = ()
     _servers: tuple[int, ...] = ()
@@ -116,8 +121,28 @@ class TensorFlowRuntime:
         return Simulator(self.graph, self.cluster, self.costs)
 
     def predicted(self, plan: Plan) -> float:
-        """The simulator's step time."""
-        return self.simulator.evaluate(plan).makespan_seconds
+        """The step time to expect."""
+        return predictor_of(self.simulator).evaluate(plan).makespan_seconds
+
+    def profile(self, steps: int) -> Float64[np.ndarray, " ops"]:
+        """Wall seconds of each kernel, the median of traced steps; they run one after the other.
+
+        Raises:
+            RuntimeRefusal: the graph cannot run here at all.
+        """
+        one = Plan.of(np.zeros(self.graph.op_count, np.int32))
+        sampling = self.sampling
+        try:
+            number = self._open(one, sampling, check=False)
+            traced = [self._trace(number, sampling) for _ in range(steps + 1)][1:]
+            self._ask(CloseGraph(number), sampling.timeout_seconds)
+        except WorkerFailure as error:
+            self.close()
+            raise RuntimeRefusal(f"{self.path}: cannot be profiled: {error}") from error
+        names = self.graph.op_names
+        rows = [[step.seconds.get(name, 0.0) for name in names] for step in traced]
+        free = np.isin(self.graph.kinds, [int(kind) for kind in FREE_KINDS])
+        return np.where(free, 0.0, np.median(np.array(rows, np.float64), axis=0))
 
     def evaluate(self, plan: Plan) -> Evaluation:
         """Measure one plan; peak memory is the simulator's."""
