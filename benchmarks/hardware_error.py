@@ -67,14 +67,14 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     openers = {name: opener(arguments.runtime, name, folder, arguments.seed) for name in every}
     cluster = calibrated(arguments.runtime, openers, folder, config, fresh=arguments.fresh)
-    path = arguments.out / "hardware_error.jsonl"
+    path, at = arguments.out / "hardware_error.jsonl", commit()
     rows = read_rows(path)
     for name in every if arguments.models is None else arguments.models:
         begun = time.perf_counter()
         with openers[name](cluster) as runtime:
             found = judge(runtime, sampling_of(arguments), config, without_hosts(runtime))
         rows = [row for row in rows if (row["runtime"], row["model"]) != (arguments.runtime, name)]
-        rows += rows_of(arguments.runtime, name, found, time.perf_counter() - begun)
+        rows += rows_of(arguments.runtime, name, at, found, time.perf_counter() - begun)
         write_rows(path, rows)
         print(name, found.error, flush=True)
     (arguments.out / "hardware_error.md").write_text(report(rows, cluster), encoding="utf-8")
@@ -161,7 +161,7 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def rows_of(runtime: str, name: str, item: Judged, seconds: float) -> list[Row]:
+def rows_of(runtime: str, name: str, at: str, item: Judged, seconds: float) -> list[Row]:
     """One row per plan."""
     return [
         {
@@ -178,7 +178,7 @@ def rows_of(runtime: str, name: str, item: Judged, seconds: float) -> list[Row]:
             "failure": found.failure,
             "outputs_checked": found.checked,
             "command": f"python {' '.join(sys.argv)}",
-            "commit": commit(),
+            "commit": at,
             "machine": machine_fingerprint(),
             "run_seconds": round(seconds),
         }

@@ -13,12 +13,14 @@ from jaxtyping import Float64
 
 from graphs.graph import Graph
 from graphs.kinds import FREE_KINDS, OpKind
-from simulator.cluster import Cluster
+from simulator.cluster import Cluster, Device
 from simulator.costs import RooflineCosts, Seconds
 from simulator.errors import ClusterError
 
 SCHEMA_VERSION = 1
 _MAX_FILE_BYTES = 256 << 20
+#: Measured ops that are looked at for one that was not.
+_NEIGHBOURS = 8
 _KEYS = {"schema_version", "machine", "device_kind", "graphs", "samples"}
 
 
@@ -57,8 +59,9 @@ class CostTable:
     """A `CostModel` of measured kernels for one kind of device; others get the roofline.
 
     An op of a graph that was measured takes what it took there. Any other takes what an op of the
-    same signature took; else the nearest measured op of its kind, scaled by the quotient of their
-    roofline times; else, for a kind that was never measured, the roofline.
+    same signature took. Else it is slower than the roofline as measured ops of its kind are: between
+    the nearest smaller and the nearest larger one in proportion, or as the nearest where all are on
+    one side. A kind that was never measured takes the roofline.
     """
 
     machine: str
@@ -118,19 +121,32 @@ class CostTable:
             if key in self.samples:
                 result[op] = self.samples[key]
             elif not free[op] and key.kind in self._by_kind:
-                work, keys = self._by_kind[key.kind]
-                distance = np.abs(work - _log_work(key)).sum(axis=1)
-                distance += [0.0 if other.op_type == key.op_type else 1.0 for other in keys]
-                nearest = keys[int(distance.argmin())]
-                moved = nearest.bytes_read + nearest.bytes_written
-                efficiency = device.efficiency.get(OpKind(key.kind).name.lower(), 1.0)
-                base = max(
-                    nearest.flops / device.flops_per_second["float32"],
-                    moved / device.memory_bytes_per_second,
-                )
-                base = base / efficiency + device.launch_seconds
-                result[op] = self.samples[nearest] * roofline[op] / max(base, 1e-12)
+                result[op] = roofline[op] * self._slowness(key, float(roofline[op]), device)
         return result
+
+    def _slowness(self, key: Signature, seconds: float, device: Device) -> float:
+        """Measured over roofline time for an op that was not measured."""
+        work, keys = self._by_kind[key.kind]
+        distance = np.abs(work - _log_work(key)).sum(axis=1)
+        distance += [0.0 if other.op_type == key.op_type else 1.0 for other in keys]
+        around = np.argsort(distance, kind="stable")[:_NEIGHBOURS].tolist()
+        base = {at: max(_roofline_seconds(keys[at], device), 1e-12) for at in around}
+        smaller = next((at for at in around if base[at] <= seconds), around[0])
+        larger = next((at for at in around if base[at] > seconds), around[0])
+        low, high = math.log(base[smaller]), math.log(base[larger])
+        share = 0.0 if low >= high else (math.log(max(seconds, 1e-12)) - low) / (high - low)
+        ratios = [math.log(self.samples[keys[at]] / base[at]) for at in (smaller, larger)]
+        return math.exp(ratios[0] + min(max(share, 0.0), 1.0) * (ratios[1] - ratios[0]))
+
+
+def _roofline_seconds(key: Signature, device: Device) -> float:
+    """As the roofline would have it for a measured op."""
+    moved = key.bytes_read + key.bytes_written
+    work = max(
+        key.flops / device.flops_per_second["float32"], moved / device.memory_bytes_per_second
+    )
+    efficiency = device.efficiency.get(OpKind(key.kind).name.lower(), 1.0)
+    return work / efficiency + device.launch_seconds
 
 
 def _log_work(key: Signature) -> list[float]:

@@ -53,6 +53,24 @@ def test_a_table_gives_measured_ops_their_time_and_scales_the_rest(tmp_path: Pat
     assert np.array_equal(again.graph_seconds[graph.digest], seconds)
 
 
+def test_kernels_of_sizes_that_were_not_measured_lie_between_those_that_were(
+    tmp_path: Path,
+) -> None:
+    cluster = core_cluster()
+    crossing(tmp_path / "a.onnx", width=256)
+    sizes = {batch: graphs.load(tmp_path / "a.onnx", {"batch": batch}) for batch in (8, 64, 512)}
+    roofline = {b: RooflineCosts().seconds(g, cluster)[:, 0] for b, g in sizes.items()}
+    table = CostTable("m", "cpu-core").with_graph(sizes[8], roofline[8] * 4)
+    table = table.with_graph(sizes[512], roofline[512] * 2)
+    found = table.seconds(sizes[64], cluster)[:, 0] / np.maximum(roofline[64], 1e-12)
+    products = [op for op, kind in enumerate(sizes[64].op_types) if kind == "MatMul"]
+    assert (found[products] > 2.0).all()
+    assert (found[products] < 4.0).all()
+    beyond = graphs.load(tmp_path / "a.onnx", {"batch": 2048})
+    far = table.seconds(beyond, cluster)[products, 0]
+    assert np.allclose(far, 2 * RooflineCosts().seconds(beyond, cluster)[products, 0])
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}'])
 def test_damaged_tables_are_refused(text: str) -> None:
     with pytest.raises(ClusterError):
@@ -206,6 +224,7 @@ def test_calibrating_then_measuring_from_the_command_line(
     model, out = crossing(tmp_path / "a.onnx", layers=2, width=256), tmp_path / "out"
     flags = ["--dim", "batch=8", "--json"]
     few = ["--plans", "2", "--judged", "3", "--repeats", "2", "--devices", "2"]
+    few += ["--sizes", "batch=4,16"]
     assert run(["calibrate", str(model), "--out", str(out), *few, *flags]) == 0
     capsys.readouterr()
     cluster = ["--cluster", str(out / "cluster.yaml")]

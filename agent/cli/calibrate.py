@@ -12,6 +12,7 @@ from agent.cli.output import prepare, print_json, print_table, print_text, progr
 from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
+    from placement.runtime.calibration import OpenRuntime
     from placement.runtime.judging import Judged
 
 
@@ -20,6 +21,7 @@ def calibrate(
     *,
     out: Path,
     dim: tuple[str, ...] = (),
+    sizes: tuple[str, ...] = (),
     runtime: Literal["ort", "tf"] = "ort",
     devices: int = 0,
     plans: int = 8,
@@ -42,6 +44,9 @@ def calibrate(
         Folder for cluster.yaml and costs.json.
     dim
         Size of a symbolic dimension, such as batch=8, in every model that has it.
+    sizes
+        Further sizes of symbolic dimensions, such as batch=4,16: kernels are measured at them too,
+        so that those of other sizes lie between measured ones (ort).
     runtime
         ort: device programs on onnxruntime. tf: a TensorFlow server per core; by wall time, so that
         the machine should be quiet.
@@ -80,6 +85,7 @@ def calibrate(
                 f"{model}: --runtime {runtime} runs {FORMATS[runtime]} models; this one is {form}"
             )
         loaded.append((Path(model), graph))
+    further = _further_sizes(models, dim, sizes, seed)
     prepare(quiet=json)
     cluster = probe_machine(devices or 64)
     config = CalibrationConfig(plans, judged, repeats, seed)
@@ -100,7 +106,9 @@ def calibrate(
             openers = [
                 partial(OrtRuntime.of, *item, dims=target.sizes, seed=seed) for item in loaded
             ]
-            found, results = measure(openers, cluster, machine, "costs.json", config, report)
+            found, results = measure(
+                openers, cluster, machine, "costs.json", config, report, further
+            )
     assert found.calibration is not None
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
@@ -116,6 +124,28 @@ def calibrate(
         _show(results, out)
         print_text(f"overall: {found.calibration.error}")
     return 0
+
+
+def _further_sizes(
+    models: tuple[str, ...], dim: tuple[str, ...], sizes: tuple[str, ...], seed: int
+) -> "list[OpenRuntime]":
+    """The models at other sizes of their symbolic dimensions."""
+    from placement.runtime.ort_runtime import OrtRuntime
+
+    found: list[OpenRuntime] = []
+    for text in sizes:
+        name, equals, values = text.partition("=")
+        if not equals or not values:
+            raise GraphwrightError(f"--sizes {text!r}: write a dimension's sizes as batch=4,16")
+        others = tuple(item for item in dim if item.partition("=")[0] != name)
+        for value in values.split(","):
+            target = Target(None, (*others, f"{name}={value}"))
+            for model in models:
+                graph = read_model(model, target)
+                found.append(
+                    partial(OrtRuntime.of, Path(model), graph, dims=target.sizes, seed=seed)
+                )
+    return found
 
 
 def _document(results: "list[Judged]", out: Path, machine: str) -> dict:

@@ -262,8 +262,12 @@ def calibrate(
     costs_file: str,
     config: CalibrationConfig,
     report: Report = silent,
+    profiled: Sequence[OpenRuntime] = (),
 ) -> tuple[Cluster, list[Judged]]:
     """Measure models on a cluster of this machine's cores.
+
+    Of the models in `profiled` only kernels are measured, such as of further sizes of the others:
+    kernels without a sample of their own are placed between those of their kind.
 
     Returns the cluster with what was measured, and what its predictions are worth, per model.
 
@@ -271,8 +275,13 @@ def calibrate(
         RuntimeRefusal: a model that cannot run here.
     """
     table = CostTable(machine, cluster.devices[0].kind)
-    stages, done = 2 * len(models), 0
+    stages, done = 2 * len(models) + len(profiled), 0
     samples: list[Sample] = []
+    for open_runtime in profiled:
+        with open_runtime(cluster) as runtime:
+            table = table.with_graph(runtime.graph, profile_kernels(runtime, config.rounds))
+        done += 1
+        report(done / stages)
     for open_runtime in models:
         with open_runtime(cluster) as runtime:
             seconds = profile_kernels(runtime, config.rounds)
