@@ -142,7 +142,8 @@ def report(rows: Sequence[Row]) -> str:
     for name in dict.fromkeys(row["model"] for row in rows):
         mine = {row["decision"]: row for row in rows if row["model"] == name}
         cells = [cell for decision in DECISIONS for cell in shown(mine.get(decision))]
-        lines.append(f"| {name} | {' | '.join(cells)} | {next(iter(mine.values()))['plans_run']} |")
+        run = next(iter(mine.values()))["plans_run"]
+        lines.append(f"| {name} | {' | '.join(cells)} | {run} |")
     lines += [
         "",
         "| decision | clear of 1 | of these in the predicted direction |",

@@ -59,9 +59,9 @@ class CostTable:
     """A `CostModel` of measured kernels for one kind of device; others get the roofline.
 
     An op of a graph that was measured takes what it took there. Any other takes what an op of the
-    same signature took. Else it is slower than the roofline as measured ops of its kind are: between
-    the nearest smaller and the nearest larger one in proportion, or as the nearest where all are on
-    one side. A kind that was never measured takes the roofline.
+    same signature took. Else it is slower than the roofline as measured ops of its kind are:
+    between the nearest smaller and the nearest larger one in proportion, or as the nearest where
+    all are on one side. A kind that was never measured takes the roofline.
     """
 
     machine: str
