@@ -1,12 +1,13 @@
 """Trains the learned cost model and sets it beside other models, on what it has not seen.
 
     python benchmarks/train_costs.py FOLDER --out benchmarks/results/learned_costs.md
-        [--ship simulator/pretrained/cpu_core.safetensors] [--validate] [--device cuda]
+        [--ship simulator/pretrained/cpu_core.safetensors] [--validate] [--drawn] [--device cuda]
 
 `benchmarks/measure_kernels.py` makes the folder; on a machine with other devices, run it there.
 All test families of models are held out at once, then kinds of ops, one after the other: no
 kernel that holds the kind is trained on. `--validate` judges on other families, for choosing
-settings; test families are then not looked at. The model that ships is trained on everything.
+settings; test families are then not looked at. `--drawn` trains on drawn kernels only, on those of
+no model. The model that ships is trained on everything.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from device_models.kernel_sources import GENERATED
 from kernel_data import KernelData, read_kernels, table_seconds
 from measure_kernels import spoken
 
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--ship", type=Path)
     parser.add_argument("--validate", action="store_true")
+    parser.add_argument("--drawn", action="store_true")
     parser.add_argument("--epochs", type=int, default=CostTrainingConfig.epochs)
     parser.add_argument("--members", type=int, default=CostTrainingConfig.members)
     parser.add_argument("--kind-epochs", type=int, help="for held-out kinds, one network each")
@@ -56,9 +59,11 @@ def main() -> None:
     judge = Judge(data, arguments.folder)
     asked = VALIDATION if arguments.validate else TEST
     apart = {*VALIDATION, *TEST} if arguments.validate else set(TEST)
+    if arguments.drawn:
+        apart = set(data.families.tolist()) - {GENERATED}
     lines = judge.models(asked, apart, config)
     kinds = []
-    if not arguments.validate:
+    if not (arguments.validate or arguments.drawn):
         kinds = [judge.kind(kind, quick) for kind in KINDS if (data.kinds == kind).any()]
     spent = time.process_time() - begun
     arguments.out.write_text(
@@ -77,6 +82,8 @@ class Judge:
         self.data, self.folder = data, folder
         self.clear = data.seconds >= SHORTEST_SECONDS
         self.worst: list[str] = []
+        self.others: list[str] = []
+        """Models among the training kernels."""
 
     def models(
         self, asked: tuple[str, ...], apart: set[str], config: CostTrainingConfig
@@ -84,6 +91,8 @@ class Judge:
         """Lines for held-out families, one by one and together."""
         data = self.data
         seen = np.flatnonzero(~np.isin(data.families, sorted(apart)))
+        real = seen[data.families[seen] != GENERATED]
+        self.others = sorted(set(data.models[real].tolist()))
         rows = np.flatnonzero(np.isin(data.families, asked) & self.clear)
         guess, others = self._guesses(seen, rows, config)
         self.worst = self._worst(guess, rows)
@@ -180,7 +189,7 @@ def page(
     spent: float,
 ) -> list[str]:
     """The result as Markdown."""
-    generated = int((data.families == "generated").sum())
+    generated = int((data.families == GENERATED).sum())
     head = [
         "| MAPE | median error | tau | roofline MAPE | tau | fitted MAPE | tau | table MAPE | tau "
         "| measured again |",
@@ -205,6 +214,8 @@ def page(
         "of another, another time; so much nobody can predict. tau: Kendall's, over all pairs.",
         "",
         "## Models that were held out, all at once",
+        "",
+        f"Trained on drawn kernels and on those of {', '.join(judge.others) or 'no model'}.",
         "",
         f"| family (models) | kernels {head[0]}",
         head[1],

@@ -16,6 +16,7 @@ from placement.placer import Budget, Candidate, Placed, Placer, Report
 from placement.portfolio import portfolio
 from placement.problem import Problem
 from simulator.cluster import Cluster
+from simulator.costs import kernel_costs
 from simulator.errors import PlanError
 from simulator.fusion import fuse, xla_like_groups
 from simulator.plan import Plan
@@ -70,7 +71,7 @@ def fuse_problem(problem: Problem, given: Plan) -> FusedProblem:
     graph = problem.graph
     fusion = xla_like_groups(graph, given.devices)
     fused = fuse(graph, fusion, given.devices)
-    seconds = problem.costs.seconds(fused.graph, problem.given_cluster)
+    seconds = kernel_costs(problem.costs, graph, fused, problem.given_cluster)
     refused = np.zeros(seconds.shape, bool)
     np.logical_or.at(refused, fused.kernel_of, np.isinf(problem.seconds))
     costs = KernelCosts(problem.costs.name, np.where(refused, np.inf, seconds))

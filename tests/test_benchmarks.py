@@ -1,13 +1,19 @@
 """The benchmarks still fit the code that they measure: each can be imported, each variant made."""
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from device_models import core_cluster
 
 from agent.config import AgentConfig
+from graphs.catalogue import resolve
+from simulator.learned_costs import load_learned_costs
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -25,6 +31,38 @@ def loaded(path: Path) -> ModuleType:
 @pytest.mark.parametrize("name", ["ablations", "move_ranking", "tune_guide", "joint_tasks"])
 def test_benchmarks_of_policies_import_what_is_there(name: str) -> None:
     assert callable(loaded(FOLDER / f"{name}.py").main)
+
+
+@pytest.mark.slow
+def test_kernels_are_measured_and_learned_from(tmp_path: Path) -> None:
+    """In processes of their own: a folder there is called as one of the tests' modules."""
+
+    def script(name: str, *arguments: str) -> str:
+        command = [sys.executable, str(FOLDER / name), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    folder, page, model = tmp_path / "kernels", tmp_path / "page.md", tmp_path / "new.safetensors"
+    measure = ("measure_kernels.py", str(folder), "--models", "1", "--rounds", "2")
+    only = [f"--only={name}" for name in ("generated-0", "lstm-128", "residual-24")]
+    assert "generated-0.1" in script(*measure, *only)
+    assert "kernels," not in script(*measure, *only)  # everything is there already
+    script(
+        "train_costs.py", str(folder), f"--out={page}", f"--ship={model}", "--epochs=2",
+        "--members=2",
+    )  # fmt: skip
+    table = page.read_text(encoding="utf-8")
+    assert str(tmp_path) not in table
+    assert "| lstm (lstm-128) |" in table
+    assert "| residual (residual-24) |" in table
+    assert "| softmax |" in table
+    graph = resolve("gpt2", {})
+    seconds = load_learned_costs(model).seconds(graph, core_cluster())
+    assert np.isfinite(seconds).all()
 
 
 def test_every_ablation_is_a_configuration() -> None:

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper
 import graphs
 from graphs.graph import Graph
 from graphs.kinds import OpKind
+from placement.fused import fuse_problem
+from placement.problem import Problem
 from simulator.contractions import matrix_products, op_inputs
 from simulator.cost_training import CostTrainingConfig, cost_loss, train_costs, train_ensemble
 from simulator.costs import CostModel, KernelCostModel, RooflineCosts
@@ -232,3 +234,6 @@ def test_fused_kernels_cost_what_the_model_says_of_their_ops() -> None:
     assert seconds[kernel] == pytest.approx(model.kernel_seconds(graph, [members])[0], rel=1e-5)
     simulated = Simulator(graph, cluster, model).evaluate(plan)
     assert simulated.makespan_seconds >= seconds.max()
+    placed = fuse_problem(Problem(graph, cluster, given_costs=model), plan)
+    assert np.array_equal(placed.fusion, plan.fusion)
+    assert placed.kernels.seconds[:, 0] == pytest.approx(seconds)
