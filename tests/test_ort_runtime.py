@@ -15,7 +15,8 @@ from onnx import TensorProto, helper
 import graphs
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.measurement import Clock
-from placement.runtime.ort_runtime import OrtRuntime, difference
+from placement.runtime.ort_runtime import OrtRuntime
+from placement.runtime.program_runtime import difference
 from placement.runtime.samples import Sampling
 from simulator.cluster import Cluster
 from simulator.evaluation import Evaluator

@@ -12,7 +12,7 @@ from graphs.errors import GraphwrightError
 if TYPE_CHECKING:
     from graphs.graph import Graph
     from placement.runtime.measurement import Measurement
-    from placement.runtime.ort_runtime import OrtRuntime
+    from placement.runtime.program_runtime import ProgramRuntime
     from placement.runtime.tensorflow_runtime import TensorFlowRuntime
     from simulator.cluster import Cluster
     from simulator.plan import Plan
@@ -27,7 +27,7 @@ def measure(
     plan: Path | None = None,
     compare: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     target: Target = Target(),
-    runtime: Literal["ort", "tf"] = "ort",
+    runtime: Literal["ort", "tf", "torch"] = "ort",
     repeats: int = 9,
     clock: Literal["auto", "wall", "virtual"] = "auto",
     trace: Path | None = None,
@@ -39,7 +39,7 @@ def measure(
     Parameters
     ----------
     model
-        An ONNX model, weights not needed (ort), or a TensorFlow GraphDef (tf).
+        An ONNX model, weights not needed (ort), a TensorFlow GraphDef (tf), or any graph (torch).
     plan
         A plan.json.
     compare
@@ -47,6 +47,7 @@ def measure(
         spot. All plans take turns, A B C A B C; a winner is named only outside the noise.
     runtime
         ort: onnxruntime in a pinned process per core. tf: TensorFlow, a pinned server per core.
+        torch: each op a stand-in of its kind and size, on cores or GPUs; groups by inductor.
     repeats
         Rounds; each is a few steps of each plan.
     clock
@@ -63,7 +64,7 @@ def measure(
     from placement.runtime.samples import Sampling
 
     if runtime == "tf" and (trace is not None or clock == "virtual"):
-        raise GraphwrightError("--trace and --clock virtual go with --runtime ort")
+        raise GraphwrightError("--trace and --clock virtual go with --runtime ort or torch")
     if repeats < 1:
         raise GraphwrightError(f"--repeats {repeats}: at least 1")
     if plan is None and not compare:
@@ -77,28 +78,34 @@ def measure(
     with _open(runtime, model, graph, cluster, target, seed) as device:
         found = device.measure(plans, sampling)
         if trace is not None:
-            text = _trace_json(cast("OrtRuntime", device), plans[0])
+            text = _trace_json(cast("ProgramRuntime", device), plans[0])
             trace.write_text(text, encoding="utf-8")
     predicted = [device.predicted(item) for item in plans]
     if json:
         print_json(_document(graph, cluster, runtime, names, found, predicted))
     else:
-        _show(graph, cluster, names, found, predicted)
+        _show(graph, cluster, runtime, names, found, predicted)
     return 0 if all(item.ok for item in found) else FAILED
 
 
 def _open(
     runtime: str, model: str, graph: "Graph", cluster: "Cluster", target: Target, seed: int
-) -> "OrtRuntime | TensorFlowRuntime":
+) -> "ProgramRuntime | TensorFlowRuntime":
+    if runtime == "torch":
+        from placement.runtime.torch_runtime import TorchRuntime
+
+        return TorchRuntime.of(graph, cluster, seed=seed)
     path = Path(model)
     if not path.is_file():
         raise GraphwrightError(
-            f"{model}: only a model file can be run; bundled and generated graphs have no kernels"
+            f"{model}: bundled and generated graphs have no kernels of their own; --runtime torch "
+            "runs stand-ins of the same kinds and sizes"
         )
     form = graph.report.source_format
     if form != FORMATS[runtime]:
         raise GraphwrightError(
-            f"{model}: --runtime {runtime} runs {FORMATS[runtime]} models; this one is {form}"
+            f"{model}: --runtime {runtime} runs {FORMATS[runtime]} models, and this one is {form}; "
+            "--runtime torch runs stand-ins for the kernels of any graph"
         )
     if runtime == "tf":
         from placement.runtime.tensorflow_runtime import TensorFlowRuntime
@@ -123,7 +130,7 @@ def _plan(name: str, graph: "Graph", cluster: "Cluster", seed: int) -> "Plan":
     return read_plan(Path(name), graph, cluster).plan
 
 
-def _trace_json(device: "OrtRuntime", plan: "Plan") -> str:
+def _trace_json(device: "ProgramRuntime", plan: "Plan") -> str:
     from placement.runtime.program_trace import program_trace_json
     from placement.runtime.replay import replay
 
@@ -174,6 +181,7 @@ def _document(
 def _show(
     graph: "Graph",
     cluster: "Cluster",
+    runtime: str,
     names: list[str],
     found: list["Measurement"],
     predicted: list[float],
@@ -204,7 +212,11 @@ def _show(
         if item.failure is not None:
             print_text(f"{name}: {item.failure}")
     if all(item.checked for item in found):
-        print_text("outputs equal the original model's")
+        print_text(
+            "outputs equal those of the same kernels on one device"
+            if runtime == "torch"
+            else "outputs equal the original model's"
+        )
     if len(found) > 1:
         best = winner(found)
         verdict = "no winner: the difference is within the noise, or there were too few rounds"

@@ -32,13 +32,13 @@ from placement.runtime.messages import (
 from placement.runtime.ort_sessions import SessionMaker, SharedTensors
 from placement.runtime.worker_process import serve
 
-_RUN, _SEND, _RECEIVE = 0, 1, 2
+RUN, SEND, RECEIVE = 0, 1, 2
 
 
 class LoadedProgram:
     """Sessions, buffers and mailboxes of one program on one device."""
 
-    def __init__(self, load: LoadProgram, descriptor: int, make: SessionMaker) -> None:
+    def __init__(self, load: Any, descriptor: int, make: Any) -> None:
         self.load = load
         types = [load.types[transfer.tensor] for transfer in load.transfers]
         self.mailboxes = Mailboxes(descriptor, load.transfers, types, load.device_count)
@@ -49,21 +49,21 @@ class LoadedProgram:
             self.steps.append(self._prepared(position, step, make))
 
     def _prepared(
-        self, position: int, step: object, make: SessionMaker
+        self, position: int, step: object, make: Any
     ) -> tuple[int, int, Callable[[], object]]:
         if isinstance(step, Run):
             segment = self.load.segments[position]
             inputs = {n: self._buffer(name, make.shared) for n, name in segment.inputs.items()}
             outputs = {n: self._buffer(name, make.shared) for n, name in segment.outputs.items()}
-            return _RUN, -1, make.bound(segment, inputs, outputs)
+            return RUN, -1, make.bound(segment, inputs, outputs)
         if isinstance(step, Send):
             slot = self.mailboxes.tensors[step.transfer]
             source = self._buffer(self.load.transfers[step.transfer].tensor, make.shared)
-            return _SEND, step.transfer, partial(np.copyto, slot, source.reshape(-1))
+            return SEND, step.transfer, partial(np.copyto, slot, source.reshape(-1))
         assert isinstance(step, Receive)
         slot = self.mailboxes.tensors[step.transfer]
         target = self._buffer(self.load.transfers[step.transfer].tensor, make.shared)
-        return _RECEIVE, step.transfer, partial(np.copyto, target.reshape(-1), slot)
+        return RECEIVE, step.transfer, partial(np.copyto, target.reshape(-1), slot)
 
     def _buffer(self, name: str, shared: SharedTensors) -> np.ndarray:
         """The tensor's memory on this device; what was given at the start is shared."""
@@ -77,6 +77,9 @@ class LoadedProgram:
 
     def _received(self, name: str) -> bool:
         return any(t.tensor == name and t.target == self.load.device for t in self.load.transfers)
+
+    def finish(self) -> None:
+        """Wait until the device has done what it was told; a core has, when the call returns."""
 
     def spoil(self) -> None:
         """Overwrite everything that a step has to write."""
@@ -109,7 +112,7 @@ class LoadedProgram:
         now, last = 0, clock()
         durations, beginnings = [], []
         for kind, transfer, action in self.steps:
-            if kind == _RECEIVE:
+            if kind == RECEIVE:
                 if not mailboxes.arrived(transfer, sequence):
                     mailboxes.wait(transfer, sequence, spin, deadline)
                     last = clock()  # waiting is not work
@@ -117,7 +120,7 @@ class LoadedProgram:
             action()
             mark = clock()
             taken = mark - last
-            if hot and kind == _RUN:
+            if hot and kind == RUN:
                 for _ in range(hot):
                     action()
                 taken, mark = (clock() - mark) // hot, clock()
@@ -125,8 +128,9 @@ class LoadedProgram:
             durations.append(taken)
             now += taken
             last = mark
-            if kind == _SEND:
+            if kind == SEND:
                 mailboxes.post(transfer, sequence, now)
+        self.finish()
         cpu[:], begin[:] = durations, beginnings
         return now
 
@@ -154,7 +158,7 @@ class Worker:
             case LoadProgram():
                 descriptor = receive_file()
                 try:
-                    _limit_memory(message.memory_bytes)
+                    limit_memory(message.memory_bytes)
                     loaded = LoadedProgram(message, descriptor, self.make)
                 finally:
                     os.close(descriptor)
@@ -171,7 +175,7 @@ class Worker:
                     program.close()
                 if not self.programs:
                     self.make.forget()
-                _limit_memory(None)
+                limit_memory(None)
                 return None
         raise TypeError(f"a worker knows no {type(message).__name__}")
 
@@ -183,7 +187,7 @@ def _run_delay() -> int:
     return 0
 
 
-def _limit_memory(more_bytes: int | None) -> None:
+def limit_memory(more_bytes: int | None) -> None:
     """Let the process grow by that much from here on."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = hard

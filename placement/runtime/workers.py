@@ -59,6 +59,8 @@ class WorkerPool:
     environment: Mapping[str, str] = field(default_factory=dict)
     setup: list[tuple[Any, int]] = field(default_factory=list)
     """Messages that every worker is given when it starts, with the file that goes along."""
+    first: Mapping[int, Any] = field(default_factory=dict)
+    """By number, a message to one worker alone that it is given when it starts."""
     on_failure: Callable[[], None] = lambda: None
     """Called as soon as one worker has failed while others may still be at work."""
     _workers: dict[int, _Worker] = field(default_factory=dict)
@@ -171,7 +173,8 @@ class WorkerPool:
             )
         worker = _Worker(self.names[number], core, process, Connection(ours.detach()))
         self._workers[number] = worker
-        for message, descriptor in self.setup:
+        own = [(self.first[number], None)] if number in self.first else []
+        for message, descriptor in (*own, *self.setup):
             try:
                 self._send(worker, message, descriptor)
                 answered = worker.pipe.poll(_START_SECONDS)
