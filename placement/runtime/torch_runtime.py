@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class TorchRuntime(ProgramRuntime):
     costs: CostModel
     seed: int = 0
     sampling: Sampling = Sampling()
+    kind: ClassVar[str] = "torch"
     _pool: WorkerPool = field(init=False)
     _numbers: "count[int]" = field(default_factory=count)
     _sequence: int = 0
@@ -98,6 +99,10 @@ class TorchRuntime(ProgramRuntime):
         return cut_program(
             order, plan.devices, self._works, devices, given, alone=alone, groups=groups
         )
+
+    def predicted(self, plan: Plan) -> float:
+        """The event engine's step time: clusters are not calibrated for stand-ins."""
+        return self.simulator.evaluate(plan).makespan_seconds
 
     @cached_property
     def _works(self) -> list[Work | None]:
