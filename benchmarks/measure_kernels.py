@@ -179,7 +179,11 @@ def save(path: Path, family: str, found: Measured, seconds: float) -> None:
 
 def spoken(arguments: list[str]) -> str:
     """A command line without the folders of the machine that it ran on."""
-    return " ".join(Path(part).name if part.startswith("/") else part for part in arguments)
+    parts = (part.rpartition("=/") if "=/" in part else ("", "", part) for part in arguments)
+    return " ".join(
+        f"{flag}{equals and '='}{Path(value).name if equals or value.startswith('/') else value}"
+        for flag, equals, value in parts
+    )
 
 
 def describe(folder: Path, provider: str) -> None:

@@ -200,8 +200,9 @@ def page(
         "# Learned cost model",
         "",
         f"`python {spoken(sys.argv)}`, commit {commit()}, {spent:.0f} CPU s "
-        f"with {config.members} networks of {config.epochs} epochs for models, {quick.members} "
-        f"of {quick.epochs} for kinds. {len(data.seconds)} different kernels, "
+        f"with {config.members} networks of {config.epochs} epochs for models"
+        f"{f', {quick.members} of {quick.epochs} for kinds' if kinds else ''}. "
+        f"{len(data.seconds)} different kernels, "
         f"{int(data.fused.sum())} of them groups that onnxruntime {about['onnxruntime']} may "
         f"fuse: {generated} drawn, the rest of models. "
         f"They were measured by `python {spoken(about['command'].split())}` at commit "
