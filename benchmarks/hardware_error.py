@@ -82,8 +82,11 @@ def main() -> None:
 
 def sampling_of(arguments: argparse.Namespace) -> Sampling:
     """TensorFlow has wall time only."""
-    clock = Clock.VIRTUAL if arguments.runtime == "ort" else None
-    return Sampling(rounds=arguments.rounds, clock=clock)
+    if arguments.runtime == "ort":
+        return Sampling(rounds=arguments.rounds, clock=Clock.VIRTUAL)
+    from placement.runtime.tensorflow_calibration import wall_sampling
+
+    return wall_sampling(arguments.rounds)
 
 
 def opener(runtime: str, name: str, folder: Path, seed: int) -> Callable[[Cluster], Any]:

@@ -76,7 +76,7 @@ def calibrate_tensorflow(
     """
     table = CostTable(machine, cluster.devices[0].kind)
     stages, done = 2 * len(models), 0
-    sampling = Sampling(rounds=config.rounds)
+    sampling = wall_sampling(config.rounds)
     found: list[_Measured] = []
     profiles: list[tuple[Simulator, Float64[np.ndarray, " ops"]]] = []
     for open_servers in models:
@@ -111,6 +111,11 @@ def calibrate_tensorflow(
         report(done / stages)
     calibration = replace(calibration, error=overall_error(judged))
     return replace(fitted, calibration=calibration), judged
+
+
+def wall_sampling(rounds: int) -> Sampling:
+    """Many steps in a row: opening a plan takes much longer than a step, and few steps are quiet."""
+    return Sampling(rounds=rounds, iterations=12)
 
 
 def with_server_costs(cluster: Cluster, costs: ServerCosts) -> Cluster:
