@@ -10,7 +10,6 @@ not there; rows of models that are not measured now are kept.
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from device_models.models import MODELS
-from hardware_error import calibrated, commit, opener, write_rows
+from hardware_error import calibrated, command, commit, opener, write_rows
 
 from placement.placer import Budget, silent
 from placement.portfolio import portfolio
@@ -69,7 +68,7 @@ def main() -> None:
         with openers[name](cluster) as runtime:
             found = rows_of(name, runtime, arguments.rounds, arguments.seed)
         made = {
-            "command": f"python {' '.join(sys.argv)}",
+            "command": command(),
             "commit": at,
             "machine": machine_fingerprint(),
             "run_seconds": round(time.perf_counter() - begun),

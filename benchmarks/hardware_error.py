@@ -69,6 +69,8 @@ def main() -> None:
     cluster = calibrated(arguments.runtime, openers, folder, config, fresh=arguments.fresh)
     path, at = arguments.out / "hardware_error.jsonl", commit()
     rows = read_rows(path)
+    if arguments.fresh:  # what was judged by another calibration
+        rows = [row for row in rows if row["runtime"] != arguments.runtime]
     for name in every if arguments.models is None else arguments.models:
         begun = time.perf_counter()
         with openers[name](cluster) as runtime:
@@ -164,6 +166,17 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
+def command() -> str:
+    """What was called, without the folders."""
+    folders = ("--out", "--work")
+    words = [
+        word
+        for before, word in zip(("", *sys.argv), sys.argv, strict=False)
+        if before not in folders and word not in folders
+    ]
+    return f"python {' '.join(words)}"
+
+
 def rows_of(runtime: str, name: str, at: str, item: Judged, seconds: float) -> list[Row]:
     """One row per plan."""
     return [
@@ -180,7 +193,7 @@ def rows_of(runtime: str, name: str, at: str, item: Judged, seconds: float) -> l
             "clock": found.clock,
             "failure": found.failure,
             "outputs_checked": found.checked,
-            "command": f"python {' '.join(sys.argv)}",
+            "command": command(),
             "commit": at,
             "machine": machine_fingerprint(),
             "run_seconds": round(seconds),

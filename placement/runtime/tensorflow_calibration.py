@@ -114,7 +114,7 @@ def calibrate_tensorflow(
 
 
 def wall_sampling(rounds: int) -> Sampling:
-    """Many steps in a row: opening a plan takes much longer than a step, and few steps are quiet."""
+    """Many steps in a row: opening a plan takes much longer, and few steps are quiet."""
     return Sampling(rounds=rounds, iterations=12)
 
 
