@@ -47,7 +47,8 @@ def test_costs_are_fitted_to_step_times() -> None:
     found = fit_server_costs([seen])
     before = np.abs(predicted(item, ServerCosts()) / item.seconds - 1)[8:].mean()
     after = np.abs(predicted(item, found) / item.seconds - 1)[8:].mean()
-    assert after < 0.02 < before
+    assert after < 0.03
+    assert after < before / 2
 
 
 def test_what_a_step_takes_beside_its_plan_is_kept_and_predicted(tmp_path: Path) -> None:

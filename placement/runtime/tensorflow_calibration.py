@@ -26,7 +26,7 @@ from simulator.host_costs import HostCosts
 from simulator.plan import Plan
 
 _TRACED_STEPS = 7
-_EVALUATIONS = 1500
+_EVALUATIONS = 600
 _RESTARTS = 2
 
 
@@ -44,6 +44,14 @@ class ServerCosts:
     latency_seconds: float = 5e-5
     contention: float = 0.05
     step_seconds: float = 5e-4
+
+
+#: Where searches for the costs begin: several figures do much the same, and one start gets stuck.
+_STARTS = tuple(
+    ServerCosts(op_seconds=op, contention=contention)
+    for op in (3e-6, 2e-5)
+    for contention in (0.05, 0.4)
+)
 
 
 #: Opens a runtime for one of the models that are measured, on a cluster.
@@ -141,19 +149,32 @@ def with_server_costs(cluster: Cluster, costs: ServerCosts) -> Cluster:
 
 def fit_server_costs(found: Sequence[_Measured]) -> ServerCosts:
     """The figures with the least mean error of step times, searched for by their logarithms."""
-    start = np.log([getattr(ServerCosts(), item.name) for item in fields(ServerCosts)])
+    best, least = ServerCosts(), np.inf
+    for given in _STARTS:
+        start = np.log([getattr(given, item.name) for item in fields(ServerCosts)])
 
-    def loss(logarithms: Float64[np.ndarray, " costs"]) -> float:
-        costs = ServerCosts(*np.exp(np.clip(logarithms, -30.0, 1.0)).tolist())
-        errors = [np.abs(np.log(predicted(item, costs) / item.seconds)).mean() for item in found]
-        return float(np.mean(errors)) + 1e-3 * float(np.abs(logarithms - start).mean())
+        def loss(
+            logarithms: Float64[np.ndarray, " costs"],
+            start: Float64[np.ndarray, " costs"] = start,
+        ) -> float:
+            costs = _from_logarithms(logarithms)
+            errors = [
+                np.abs(np.log(predicted(item, costs) / item.seconds)).mean() for item in found
+            ]
+            return float(np.mean(errors)) + 1e-3 * float(np.abs(logarithms - start).mean())
 
-    best = start
-    for _ in range(_RESTARTS):
-        best = minimize(
-            loss, best, method="Nelder-Mead", options={"maxfev": _EVALUATIONS, "adaptive": True}
-        ).x
-    return ServerCosts(*np.exp(np.clip(best, -30.0, 1.0)).tolist())
+        at = start
+        for _ in range(_RESTARTS):
+            corners = np.vstack([at, at + 0.7 * np.eye(len(at))])
+            options = {"maxfev": _EVALUATIONS, "adaptive": True, "initial_simplex": corners}
+            at = minimize(loss, at, method="Nelder-Mead", options=options).x
+        if loss(at) < least:
+            best, least = _from_logarithms(at), loss(at)
+    return best
+
+
+def _from_logarithms(logarithms: Float64[np.ndarray, " costs"]) -> ServerCosts:
+    return ServerCosts(*np.exp(np.clip(logarithms, -30.0, 1.0)).tolist())
 
 
 def predicted(item: _Measured, costs: ServerCosts) -> Float64[np.ndarray, " plans"]:
