@@ -27,7 +27,7 @@ from simulator.plan import Plan
 from simulator.reference import simulate_reference
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from graph_samples import random_cluster, random_devices, random_graph
+from graph_samples import random_cluster, random_devices, random_graph, with_hosts
 
 CLUSTER = "4xv100-pcie"
 SIZES = (1_000, 10_000, 80_000)
@@ -44,6 +44,7 @@ def main() -> None:
         f"{platform.machine()}, Python {platform.python_version()}",
         "",
         exactness(arguments.exact),
+        exactness(arguments.exact, hosts=True),
         "",
         "| graph | ops | edges | one device, ns | portfolio's plan, ns | random devices, ns |",
         "|---|---|---|---|---|---|",
@@ -63,11 +64,12 @@ def bundled() -> list[Graph]:
     return sorted((load_bundled(name) for name in bundled_names()), key=lambda g: g.op_count)
 
 
-def exactness(count: int) -> str:
+def exactness(count: int, *, hosts: bool = False) -> str:
     """Kernel against reference on random graphs, plans and clusters."""
     equal = 0
     for seed in range(count):
         graph, cluster = random_graph(seed, 5 + seed % 120), random_cluster(seed)
+        cluster = with_hosts(cluster, seed) if hosts else cluster
         simulator = Simulator.of(graph, cluster)
         order = np.random.default_rng(seed).integers(0, 9, graph.op_count).astype(float)
         plan = Plan.of(random_devices(graph, cluster, seed), order)
@@ -78,7 +80,9 @@ def exactness(count: int) -> str:
         same &= all(expected.op_start[op] == trace.start[op] for op in range(graph.op_count))
         same &= all(expected.op_end[op] == trace.end[op] for op in range(graph.op_count))
         equal += same
-    return f"Kernel equals reference exactly: {equal} of {count} random DAG x plan x cluster."
+    which = ", devices that send and receive themselves" if hosts else ""
+    cases = f"random DAG x plan x cluster{which}"
+    return f"Kernel equals reference exactly: {equal} of {count} {cases}."
 
 
 def speed_row(graph: Graph) -> str:
