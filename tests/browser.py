@@ -20,8 +20,21 @@ class Page:
     """Errors and warnings that it logged."""
 
 
+#: On a busy machine the browser now and then writes the page down before its scripts have run.
+_ATTEMPTS = 3
+_DRAWN = 'data-drawn="yes"'
+
+
 def open_page(path: Path, folder: Path, width: int = 1280, height: int = 9000) -> Page:
-    """Load a file without any network; skips where no browser is installed."""
+    """Load a file without any network, again where nothing was drawn; skips without a browser."""
+    for _ in range(_ATTEMPTS):
+        page = _open(path, folder, width, height)
+        if _DRAWN in page.dom or page.console:
+            break
+    return page
+
+
+def _open(path: Path, folder: Path, width: int, height: int) -> Page:
     binary = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if binary is None:
         pytest.skip("no Chromium here (Debian: apt install chromium)")
