@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 
 @inlined
-def mark_crossing(p: ProgramArrays, s: "State") -> None:
-    """Note the ops on host devices that read or make what goes from one device to another."""
+def reset_hosts(p: ProgramArrays, s: "State") -> None:
+    """Begin a step; note the ops on host devices that read or make what goes between devices."""
+    s.starting_op[:] = -1
+    s.run[:] = 0
+    s.cut[:] = 1
+    s.counted[:] = -1
+    s.taken[:] = -1
     s.crosses[:] = 0
     for tensor in range(p.tensor_bytes.size):
         producer = p.tensor_producers[tensor]

@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int32, Int64, UInt8
 
 from simulator.compiled import compiled, inlined
 from simulator.heaps import pop_event, pop_rank, push_event, push_rank
-from simulator.host_time import host_seconds, mark_crossing
+from simulator.host_time import host_seconds, reset_hosts
 from simulator.program import ProgramArrays
 
 
@@ -456,12 +456,7 @@ def run_kernel(
     s.channel_copy[:] = -1
     s.counts[:] = 0
     if p.host.size > 0:
-        s.starting_op[:] = -1
-        s.run[:] = 0
-        s.cut[:] = 1
-        s.counted[:] = -1
-        s.taken[:] = -1
-        mark_crossing(p, s)
+        reset_hosts(p, s)
     base_memory(p, s)
     for device in range(device_count):
         peak[device] = s.memory[device]

@@ -11,12 +11,12 @@ from device_models import core_cluster
 from graph_samples import random_graph
 
 import envs
+from agent.measurement_cache import DiskCache, default_folder
 from envs.evaluator import TracedEvaluator
 from placement.problem import Problem
 from placement.runtime.hardware_evaluator import HardwareEvaluator, MeasuredRatio, Runtime
 from placement.runtime.measured_search import MeasuredSearchConfig, measured_search, neighbours
 from placement.runtime.measurement import Clock, Measurement
-from placement.runtime.measurement_cache import DiskCache, default_folder
 from placement.runtime.samples import Sampling
 from simulator.calibration import Calibration
 from simulator.cost_table import CostTable

@@ -49,6 +49,7 @@ def measure_candidates(
     Raises:
         GraphwrightError: no model file, a cluster that is not of this machine or not calibrated.
     """
+    from agent.measurement_cache import DiskCache, default_folder
     from placement.placer import Candidate
     from placement.runtime.fingerprint import machine_fingerprint
     from placement.runtime.hardware_evaluator import HardwareEvaluator
@@ -57,7 +58,6 @@ def measure_candidates(
         measured_search,
         promising,
     )
-    from placement.runtime.measurement_cache import DiskCache, default_folder
     from placement.runtime.ort_runtime import OrtRuntime
 
     problem = placement.problem

@@ -1,26 +1,21 @@
 """Runs device programs in worker processes, one per device, and measures them."""
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from graphs.graph import Graph
 from placement.runtime.device_program import DeviceProgram
 from placement.runtime.mailboxes import Mailboxes, layout, unnamed_file
 from placement.runtime.measurement import Measurement
 from placement.runtime.messages import Execute, Fetch, TensorType, Unload
-from placement.runtime.predictor import predictor_of
+from placement.runtime.pooled_runtime import PooledRuntime
 from placement.runtime.samples import Sampling, StepTimes, measured, shared_clock
-from placement.runtime.workers import WorkerFailure, WorkerPool
-from simulator.cluster import Cluster
-from simulator.costs import CostModel
-from simulator.engine import Simulator
-from simulator.evaluation import Evaluation
+from placement.runtime.workers import WorkerFailure
 from simulator.plan import Plan
 
 FETCH_SECONDS = 20.0
@@ -38,21 +33,9 @@ class Loaded:
     box: Mailboxes
 
 
-#: The runtime itself, whichever it is.
-Own = TypeVar("Own", bound="ProgramRuntime")
+class ProgramRuntime(PooledRuntime):
+    """A runtime of device programs."""
 
-
-class ProgramRuntime(ABC):
-    """One graph on one cluster; an `Evaluator` of its plans.
-
-    Use it as a context manager: workers run from the first measurement to its end.
-    """
-
-    graph: Graph
-    cluster: Cluster
-    costs: CostModel
-    sampling: Sampling
-    _pool: WorkerPool
     _numbers: "count[int]"
     _sequence: int
 
@@ -80,37 +63,10 @@ class ProgramRuntime(ABC):
     def _writes(self, op: int) -> Sequence[str]:
         """Tensors that an op makes."""
 
-    def __enter__(self: Own) -> Own:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the workers."""
-        self._pool.close()
-
     @property
     def emulated(self) -> bool:
         """Whether there are more devices than cores."""
         return self.cluster.device_count > len(self._pool.cores)
-
-    @property
-    def process_ids(self) -> tuple[int, ...]:
-        """Of the workers that run now."""
-        return self._pool.process_ids
-
-    @property
-    def simulator(self) -> Simulator:
-        return Simulator(self.graph, self.cluster, self.costs)
-
-    def predicted(self, plan: Plan) -> float:
-        """The step time to expect: of the device program where the cluster was calibrated."""
-        return predictor_of(self.simulator).evaluate(plan).makespan_seconds
-
-    def evaluate(self, plan: Plan) -> Evaluation:
-        """Measure one plan; peak memory is the simulator's."""
-        return self.measure([plan])[0].evaluation(self.simulator.evaluate(plan).peak_bytes)
 
     def measure(
         self, plans: Sequence[Plan], sampling: Sampling | None = None, *, single_ops: bool = False

@@ -19,7 +19,7 @@ from graphs.graph import Graph
 from graphs.kinds import FREE_KINDS
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.measurement import Clock, Measurement
-from placement.runtime.predictor import predictor_of
+from placement.runtime.pooled_runtime import PooledRuntime
 from placement.runtime.samples import ACCEPTED_DELAY, Sampling
 from placement.runtime.tensorflow_graphs import placed_graph
 from placement.runtime.tensorflow_messages import (
@@ -35,8 +35,6 @@ from placement.runtime.tensorflow_messages import (
 from placement.runtime.workers import WorkerFailure, WorkerPool, usable_cores
 from simulator.cluster import Cluster
 from simulator.costs import CostModel, default_costs
-from simulator.engine import Simulator
-from simulator.evaluation import Evaluation
 from simulator.plan import Plan
 
 _START_SECONDS = 60.0
@@ -50,8 +48,8 @@ _ENVIRONMENT = {
 
 
 @dataclass
-class TensorFlowRuntime:
-    """One GraphDef on one cluster of cores; an `Evaluator` of its plans.
+class TensorFlowRuntime(PooledRuntime):
+    """One GraphDef on one cluster of cores.
 
     Raises:
         RuntimeRefusal: devices that are no cores, more of them than there are, or servers that do
@@ -101,29 +99,6 @@ class TensorFlowRuntime:
         found = costs or default_costs(graph, cluster)
         return TensorFlowRuntime(path, graph, cluster, found, seed, sampling)
 
-    def __enter__(self) -> "TensorFlowRuntime":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End all processes; their ports are free again."""
-        self._pool.close()
-
-    @property
-    def process_ids(self) -> tuple[int, ...]:
-        """Of servers and client, while they run."""
-        return self._pool.process_ids
-
-    @property
-    def simulator(self) -> Simulator:
-        return Simulator(self.graph, self.cluster, self.costs)
-
-    def predicted(self, plan: Plan) -> float:
-        """The step time to expect."""
-        return predictor_of(self.simulator).evaluate(plan).makespan_seconds
-
     def profile(self, steps: int) -> Float64[np.ndarray, " ops"]:
         """Wall seconds of each kernel, the median of traced steps; they run one after the other.
 
@@ -143,10 +118,6 @@ class TensorFlowRuntime:
         rows = [[step.seconds.get(name, 0.0) for name in names] for step in traced]
         free = np.isin(self.graph.kinds, [int(kind) for kind in FREE_KINDS])
         return np.where(free, 0.0, np.median(np.array(rows, np.float64), axis=0))
-
-    def evaluate(self, plan: Plan) -> Evaluation:
-        """Measure one plan; peak memory is the simulator's."""
-        return self.measure([plan])[0].evaluation(self.simulator.evaluate(plan).peak_bytes)
 
     def measure(self, plans: Sequence[Plan], sampling: Sampling | None = None) -> list[Measurement]:
         """Measure plans in turns; a failure of one is its measurement's reason.

@@ -1,0 +1,68 @@
+"""What all runtimes share: a pool of workers that ends with them, and an `Evaluator`'s face."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TypeVar
+
+from graphs.graph import Graph
+from placement.runtime.measurement import Measurement
+from placement.runtime.predictor import predictor_of
+from placement.runtime.samples import Sampling
+from placement.runtime.workers import WorkerPool
+from simulator.cluster import Cluster
+from simulator.costs import CostModel
+from simulator.engine import Simulator
+from simulator.evaluation import Evaluation
+from simulator.plan import Plan
+
+#: The runtime itself, whichever it is.
+Own = TypeVar("Own", bound="PooledRuntime")
+
+
+class PooledRuntime(ABC):
+    """One graph on one cluster; an `Evaluator` of its plans.
+
+    Use it as a context manager: workers run from the first measurement to its end.
+    """
+
+    graph: Graph
+    cluster: Cluster
+    costs: CostModel
+    sampling: Sampling
+    _pool: WorkerPool
+
+    @abstractmethod
+    def measure(self, plans: Sequence[Plan], sampling: Sampling | None = None) -> list[Measurement]:
+        """Measure plans in turns: A B C A B C. A failure of one is its measurement's reason.
+
+        Raises:
+            PlanError: a plan for another graph or cluster.
+            RuntimeRefusal: the graph itself cannot run here.
+        """
+
+    def __enter__(self: Own) -> Own:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes; what they held is free again."""
+        self._pool.close()
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Of the processes that run now."""
+        return self._pool.process_ids
+
+    @property
+    def simulator(self) -> Simulator:
+        return Simulator(self.graph, self.cluster, self.costs)
+
+    def predicted(self, plan: Plan) -> float:
+        """The step time to expect, from the runtime's calibration where the cluster has one."""
+        return predictor_of(self.simulator).evaluate(plan).makespan_seconds
+
+    def evaluate(self, plan: Plan) -> Evaluation:
+        """Measure one plan; peak memory is the simulator's."""
+        return self.measure([plan])[0].evaluation(self.simulator.evaluate(plan).peak_bytes)
