@@ -55,6 +55,9 @@ def main() -> None:
     torch.set_num_threads(1)
     path = RESULTS / "joint_tasks.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = [row for row in rows if "policy" in row]  # older ones lack columns, too
+    if given.table and not rows:
+        parser.error(f"{path} has no rows with all columns: measure first, without --table")
     shipped = load_policy(None)
     digest = policy_digest(shipped.policy, shipped.config)
     done = {
