@@ -67,6 +67,9 @@ class GuideConfig:
     """A search that has time for fewer is one chain."""
     starts_share: float = 0.4
     """Of the time, for all of these together."""
+    overlays: int = 3
+    """Levels of groups that these chains add for the one that goes on: the pieces in which the
+    best plan and each of the next best agree."""
     reheat: float = 0.5
     """Temperature at which the best goes on, as a share of the start temperature."""
     proposals_share: float = 0.05

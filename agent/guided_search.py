@@ -2,7 +2,8 @@
 
 Before each simulation the small network reads moves off the trace of the plan at hand and says
 which to try (`placement.guided_anneal`). It finds the way down so fast that there is time for
-several ways: a landscape has more than one.
+several ways: a landscape has more than one. Where they ended tells which groups to move together
+on the last (`placement.overlay`).
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from agent.policy.network import Policy
 from agent.state import State
 from placement.anneal import Annealer, Chain
 from placement.guided_anneal import GuidedAnnealer
+from placement.overlay import overlaid
 from placement.placer import Budget
 from placement.search import DEFAULT as SEARCH
 from simulator.plan import Plan
@@ -42,7 +44,7 @@ class Guided:
     @property
     def best_plan(self) -> Plan:
         """The best plan that was met."""
-        return Plan.of(self.chain.best_devices, -self.chain.best_ranks.astype(np.float64))
+        return self.chain.best_plan
 
 
 def guided_search(
@@ -108,6 +110,7 @@ class _Search:
         starts = guide.starts if evaluations > guide.starts_evaluations else 1
         if max_passes is not None and max_passes * guide.starts_share < starts:
             starts = 1
+        ends: list[Chain] = []
         if starts > 1:
             for number in range(starts):
                 share = guide.starts_share * (number + 1) / starts
@@ -116,13 +119,25 @@ class _Search:
                     passes = int(max_passes * guide.starts_share / starts)
                 chain = self._start(self.state.plan, number)
                 until = begun + span * share
-                self._anneal(chain, 1.0, until, passes, evaluations_per_pass, _STEPS_OF_A_START)
+                ends.append(
+                    self._anneal(chain, 1.0, until, passes, evaluations_per_pass, _STEPS_OF_A_START)
+                )
         best = self.found.best_plan
+        self._overlay(sorted(ends, key=lambda chain: chain.best_energy))
         heat = guide.reheat if starts > 1 else 1.0
         rest = None if max_passes is None else max_passes - self.found.passes
         until = begun + span
         self._anneal(self._start(best, starts), heat, until, rest, evaluations_per_pass, _STEPS)
         return self.found
+
+    def _overlay(self, ends: list[Chain]) -> None:
+        """Groups of the next chain: those of the others, and the pieces in which plans agree."""
+        placements = [chain.best_devices for chain in ends[: 1 + self.guide.overlays]]
+        if len(placements) < 2:
+            return
+        problem, hierarchy = self.annealer.problem, self.annealer.hierarchy
+        hierarchy = overlaid(problem, hierarchy, placements[0], placements[1:])
+        self.annealer = Annealer(problem, hierarchy, SEARCH.neighbour_share)
 
     def _pace_seconds(self) -> float:
         """What a guided evaluation takes, about: of the time, half goes into choosing it."""
@@ -143,7 +158,7 @@ class _Search:
         passes: int | None,
         evaluations_per_pass: int,
         steps: int,
-    ) -> None:
+    ) -> Chain:
         """Cool one chain down, from `heat` as a share of the start temperature."""
         guided = GuidedAnnealer(self.annealer, self.policy.moves.as_scorer(), self.guide.guidance)
         begun = self.budget.spent_seconds
@@ -152,10 +167,10 @@ class _Search:
         while not self.budget.is_spent:
             before = self.budget.spent_seconds
             if passes is not None and done >= passes:
-                return
+                break
             left = 1 - (before - begun) / span if passes is None else 1 - done / max(passes, 1)
             if left <= 0:
-                return
+                break
             temperature = self.temperature * heat * left
             earlier = chain.evaluations
             if self.tuner is None:
@@ -169,6 +184,7 @@ class _Search:
                 seconds = max(self.budget.spent_seconds - before, 1e-4)
                 ahead = min(span / steps, self.budget.left_seconds)
                 moves = int(np.clip(moves * ahead / seconds, 10, 4 * moves))
+        return chain
 
     def _tell(self, chain: Chain, evaluations: int) -> None:
         best = chain if chain.best_energy < self.found.chain.best_energy else self.found.chain

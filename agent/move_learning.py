@@ -48,6 +48,9 @@ class MoveConfig:
     """How often a search that is learned from tries a move whatever its score."""
     fused_share: float = 0.25
     """How often a search places fused kernels in place of ops."""
+    overlaid_share: float = 0.5
+    """How often a search is gone on with from its best plan, with the groups that this plan and the
+    first one suggest (`placement.overlay`)."""
 
 
 #: Changes of the logarithm of step time above this are no improvement.

@@ -39,6 +39,7 @@ from agent.validation import validate
 from agent.workers import Workers
 from envs.episodes import Episodes, episodes_from
 from graphs.errors import GraphwrightError
+from placement.overlay import overlaid
 from placement.placer import Report, silent
 from placement.suites import get_suite
 
@@ -129,6 +130,18 @@ class Pretraining:
                 agent.moves,
                 rng,
             )
+            if rng.random() < agent.moves.overlaid_share:
+                later, chain = searched(
+                    network,
+                    problem,
+                    overlaid(problem, hierarchy, chain.best_devices, [plan.devices]),
+                    chain.best_plan,
+                    agent.guide.guidance,
+                    agent.guide.start_temperature * agent.guide.reheat,
+                    agent.moves,
+                    rng,
+                )
+                lessons = lessons.and_then(later, room)
             self.lessons[slot] = self.lessons.get(slot, Lessons.none()).and_then(lessons, room)
             improving.append(lessons.improving.mean() if len(lessons.changes) else 0.0)
             logs.append(chain.best_energy - np.log(mark))

@@ -10,7 +10,7 @@ from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.compiled import compiled, inlined
 from simulator.kernel import NO_RECORDING, Recording, State, make_state, run_kernel
-from simulator.plan import priority_ranks
+from simulator.plan import Plan, priority_ranks
 from simulator.program import ProgramArrays
 
 #: A plan that does not fit is charged this on top of the logarithm of its step time, plus the
@@ -34,6 +34,11 @@ class Chain:
     random_state: int
     evaluations: int = 0
     accepted: int = 0
+
+    @property
+    def best_plan(self) -> Plan:
+        """The best plan that was met."""
+        return Plan.of(self.best_devices, -self.best_ranks.astype(np.float64))
 
     def went_on(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from placement.anneal import Annealer, Chain, energy_of, neighbour_device, random_share
 from placement.hierarchy import Hierarchy
@@ -48,6 +48,7 @@ class _Groups(NamedTuple):
     members: Int32[np.ndarray, " members"]
     allowed: Bool[np.ndarray, "groups devices"]
     labels: Int32[np.ndarray, "levels ops"]
+    depths: Float64[np.ndarray, " levels"]
 
 
 class _Tried(NamedTuple):
@@ -185,6 +186,7 @@ def _as_groups(hierarchy: Hierarchy) -> _Groups:
         hierarchy.members,
         hierarchy.allowed,
         hierarchy.labels,
+        hierarchy.depths,
     )
 
 
@@ -240,8 +242,8 @@ def _advance(
             if not groups.allowed[group, device] or tried.when[group, device] == version:
                 continue
             if not move_features(
-                p, r, reading, devices, groups.members, first, last, groups.labels, level, group,
-                device, row,
+                p, r, reading, devices, groups.members, first, last, groups.labels, level,
+                groups.depths[level], group, device, row,
             ):  # fmt: skip
                 continue
             ago, group_ago = -1.0, -1.0

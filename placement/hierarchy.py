@@ -1,10 +1,11 @@
 """Nested groups of units: about 10, 32, 128 and 512, then single units."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Float64, Int32, Int64
 
 from placement.partition import UnitGraph, cut, subgraph, unit_graph
 from placement.problem import Problem
@@ -16,8 +17,9 @@ LEVEL_SIZES = (10, 32, 128, 512)
 class Hierarchy:
     """All groups of all levels, each with the ops that it moves as a whole.
 
-    Level `l` holds the groups `level_offsets[l]:level_offsets[l + 1]`; a group of one level lies
-    inside a single group of the level before.
+    Level `l` holds the groups `level_offsets[l]:level_offsets[l + 1]`, which part all ops among
+    them. Of the levels that `build_hierarchy` makes each group lies inside a single one of the
+    level before; those that plans suggest (`placement.overlay`) cut across.
     """
 
     level_offsets: Int64[np.ndarray, " level_bounds"]
@@ -25,6 +27,8 @@ class Hierarchy:
     members: Int32[np.ndarray, " members"]
     """Ops, ascending within a group."""
     allowed: Bool[np.ndarray, "groups devices"]
+    depths: Float64[np.ndarray, " levels"]
+    """How fine each level is: 0 for the coarsest, one more for each finer one."""
 
     @property
     def level_count(self) -> int:
@@ -54,7 +58,7 @@ def build_hierarchy(
             break
         labels.append(_refine(units, labels[-1] if labels else None, size, seed))
     labels.append(np.arange(problem.unit_count, dtype=np.int32))
-    return _collect(problem, labels)
+    return collect_groups(problem, labels, np.arange(len(labels), dtype=np.float64))
 
 
 def _refine(
@@ -77,7 +81,12 @@ def _refine(
     return labels
 
 
-def _collect(problem: Problem, labels: list[np.ndarray]) -> Hierarchy:
+def collect_groups(
+    problem: Problem,
+    labels: Sequence[Int32[np.ndarray, " units"]],
+    depths: Float64[np.ndarray, " levels"],
+) -> Hierarchy:
+    """Groups from the label of each unit at each level."""
     level_offsets, counts, members, allowed = [0], [], [], []
     for unit_label in labels:
         _, unit_label = np.unique(unit_label, return_inverse=True)
@@ -94,4 +103,5 @@ def _collect(problem: Problem, labels: list[np.ndarray]) -> Hierarchy:
         np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64),
         np.concatenate(members),
         np.concatenate(allowed),
+        depths,
     )

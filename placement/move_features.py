@@ -254,12 +254,14 @@ def move_features(
     last_member: int,
     labels: Int32[np.ndarray, "levels ops"],
     level: int,
+    depth: float,
     group: int,
     there: int,
     row: Float32[np.ndarray, " columns"],
 ) -> bool:
     """Fill `row` but for the columns of the plan's heat and of earlier tries; False where the
-    move changes nothing. The trace that was read is of `devices`, or of a plan not far from it.
+    move changes nothing. The trace that was read is of `devices`, or of a plan not far from it;
+    `depth` says how fine the group's level is.
     """
     span = reading.whole[_SPAN]
     tight = _TIGHT * span
@@ -363,7 +365,7 @@ def move_features(
     first, last = first_start / span, last_end / span
     busy_there = reading.busy[there, _BUCKETS]
     busy_here = reading.busy[here, _BUCKETS]
-    row[_LEVEL] = level / 4.0
+    row[_LEVEL] = depth / 4.0
     row[_MOVED_COUNT] = np.log10(moved) / 4.0
     row[_MOVED_SHARE] = moved / (last_member - first_member)
     row[_IS_SPLIT] = is_split

@@ -12,7 +12,6 @@ from placement.hierarchy import build_hierarchy
 from placement.placer import Budget, Candidate, Placed, Report
 from placement.portfolio import portfolio
 from placement.problem import Problem
-from simulator.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -65,5 +64,4 @@ def search(
 
 
 def _best(problem: Problem, chain: Chain) -> Candidate:
-    plan = Plan.of(chain.best_devices, -chain.best_ranks.astype(np.float64))
-    return Candidate(plan, problem.evaluate(plan), "search")
+    return Candidate(chain.best_plan, problem.evaluate(chain.best_plan), "search")

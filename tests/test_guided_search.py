@@ -1,6 +1,7 @@
 """Search that a policy guides: what it learns from, and what must never happen."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from graph_samples import random_graph, toy_cluster
 
 from agent.cli.place import stages_text
 from agent.config import AgentConfig, EpisodeConfig, GuideConfig
-from agent.guided_search import guided_search
+from agent.guided_search import Guided, guided_search
 from agent.outcomes import OutcomeConfig, annealed, learn_outcomes, try_moves
 from agent.placing import Effort, PolicyPlacer, untrained
 from agent.policy.config import PolicyConfig
@@ -19,6 +20,7 @@ from agent.ranking import ranking_area
 from agent.state import State, begin
 from envs.instance import Instance
 from envs.tasks import Task
+from placement.anneal import Annealer, Chain
 from placement.constraints import Constraints
 from placement.placer import Budget, Stage, silent
 from placement.problem import Problem
@@ -56,12 +58,22 @@ def test_search_is_never_worse_than_where_it_begins_and_repeats() -> None:
     assert np.log(reached) == pytest.approx(found[0].chain.best_energy)
 
 
-def test_several_chains_begin_and_the_best_goes_on() -> None:
+def test_several_chains_begin_and_the_best_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     state = state_of(problem(9))
+    starts: list[bool] = []
+    start = Annealer.start
+
+    def watched(annealer: Annealer, *given: Any) -> Chain:
+        starts.append(bool((given[0] != state.plan.devices).any()))
+        return start(annealer, *given)
+
+    monkeypatch.setattr(Annealer, "start", watched)
     torch.manual_seed(0)
     policy = Policy(CONFIG.policy)
-    told = []
-    found = guided_search(policy, state, Budget(1e9), 1, CONFIG, told.append, 30, 20)
+    told: list[Guided] = []
+    config = replace(CONFIG, guide=GuideConfig(starts=4, starts_evaluations=100))
+    found = guided_search(policy, state, Budget(1e9), 1, config, told.append, 30, 20)
+    assert starts == [0] * 5 + [1]
     assert found.passes == len(told) == 30
     best = [guided.chain.best_energy for guided in told]
     assert best == sorted(best, reverse=True)
