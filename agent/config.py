@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from agent.move_learning import MoveConfig
 from agent.outcomes import OutcomeConfig
 from agent.policy.config import PolicyConfig
@@ -70,6 +72,12 @@ class GuideConfig:
     overlays: int = 3
     """Levels of groups that these chains add for the one that goes on: the pieces in which the
     best plan and each of the next best agree."""
+    family_evaluations: int = 60_000
+    """With time for at least twice as many, there are several families of chains, each with about
+    so many evaluations."""
+    most_families: int = 8
+    families_share: float = 0.75
+    """Of the time, for all families together, before the best goes on."""
     reheat: float = 0.5
     """Temperature at which the best goes on, as a share of the start temperature."""
     proposals_share: float = 0.05
@@ -79,6 +87,10 @@ class GuideConfig:
         """What a search begins with that has time for so many evaluations."""
         share = min(evaluations / self.full_evaluations, 1.0)
         return max(self.start_temperature * share, self.least_temperature)
+
+    def families(self, evaluations: float) -> int:
+        """How many families of chains there is time for."""
+        return int(np.clip(evaluations / self.family_evaluations, 1, self.most_families))
 
     @property
     def guidance(self) -> Guidance:

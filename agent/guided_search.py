@@ -3,7 +3,8 @@
 Before each simulation the small network reads moves off the trace of the plan at hand and says
 which to try (`placement.guided_anneal`). It finds the way down so fast that there is time for
 several ways: a landscape has more than one. Where they ended tells which groups to move together
-on the last (`placement.overlay`).
+on the last (`placement.overlay`). With much time there are several such families of chains, and a
+last chain from the best of them.
 """
 
 from collections.abc import Callable
@@ -73,7 +74,7 @@ def guided_search(
 
 
 class _Search:
-    """One guided search; what changes is the best chain and the counts."""
+    """One guided search; what changes is the best chain, the counts, and how far it is."""
 
     def __init__(
         self,
@@ -95,49 +96,71 @@ class _Search:
         self.annealer = Annealer(
             state.instance.problem, state.subject.groups.hierarchy, SEARCH.neighbour_share
         )
+        self.chains = 0
+        self.begun_seconds = budget.spent_seconds
+        self.span_seconds = max(budget.left_seconds, 1e-9)
+        self.max_passes: int | None = None
+        self.evaluations_per_pass = _FIRST_EVALUATIONS
         self.temperature = self.guide.start_temperature
-        self.found = Guided(self._start(state.plan, 0), 0, 0)
+        self.found = Guided(self._start(self.annealer, state.plan), 0, 0)
 
     def run(self, max_passes: int | None, evaluations_per_pass: int) -> Guided:
         """All chains, one after the other."""
-        guide, begun = self.guide, self.budget.spent_seconds
-        span = max(self.budget.left_seconds, 0.0)
+        guide = self.guide
+        self.max_passes, self.evaluations_per_pass = max_passes, evaluations_per_pass
         evaluations = float((max_passes or 0) * evaluations_per_pass)
         if max_passes is None:
-            evaluations = span / self._pace_seconds()
-            evaluations_per_pass = int(np.clip(evaluations / _STEPS, 10, _FIRST_EVALUATIONS))
+            evaluations = self.span_seconds / self._pace_seconds()
+            self.evaluations_per_pass = int(np.clip(evaluations / _STEPS, 10, _FIRST_EVALUATIONS))
         self.temperature = guide.temperature(evaluations)
         starts = guide.starts if evaluations > guide.starts_evaluations else 1
         if max_passes is not None and max_passes * guide.starts_share < starts:
             starts = 1
-        ends: list[Chain] = []
-        if starts > 1:
-            for number in range(starts):
-                share = guide.starts_share * (number + 1) / starts
-                passes = None
-                if max_passes is not None:
-                    passes = int(max_passes * guide.starts_share / starts)
-                chain = self._start(self.state.plan, number)
-                until = begun + span * share
-                ends.append(
-                    self._anneal(chain, 1.0, until, passes, evaluations_per_pass, _STEPS_OF_A_START)
-                )
-        best = self.found.best_plan
-        self._overlay(sorted(ends, key=lambda chain: chain.best_energy))
-        heat = guide.reheat if starts > 1 else 1.0
-        rest = None if max_passes is None else max_passes - self.found.passes
-        until = begun + span
-        self._anneal(self._start(best, starts), heat, until, rest, evaluations_per_pass, _STEPS)
+        families = guide.families(evaluations) if starts > 1 else 1
+        if families == 1:
+            self._family(starts, 1.0)
+            return self.found
+        ends = [
+            self._family(starts, guide.families_share * (number + 1) / families)
+            for number in range(families)
+        ]
+        self._go_on(ends, 1.0)
         return self.found
 
-    def _overlay(self, ends: list[Chain]) -> None:
-        """Groups of the next chain: those of the others, and the pieces in which plans agree."""
-        placements = [chain.best_devices for chain in ends[: 1 + self.guide.overlays]]
-        if len(placements) < 2:
-            return
+    @property
+    def progress(self) -> float:
+        """Share of the passes or of the time that is used; 1 where the budget is spent."""
+        if self.budget.is_spent:
+            return 1.0
+        if self.max_passes is not None:
+            return self.found.passes / max(self.max_passes, 1)
+        return (self.budget.spent_seconds - self.begun_seconds) / self.span_seconds
+
+    def _family(self, starts: int, until: float) -> Chain:
+        """Some chains from the same plan, and one from where the best of them ended."""
+        begun, plan, annealer = self.progress, self.state.plan, self.annealer
+        if starts == 1:
+            return self._anneal(annealer, self._start(annealer, plan), 1.0, until, _STEPS)
+        ends = []
+        for number in range(starts):
+            end = begun + (until - begun) * self.guide.starts_share * (number + 1) / starts
+            chain = self._start(annealer, plan)
+            ends.append(self._anneal(annealer, chain, 1.0, end, _STEPS_OF_A_START))
+        return self._go_on(ends, until)
+
+    def _go_on(self, ends: list[Chain], until: float) -> Chain:
+        """A chain from the best of some, with groups that their plans suggest besides."""
         problem, hierarchy = self.annealer.problem, self.annealer.hierarchy
-        hierarchy = overlaid(problem, hierarchy, placements[0], placements[1:])
-        self.annealer = Annealer(problem, hierarchy, SEARCH.neighbour_share)
+        best, *others = sorted(ends, key=lambda chain: chain.best_energy)
+        apart = [
+            chain.best_devices
+            for chain in others
+            if not np.array_equal(chain.best_devices, best.best_devices)
+        ]
+        groups = overlaid(problem, hierarchy, best.best_devices, apart[: self.guide.overlays])
+        annealer = Annealer(problem, groups, SEARCH.neighbour_share)
+        chain = self._start(annealer, best.best_plan)
+        return self._anneal(annealer, chain, self.guide.reheat, until, _STEPS)
 
     def _pace_seconds(self) -> float:
         """What a guided evaluation takes, about: of the time, half goes into choosing it."""
@@ -146,43 +169,31 @@ class _Search:
             self.annealer.energy(plan.devices, plan.ranks)
         return _CHOOSING * max(self.budget.spent_seconds - before, 1e-6) / _TIMED
 
-    def _start(self, plan: Plan, number: int) -> Chain:
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        return self.annealer.start(plan.devices, plan.ranks, seed)
+    def _start(self, annealer: Annealer, plan: Plan) -> Chain:
+        seed = int(np.random.SeedSequence([self.seed, self.chains]).generate_state(1)[0])
+        self.chains += 1
+        return annealer.start(plan.devices, plan.ranks, seed)
 
     def _anneal(
-        self,
-        chain: Chain,
-        heat: float,
-        until: float,
-        passes: int | None,
-        evaluations_per_pass: int,
-        steps: int,
+        self, annealer: Annealer, chain: Chain, heat: float, until: float, steps: int
     ) -> Chain:
-        """Cool one chain down, from `heat` as a share of the start temperature."""
-        guided = GuidedAnnealer(self.annealer, self.policy.moves.as_scorer(), self.guide.guidance)
-        begun = self.budget.spent_seconds
-        span = max(until - begun, 1e-9)
-        moves, done = evaluations_per_pass, 0
-        while not self.budget.is_spent:
-            before = self.budget.spent_seconds
-            if passes is not None and done >= passes:
-                break
-            left = 1 - (before - begun) / span if passes is None else 1 - done / max(passes, 1)
-            if left <= 0:
-                break
-            temperature = self.temperature * heat * left
-            earlier = chain.evaluations
+        """Cool one chain down, from `heat` as a share of the start temperature, until a share of
+        all is used."""
+        guided = GuidedAnnealer(annealer, self.policy.moves.as_scorer(), self.guide.guidance)
+        begun, moves = self.progress, self.evaluations_per_pass
+        while (before := self.progress) < min(until, 1.0):
+            warmth = heat * (until - before) / (until - begun)
+            earlier, since = chain.evaluations, self.budget.spent_seconds
             if self.tuner is None:
-                chain = guided.advance(chain, moves, temperature, heat * left)
+                chain = guided.advance(chain, moves, self.temperature * warmth, warmth)
             else:
-                chain = self.tuner.advance(guided, chain, moves, temperature, heat * left)
+                chain = self.tuner.advance(guided, chain, moves, self.temperature * warmth, warmth)
             chain = guided.reprioritised(chain)
-            done += 1
             self._tell(chain, chain.evaluations - earlier)
-            if passes is None:
-                seconds = max(self.budget.spent_seconds - before, 1e-4)
-                ahead = min(span / steps, self.budget.left_seconds)
+            if self.max_passes is None:
+                seconds = max(self.budget.spent_seconds - since, 1e-4)
+                step = (until - begun) * self.span_seconds / steps
+                ahead = min(step, self.budget.left_seconds)
                 moves = int(np.clip(moves * ahead / seconds, 10, 4 * moves))
         return chain
 

@@ -216,3 +216,30 @@ def test_pins_and_memory_hold_where_the_start_does_not_fit() -> None:
     assert reached.excess_bytes < start.evaluation.excess_bytes
     assert found.best_plan.devices[5] == 2
     assert found.best_plan.devices[9] != 0
+
+
+def test_much_time_makes_several_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = GuideConfig(family_evaluations=1000, most_families=3)
+    assert [guide.families(count) for count in (10, 1999, 2000, 1e9)] == [1, 1, 2, 3]
+    state = state_of(problem(9))
+    annealers: list[int] = []
+    start = Annealer.start
+
+    def watched(annealer: Annealer, *given: Any) -> Chain:
+        annealers.append(annealer.hierarchy.level_count)
+        return start(annealer, *given)
+
+    monkeypatch.setattr(Annealer, "start", watched)
+    torch.manual_seed(0)
+    policy = Policy(CONFIG.policy)
+    guide = replace(guide, starts=2, starts_evaluations=100)
+    config, told = replace(CONFIG, guide=guide), list[Guided]()
+    runs = [
+        guided_search(policy, state, Budget(1e9), 1, config, told.append, 40, 100) for _ in range(2)
+    ]
+    # The plan that is given; three times two chains and one on; one more.
+    assert len(annealers) == 2 * (1 + 3 * 3 + 1)
+    assert runs[0].passes == 40
+    assert runs[0].best_plan == runs[1].best_plan
+    best = [guided.chain.best_energy for guided in told[:40]]
+    assert best == sorted(best, reverse=True)

@@ -111,7 +111,7 @@ def test_the_last_chain_of_a_search_moves_pieces(
         episode=EpisodeConfig(group_sizes=(4, 12)),
         guide=GuideConfig(overlays=overlays, starts_evaluations=100),
     )
-    problem = Problem(random_graph(9, 300), toy_cluster(3, bytes_per_second=1e3))
+    problem = Problem(random_graph(9, 300), toy_cluster(3))
     subject = make_subject(Instance("sample", problem), config.episode.group_sizes, 0)
     state = begin(subject, subject.instance.portfolio.plan, config.policy.tasks)
     seen: list[int] = []
@@ -125,7 +125,7 @@ def test_the_last_chain_of_a_search_moves_pieces(
     torch.manual_seed(0)
     policy = Policy(config.policy)
     runs = [
-        guided_search(policy, state, Budget(1e9), 1, config, lambda _: None, 40, 20)
+        guided_search(policy, state, Budget(1e9), 1, config, lambda _: None, 40, 200)
         for _ in range(2)
     ]
     assert runs[0].best_plan == runs[1].best_plan
