@@ -1,11 +1,12 @@
 """How fast placers get better: step time against plans simulated and CPU seconds.
 
     python benchmarks/convergence.py --policy CHECKPOINT --budget 60
+    python benchmarks/convergence.py --budget 600 --columns hdp --out HERE
     python benchmarks/convergence.py --table   # only writes the table
 
 The policy's loop zero-shot, fine-tuned and untrained, beside GDP and HDP trained from scratch, on
-graphs of the papers. The mark is what HDP ends with. Rows go to `results/convergence.jsonl`; what
-the file has is not measured again.
+graphs of the papers. The mark is what HDP ends with, in the runs that had the most time. Rows go to
+`results/convergence.jsonl`; what the file has is not measured again.
 """
 
 import argparse
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--updates", type=int, default=50)
     parser.add_argument("--graphs", nargs="+", help="only these of the graphs")
+    parser.add_argument("--columns", nargs="+", choices=COLUMNS, help="only these of the placers")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
@@ -68,6 +70,8 @@ def measure(rows: list[dict[str, Any]], arguments: Any) -> list[dict[str, Any]]:
     """Rows that are missing."""
     checkpoint = load_checkpoint(arguments.policy) if arguments.policy else None
     names = COLUMNS if checkpoint else (HDP, GDP, UNTRAINED)
+    if arguments.columns:
+        names = tuple(arguments.columns)
     entrants = contestants(names, checkpoint, arguments.updates)
     done = {(r["graph"], r["column"], r["seed"], r["budget_seconds"], r["policy"]) for r in rows}
     found = []
@@ -145,24 +149,34 @@ def table(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "# Convergence\n\nNo rows.\n"
     pairs = list(dict.fromkeys((row["graph"], row["cluster"]) for row in rows))
-    names = [name for name in COLUMNS if any(row["column"] == name for row in rows)]
-    budget = max(row["budget_seconds"] for row in rows)
     commands = ", ".join(f"`python {text}`" for text in sorted({row["command"] for row in rows}))
     lines = [
         "# Convergence",
         "",
-        f"Simulated step time in milliseconds after a share of {budget:g} CPU seconds, the mean "
-        f"over seeds. {UNTRAINED}, {ZERO_SHOT} and {FINE_TUNED} begin at the portfolio's plan, "
-        f"whose time counts; {HDP} and {GDP} begin at nothing. Commands: {commands}; commits "
-        f"{', '.join(sorted({row['commit'] for row in rows}))}.",
-        "",
+        "Simulated step time in milliseconds after a share of the CPU seconds, the mean over "
+        f"seeds. {UNTRAINED}, {ZERO_SHOT} and {FINE_TUNED} begin at the portfolio's plan, whose "
+        f"time counts; {HDP} and {GDP} begin at nothing. Commands: {commands}; commits "
+        f"{', '.join(sorted({row['commit'] for row in rows}))}; policies "
+        f"{', '.join(sorted({row['policy'] for row in rows if row['policy']}))}.",
+    ]
+    for budget in sorted({row["budget_seconds"] for row in rows}):
+        inside = [row for row in rows if row["budget_seconds"] == budget]
+        lines += ["", *_at_shares(inside, pairs, budget)]
+    return "\n".join([*lines, "", *_marks(rows, pairs)]) + "\n"
+
+
+def _at_shares(
+    rows: list[dict[str, Any]], pairs: list[tuple[str, str]], budget: float
+) -> list[str]:
+    """Step times along runs of one budget."""
+    lines = [
         "| graph | cluster | placer | "
         + " | ".join(f"{share * budget:g} s" for share in SHARES)
         + " | plans simulated |",
         "|---|---|---|" + "---:|" * (len(SHARES) + 1),
     ]
     for graph, cluster in pairs:
-        for name in names:
+        for name in COLUMNS:
             mine = of(rows, graph, name)
             if not mine:
                 continue
@@ -170,7 +184,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             shown = ["-" if np.isinf(value) else f"{value * 1e3:,.1f}" for value in values]
             plans = np.mean([row["evaluations"] for row in mine])
             lines.append(f"| {graph} | {cluster} | {name} | {' | '.join(shown)} | {plans:,.0f} |")
-    return "\n".join([*lines, "", *_marks(rows, pairs, names)]) + "\n"
+    return lines
 
 
 def of(rows: list[dict[str, Any]], graph: str, column: str) -> list[dict[str, Any]]:
@@ -178,42 +192,61 @@ def of(rows: list[dict[str, Any]], graph: str, column: str) -> list[dict[str, An
     return [row for row in rows if row["graph"] == graph and row["column"] == column]
 
 
-def _marks(rows: list[dict[str, Any]], pairs: list[tuple[str, str]], names: list[str]) -> list[str]:
+def _marks(rows: list[dict[str, Any]], pairs: list[tuple[str, str]]) -> list[str]:
     """What each placer needs to be as good as HDP is at the end."""
     lines = [
         "## To be as good as HDP at its end",
         "",
-        "Medians over seeds of CPU seconds and plans simulated until the step time of HDP's run "
-        "with the same seed is reached, and how many times fewer plans than HDP needed itself. "
-        "Plans are counted as if evenly spread over the time after the portfolio; * where the "
-        "portfolio's plan, which the placer begins at, was good enough.",
+        "HDP's runs are those with the most time. Medians over seeds of CPU seconds and plans "
+        "simulated until the step time of HDP's run with the same seed is reached, and how many "
+        "times fewer seconds and plans than HDP needed itself. Plans are counted as if evenly "
+        "spread over the time after the portfolio; * where the portfolio's plan, which the placer "
+        "begins at, was good enough.",
         "",
-        "| graph | placer | reached | CPU seconds | plans | times fewer plans |",
-        "|---|---|---:|---:|---:|---:|",
+        "| graph | HDP, s | placer | given, s | reached | CPU seconds | times fewer | plans "
+        "| times fewer |",
+        "|---|---:|---|---:|---|---:|---:|---:|---:|",
     ]
     for graph, _ in pairs:
-        by_seed = {row["seed"]: row for row in of(rows, graph, HDP)}
-        for name in names:
-            mine = [row for row in of(rows, graph, name) if row["seed"] in by_seed]
-            when = [(row, reached(row, by_seed[row["seed"]]["progress"][-1][1])) for row in mine]
-            hits = [(row, seconds) for row, seconds in when if seconds is not None]
-            if not hits:
-                lines.append(f"| {graph} | {name} | 0 of {len(mine)} | | | |")
-                continue
-            plans = [max(plans_until(row, seconds), 1.0) for row, seconds in hits]
-            theirs = [
-                plans_until(hdp := by_seed[row["seed"]], reached(hdp, hdp["progress"][-1][1]) or 0)
-                for row, _ in hits
-            ]
-            at_once = all(seconds <= row["progress"][0][0] for row, seconds in hits)
-            star = "*" if at_once and name not in (HDP, GDP) else ""
-            fewer = np.median([max(b, 1.0) / a for a, b in zip(plans, theirs, strict=True)])
-            lines.append(
-                f"| {graph} | {name} | {len(hits)} of {len(mine)} | "
-                f"{np.median([seconds for _, seconds in hits]):.1f}{star} | "
-                f"{np.median(plans):,.0f} | {fewer:.1f} |"
-            )
+        theirs = of(rows, graph, HDP)
+        if not theirs:
+            continue
+        most = max(row["budget_seconds"] for row in theirs)
+        by_seed = {row["seed"]: row for row in theirs if row["budget_seconds"] == most}
+        for name in COLUMNS:
+            for budget in sorted({row["budget_seconds"] for row in of(rows, graph, name)}):
+                mine = [
+                    row
+                    for row in of(rows, graph, name)
+                    if row["seed"] in by_seed and row["budget_seconds"] == budget
+                ]
+                if mine and (name != HDP or budget == most):
+                    lines.append(f"| {graph} | {most:g} | {_mark(name, budget, mine, by_seed)} |")
     return lines
+
+
+def _mark(
+    name: str, budget: float, mine: list[dict[str, Any]], by_seed: dict[int, dict[str, Any]]
+) -> str:
+    """Cells of one placer on one graph."""
+    when = [(row, reached(row, by_seed[row["seed"]]["progress"][-1][1])) for row in mine]
+    hits = [(row, seconds) for row, seconds in when if seconds is not None]
+    start = f"{name} | {budget:g} | {len(hits)} of {len(mine)}"
+    if not hits:
+        return f"{start} | | | |"
+    ends = [reached(hdp := by_seed[row["seed"]], hdp["progress"][-1][1]) or 0.0 for row, _ in hits]
+    sooner = np.median([end / max(own, 1e-9) for end, (_, own) in zip(ends, hits, strict=True)])
+    plans = [max(plans_until(row, own), 1.0) for row, own in hits]
+    theirs = [
+        plans_until(by_seed[row["seed"]], end) for end, (row, _) in zip(ends, hits, strict=True)
+    ]
+    fewer = np.median([max(other, 1.0) / own for own, other in zip(plans, theirs, strict=True)])
+    at_once = all(own <= row["progress"][0][0] for row, own in hits)
+    star = "*" if at_once and name not in (HDP, GDP) else ""
+    return (
+        f"{start} | {np.median([own for _, own in hits]):.1f}{star} | {sooner:.1f} | "
+        f"{np.median(plans):,.0f} | {fewer:.1f}"
+    )
 
 
 if __name__ == "__main__":
