@@ -382,6 +382,8 @@ def test_what_cannot_be_evaluated_is_said(
         (("--suite", "nothing"), "no suite"),
         ((*folder, "--only", "zero-shot"), "--policy"),
         ((*folder, "--limit", "0"), "--limit"),
+        ((*folder, "--headroom", "much"), "slow-links"),
+        (("--suite", "paper", "--headroom", "none"), "no pair of kind none"),
         ((*folder, "--track", "wandb"), "--out"),
         ((*folder, "--track", "paper", "--out", str(tmp_path / "x")), "tracker"),
         ((*folder, "--policy", str(tmp_path)), "no policy there"),
@@ -390,6 +392,16 @@ def test_what_cannot_be_evaluated_is_said(
         code, found = evaluate(capsys, *tokens)
         assert code == 2, tokens
         assert said in found["error"], tokens
+
+
+def test_pairs_of_one_kind_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = evaluate(
+        capsys, "--suite", "test-families", "--headroom", "none", "fast-links", "--only", "single",
+        "--seeds", "0", "--limit", "3",
+    )  # fmt: skip
+    assert code == 0
+    assert [row["headroom"] in ("none", "fast-links") for row in found["rows"]] == [True] * 3
+    assert "--headroom none fast-links --limit 3" in found["rows"][0]["command"]
 
 
 def test_nothing_fits_is_exit_code_three(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,7 @@ def evaluate(
     budget: str = "10s",
     seeds: Annotated[tuple[int, ...], _SEVERAL] = (0, 1, 2),
     only: Annotated[tuple[str, ...], _SEVERAL] = (),
+    headroom: Annotated[tuple[str, ...], _SEVERAL] = (),
     limit: int | None = None,
     updates: int = 50,
     threads: int = 1,
@@ -74,6 +75,8 @@ def evaluate(
         One run of each column for each.
     only
         Columns, such as search zero-shot; all where left out.
+    headroom
+        Only pairs of these kinds: slow-links, tight-memory, unlike-devices, fast-links, none.
     limit
         At most so many pairs, evenly spread over the suite.
     updates
@@ -93,14 +96,16 @@ def evaluate(
     from agent.tracking.open_tracker import check_choice
 
     seconds = read_seconds(budget, "--budget")
-    chosen = _suite(suite, graphs, clusters, limit)
+    chosen = _part(_suite(suite, graphs, clusters), headroom, limit)
     check_choice(track)
     if track != "none" and out is None:
         raise GraphwrightError("--track needs --out, a folder for what is tracked")
     if not seeds or min(seeds) < 0:
         raise GraphwrightError("--seeds takes whole numbers from 0, such as 0 1 2")
     entrants = _contestants(policy, only, updates, threads)
-    command = _command(policy, suite, graphs, clusters, budget, seeds, only, limit, updates)
+    command = _command(
+        policy, suite, graphs, clusters, budget, seeds, only, headroom, limit, updates
+    )
     job = _Job(
         chosen.pairs, entrants, tuple(dict.fromkeys(seeds)), seconds,
         Origin(chosen.name, command, _commit()),
@@ -125,10 +130,8 @@ def evaluate(
     return 0 if all(results.is_solved(pair) for pair in results.pairs) else INFEASIBLE
 
 
-def _suite(
-    name: str | None, folder: Path | None, clusters: Sequence[str], limit: int | None
-) -> "Suite":
-    """The pairs to run; of many an evenly spread part."""
+def _suite(name: str | None, folder: Path | None, clusters: Sequence[str]) -> "Suite":
+    """The suite of a name, or of a folder's models."""
     from placement.suites import get_suite, suite_from_folder
 
     if (name is None) == (folder is None):
@@ -138,17 +141,29 @@ def _suite(
         )
     if name is not None and clusters and not Path(name).is_dir():
         raise GraphwrightError("--clusters goes with --graphs; a suite names its own clusters")
-    found = get_suite(name, clusters) if name is not None else None
-    if found is None:
-        assert folder is not None
-        found = suite_from_folder(folder, clusters)
-    if limit is None or limit >= len(found.pairs):
-        return found
-    if limit < 1:
+    if name is not None:
+        return get_suite(name, clusters)
+    assert folder is not None
+    return suite_from_folder(folder, clusters)
+
+
+def _part(suite: "Suite", kinds: Sequence[str], limit: int | None) -> "Suite":
+    """The pairs with some kind of headroom; of many an evenly spread part."""
+    from placement.suites import Headroom
+
+    known = [kind.value for kind in Headroom]
+    for kind in kinds:
+        if kind not in known:
+            raise GraphwrightError(f"--headroom {kind}: give some of {', '.join(known)}")
+    if limit is not None and limit < 1:
         raise GraphwrightError(f"--limit {limit}: give at least 1 pair")
-    last = len(found.pairs) - 1
-    at = [round(index * last / max(limit - 1, 1)) for index in range(limit)]
-    return replace(found, pairs=tuple(found.pairs[index] for index in at))
+    pairs = [pair for pair in suite.pairs if not kinds or pair.headroom in kinds]
+    if not pairs:
+        raise GraphwrightError(f"suite {suite.name} has no pair of kind {', '.join(kinds)}")
+    if limit is not None and limit < len(pairs):
+        last = len(pairs) - 1
+        pairs = [pairs[round(index * last / max(limit - 1, 1))] for index in range(limit)]
+    return replace(suite, pairs=tuple(pairs))
 
 
 def _contestants(
@@ -288,6 +303,7 @@ def _command(
     budget: str,
     seeds: Sequence[int],
     only: Sequence[str],
+    headroom: Sequence[str],
     limit: int | None,
     updates: int,
 ) -> str:
@@ -301,6 +317,7 @@ def _command(
         ("--budget", [budget]),
         ("--seeds", seeds),
         ("--only", only),
+        ("--headroom", headroom),
         ("--limit", [limit]),
         ("--updates", [updates]),
     ):
