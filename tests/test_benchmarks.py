@@ -1,9 +1,11 @@
 """The benchmarks still fit the code that they measure: each can be imported, each variant made."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +14,9 @@ import pytest
 from device_models import core_cluster
 
 from agent.config import AgentConfig
+from agent.evaluation.contestants import policy_digest
+from agent.evaluation.runs import Row
+from agent.placers import load_policy
 from graphs.catalogue import resolve
 from simulator.learned_costs import load_learned_costs
 
@@ -28,9 +33,35 @@ def loaded(path: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["ablations", "move_ranking", "tune_guide", "joint_tasks"])
+@pytest.mark.parametrize(
+    "name", ["ablations", "convergence", "held_out", "joint_tasks", "move_ranking", "tune_guide"]
+)
 def test_benchmarks_of_policies_import_what_is_there(name: str) -> None:
     assert callable(loaded(FOLDER / f"{name}.py").main)
+
+
+def test_held_out_rows_are_set_beside_each_other(tmp_path: Path) -> None:
+    """Half the step time of search with ten times the budget; rows of other policies left out."""
+    held_out = loaded(FOLDER / "held_out.py")
+    shipped = load_policy(None)
+    digest = policy_digest(shipped.policy, shipped.config)
+
+    def write(name: str, column: str, policy: str, *seconds: float) -> None:
+        folder = tmp_path / f"evaluation-{name}"
+        folder.mkdir(exist_ok=True)
+        plain = {str: "", int: 0, float: 0.0, bool: True}
+        blank = {field.name: plain.get(field.type, ()) for field in fields(Row)}
+        with (folder / "rows.jsonl").open("a", encoding="utf-8") as file:
+            for seed, value in enumerate(seconds):
+                row = {"column": column, "seed": seed, "makespan_seconds": value}
+                file.write(json.dumps(blank | row | {"policy_digest": policy}) + "\n")
+
+    write("families", "zero-shot", digest, 1.0, 2.0)
+    write("families", "zero-shot", "another", 50.0, 50.0)
+    write("families-100s", "search", "", 2.0, 4.0)
+    lines = held_out.table(tmp_path).splitlines()
+    assert "| families: zero-shot 10 s / search 100 s | 1 | 2 | 0.500 | 0.50 .. 0.50 |" in lines
+    assert sum(line.startswith("| ") and "zero-shot" in line for line in lines) == 2
 
 
 @pytest.mark.slow
