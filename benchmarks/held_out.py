@@ -83,6 +83,14 @@ def table(results: Path) -> str:
         add(f"{begin} search 100 s", ten[suite], rows(f"{suite}-100s", SEARCH))
         add(f"{begin} search 600 s", ten[suite], rows(f"{suite}-600s", SEARCH))
     both = [row for suite in SUITES for row in ten[suite]]
+    add(
+        "both: zero-shot 10 s / portfolio, slow links and tight memory",
+        [row for row in both if row.headroom in SLOW_OR_TIGHT],
+        [row for suite in SUITES for row in rows(suite, PORTFOLIO)],
+    )
+    for base in (PORTFOLIO, SEARCH):
+        theirs = [row for suite in SUITES for row in rows(suite, base)]
+        add(f"both: zero-shot 10 s / {base} 10 s", both, theirs)
     for seconds in (100, 600):
         theirs = [row for suite in SUITES for row in rows(f"{suite}-{seconds}s", SEARCH)]
         add(f"both: zero-shot 10 s / search {seconds} s", both, theirs)
