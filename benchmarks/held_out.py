@@ -45,11 +45,12 @@ def table(results: Path) -> str:
     digest = policy_digest(checkpoint.policy, checkpoint.config)
     used: dict[str, list[Row]] = {}
 
-    def rows(name: str, column: str, policy: str = "") -> list[Row]:
+    def rows(name: str, column: str, policy: str | None = "") -> list[Row]:
+        """Of one policy; of none, with the empty string; of any, with None."""
         found = [
             row
             for row in read(results / f"evaluation-{name}")
-            if row.column == column and row.policy_digest == policy
+            if row.column == column and policy in (None, row.policy_digest)
         ]
         used.setdefault(name, []).extend(found)
         return found
@@ -77,8 +78,8 @@ def table(results: Path) -> str:
             rows(suite, PORTFOLIO),
         )
         add(f"{begin} search 10 s", ten[suite], rows(suite, SEARCH))
-        add(f"{begin} untrained 10 s", ten[suite], _of_any(results, suite, UNTRAINED, used))
-        blind = _of_any(results, f"{suite}-no-trace", ZERO_SHOT, used)
+        add(f"{begin} untrained 10 s", ten[suite], rows(suite, UNTRAINED, None))
+        blind = rows(f"{suite}-no-trace", ZERO_SHOT, None)
         add(f"{begin} taught without the trace, 10 s", ten[suite], blind)
         add(f"{begin} search 100 s", ten[suite], rows(f"{suite}-100s", SEARCH))
         add(f"{begin} search 600 s", ten[suite], rows(f"{suite}-600s", SEARCH))
@@ -116,13 +117,6 @@ def table(results: Path) -> str:
             commits = sorted({row.commit for row in mine if row.command == command})
             lines.append(f"- `evaluation-{name}`: `{command}` ({', '.join(commits)})")
     return "\n".join(lines) + "\n"
-
-
-def _of_any(results: Path, name: str, column: str, used: dict[str, list[Row]]) -> list[Row]:
-    """Rows of a column whatever the policy."""
-    found = [row for row in read(results / f"evaluation-{name}") if row.column == column]
-    used.setdefault(name, []).extend(found)
-    return found
 
 
 def _line(what: str, ours: list[Row], theirs: list[Row]) -> str:
