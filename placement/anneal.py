@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float64, Int32, UInt64
 
+from placement.energy import energy_of_plan
 from placement.hierarchy import Hierarchy
 from placement.priorities import upward_ranks
 from placement.problem import Problem
@@ -12,11 +13,6 @@ from simulator.compiled import compiled, inlined
 from simulator.kernel import NO_RECORDING, Recording, State, make_state, run_kernel
 from simulator.plan import Plan, priority_ranks
 from simulator.program import ProgramArrays
-
-#: A plan that does not fit is charged this on top of the logarithm of its step time, plus the
-#: second figure times the share of all memory that it is over: any plan that fits beats it.
-_MISFIT = 10.0
-_EXCESS_WEIGHT = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,15 +147,7 @@ def energy_of(
     recording: Recording,
 ) -> float:
     makespan = run_kernel(p, s, devices, ranks, peak, recording)
-    excess = 0
-    total = 0
-    for device in range(capacity.size):
-        total += capacity[device]
-        excess += max(0, peak[device] - capacity[device])
-    energy = np.log(max(makespan, 1e-12))
-    if excess > 0:
-        energy += _MISFIT + _EXCESS_WEIGHT * excess / total
-    return energy
+    return energy_of_plan(makespan, peak, capacity)
 
 
 @inlined
