@@ -4,16 +4,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agent.move_learning import MoveConfig
-from agent.outcomes import OutcomeConfig
+from agent.learning.moves import MoveConfig
+from agent.learning.outcomes import OutcomeConfig
+from agent.learning.ppo import PpoConfig
+from agent.learning.rollout import SampleConfig
 from agent.policy.config import PolicyConfig
-from agent.ppo import PpoConfig
-from agent.rollout import SampleConfig
 from envs.rewards import REWARDS
 from envs.tasks import Task
 from graphs.errors import GraphwrightError
-from placement.guided_anneal import Guidance
-from placement.hierarchy import LEVEL_SIZES
+from placement.annealing.guided_anneal import Guidance
+from placement.annealing.hierarchy import LEVEL_SIZES
 
 
 @dataclass(frozen=True)

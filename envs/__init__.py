@@ -5,13 +5,13 @@ from envs.environment import GraphEnv
 from envs.episodes import Episodes, episodes_from
 from envs.errors import ActionError, EpisodeError
 from envs.evaluator import MakeEvaluator, TracedEvaluator, simulated
+from envs.features.observation import Observation, Previous, observe
 from envs.instance import Instance
-from envs.observation import Observation, Previous, observe
-from envs.observation_space import as_space_sample, from_sample
 from envs.registration import IDS, register
 from envs.rewards import REWARDS, LogSpeedup, Reward, SqrtTime, Telescoping, get_reward
 from envs.rules import Rules
 from envs.scoring import Scores, score
+from envs.spaces import as_space_sample, from_sample
 from envs.tasks import LEVELS, NEUTRAL_LEVEL, UNFUSED_LEVEL, Task
 from envs.vector import BatchedEnv
 

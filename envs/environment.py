@@ -13,18 +13,18 @@ from envs.actions import action_space
 from envs.episodes import Episodes, Prepared, episodes_from
 from envs.errors import EpisodeError
 from envs.evaluator import MakeEvaluator, simulated
-from envs.observation import Observation
-from envs.observation_space import as_space_sample, observation_space
+from envs.features.observation import Observation
 from envs.rewards import Reward, get_reward
 from envs.rules import NO_START, Progress, Rules, advance, begin, observed
 from envs.scoring import Scores
+from envs.spaces import as_space_sample, observation_space
 from envs.tasks import Task
 from graphs.graph import Graph
 from placement.problem import Problem
 from placement.suites import Pair
-from simulator.cluster import Cluster
+from simulator.clusters.cluster import Cluster
 from simulator.plan import Plan
-from simulator.trace import Trace
+from simulator.traces.trace import Trace
 
 RENDER_MODES = ("ansi", "rgb_array")
 

@@ -10,17 +10,17 @@ import numpy as np
 
 from envs.errors import EpisodeError
 from envs.evaluator import MakeEvaluator, simulated
+from envs.features.static_features import StaticFeatures, static_features
 from envs.instance import Instance
-from envs.static_features import StaticFeatures, static_features
 from graphs.catalogue import resolve
 from graphs.graph import Graph
 from placement.placer import Budget, silent
+from placement.placers.registry import get_placer
 from placement.problem import Problem
-from placement.registry import get_placer
 from placement.suites import Pair, get_suite, suite_from_folder
 from placement.suites.pair import memory_rule
-from simulator.cluster import Cluster
 from simulator.cluster_file import load_cluster
+from simulator.clusters.cluster import Cluster
 from simulator.plan import Plan
 
 #: CPU seconds of a start plan's placer, if it is one that takes as long as it may.

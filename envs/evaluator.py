@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from placement.problem import Problem
 from simulator.evaluation import BatchEvaluation, Evaluation
 from simulator.plan import Plan
-from simulator.trace import Trace
+from simulator.traces.trace import Trace
 
 
 @runtime_checkable

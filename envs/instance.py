@@ -9,7 +9,7 @@ from jaxtyping import Int32
 
 from envs.evaluator import MakeEvaluator, TracedEvaluator, simulated
 from placement.placer import Budget, Candidate, silent
-from placement.portfolio import portfolio
+from placement.placers.portfolio import portfolio
 from placement.problem import Problem
 
 #: Of a graph in which nothing takes time.

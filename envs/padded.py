@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32
 
 from envs.environment import GraphEnv
 from envs.errors import EpisodeError
-from envs.observation import (
+from envs.features.observation import (
     DEVICE_COLUMNS,
     GRAPH_COLUMNS,
     OP_COLUMNS,

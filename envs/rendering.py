@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 
 from envs.instance import Instance
 from graphs.kinds import Phase
-from simulator.trace import Trace
+from simulator.traces.trace import Trace
 from simulator.units import format_bytes, format_seconds
 
 _HEAD = ("device", "ops", "busy", "peak", "of", "sent", "received")

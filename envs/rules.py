@@ -10,7 +10,7 @@ from envs.actions import decision_of, merged
 from envs.decision import Decision
 from envs.episodes import Prepared
 from envs.errors import EpisodeError
-from envs.observation import Observation, Previous, observe
+from envs.features.observation import Observation, Previous, observe
 from envs.rewards import Reward
 from envs.scoring import Scores, score
 from envs.tasks import Task

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float64
 from envs.environment import GraphEnv, course, draw, instance_info, picture, step_info
 from envs.episodes import Prepared
 from envs.errors import ActionError, EpisodeError
-from envs.observation import Observation
-from envs.observation_space import as_space_sample
+from envs.features.observation import Observation
 from envs.rules import Progress, advance, begin, observed
+from envs.spaces import as_space_sample
 
 Batch = tuple[
     Any,

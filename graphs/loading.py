@@ -49,7 +49,7 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
     if head.startswith(b"\x1f\x8b"):
         return _load_tensorflow(path, dims)
     if ".pt2" in suffixes[-1:] or (head.startswith(b"PK") and zipfile.is_zipfile(path)):
-        from graphs.importers.torch_export import import_torch_export
+        from graphs.importers.torch_models.exported import import_torch_export
 
         return import_torch_export(path, dims)
     if ".json" in suffixes[-1:] or head.lstrip().startswith(b"{"):
@@ -57,7 +57,7 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
     if suffixes[-1:] in ([".pb"], [".pbtxt"], [".graphdef"]):
         return _load_tensorflow(path, dims)
     if suffixes[-1:] in ([".onnx"], [".onnxtxt"], [".textproto"]):
-        from graphs.importers.onnx_model import import_onnx
+        from graphs.importers.onnx_models.model import import_onnx
 
         return import_onnx(path, dims)
     raise ModelError(f"{path}: cannot tell its format from content or suffix; expected {_FORMATS}")
@@ -72,7 +72,7 @@ def _load_folder(path: Path, dims: Mapping[str, int]) -> Graph:
 
 
 def _load_tensorflow(path: Path, dims: Mapping[str, int]) -> Graph:
-    from graphs.importers.tensorflow_graph import import_tensorflow
+    from graphs.importers.tensorflow_models.graph import import_tensorflow
 
     return import_tensorflow(path, dims)
 

@@ -3,9 +3,9 @@
 from placement.constraints import ConstraintError, Constraints, load_constraints
 from placement.place import Placement, place, place_problem
 from placement.placer import Budget, Candidate, Placed, Placer
+from placement.placers.registry import PLACERS, get_placer
 from placement.plan_file import PlanDocument, read_plan, write_plan
 from placement.problem import Problem
-from placement.registry import PLACERS, get_placer
 
 __all__ = [
     "PLACERS",

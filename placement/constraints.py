@@ -11,9 +11,9 @@ from jaxtyping import Bool
 
 from graphs.errors import GraphwrightError
 from graphs.graph import Graph
-from simulator.cluster import Cluster
+from simulator.clusters.cluster import Cluster
+from simulator.clusters.plain_yaml import load_plain_yaml
 from simulator.errors import ClusterError, PlanError
-from simulator.plain_yaml import load_plain_yaml
 from simulator.plan import Plan
 from simulator.units import BYTES, parse_quantity
 

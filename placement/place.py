@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from graphs.graph import Graph
 from placement.constraints import Constraints
 from placement.placer import Budget, Placed, Placer, Report, silent
+from placement.placers.registry import get_placer
+from placement.placers.warm_up import warm_up
 from placement.problem import Problem
-from placement.registry import get_placer
-from placement.warm_up import warm_up
-from simulator.cluster import Cluster
-from simulator.costs import CostModel
+from simulator.clusters.cluster import Cluster
+from simulator.costs.cost_model import CostModel
 from simulator.plan import Plan
-from simulator.trace import Trace
+from simulator.traces.trace import Trace
 
 if TYPE_CHECKING:
     from placement.export import Exported

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphs.graph import Graph
-from simulator.cluster import Cluster
+from simulator.clusters.cluster import Cluster
 from simulator.errors import PlanError
 from simulator.fusion import check_fusion
 from simulator.plan import Plan

@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float64, Int32
 from graphs.graph import Graph
 from placement.constraints import Constraints
 from simulator.bounds import LowerBounds, lower_bounds
-from simulator.cluster import Cluster
-from simulator.costs import CostModel, default_costs
-from simulator.engine import Simulator
+from simulator.clusters.cluster import Cluster
+from simulator.costs.cost_model import CostModel, default_costs
 from simulator.errors import InfeasibleError
 from simulator.evaluation import Evaluation
 from simulator.plan import Plan
+from simulator.simulator import Simulator
 
 
 @dataclass(frozen=True, eq=False)

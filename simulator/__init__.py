@@ -1,14 +1,14 @@
 """How long it takes: clusters, plans, cost models, the event engine, traces."""
 
 from simulator.bounds import LowerBounds, lower_bounds
-from simulator.cluster import Cluster, Device, Link
 from simulator.cluster_file import dump_cluster, load_cluster, parse_cluster
-from simulator.costs import CostModel, ProfiledCosts, RooflineCosts, default_costs
-from simulator.engine import Simulator, simulate, simulate_many
+from simulator.clusters.cluster import Cluster, Device, Link
+from simulator.costs.cost_model import CostModel, ProfiledCosts, RooflineCosts, default_costs
 from simulator.errors import ClusterError, InfeasibleError, PlanError
 from simulator.evaluation import BatchEvaluation, Evaluation, Evaluator, OutOfMemory
 from simulator.plan import Plan
-from simulator.trace import Trace
+from simulator.simulator import Simulator, simulate, simulate_many
+from simulator.traces.trace import Trace
 
 __all__ = [
     "BatchEvaluation",

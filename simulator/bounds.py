@@ -7,7 +7,7 @@ from jaxtyping import Float64
 
 from graphs.graph import Graph
 from graphs.kinds import Storage
-from simulator.cluster import Cluster
+from simulator.clusters.cluster import Cluster
 
 _DUAL_STEPS = 200
 #: Sums of many costs differ in their last digits by the order of addition.

@@ -9,14 +9,14 @@ from typing import Any
 import yaml
 
 from graphs.importers.msr_benchmark import NOMINAL_HOP_BYTES_PER_SECOND
-from simulator.calibration import calibration_document, calibration_from
-from simulator.cluster import Cluster, Device, Link
-from simulator.device_specs import DEVICE_SPECS
+from simulator.clusters.calibration import calibration_document, calibration_from
+from simulator.clusters.cluster import Cluster, Device, Link
+from simulator.clusters.device_specs import DEVICE_SPECS
+from simulator.clusters.host_costs import HostCosts
+from simulator.clusters.plain_yaml import load_plain_yaml
+from simulator.clusters.presets import preset
+from simulator.clusters.topology_matrix import cluster_from_topology, looks_like_topology
 from simulator.errors import ClusterError
-from simulator.host_costs import HostCosts
-from simulator.plain_yaml import load_plain_yaml
-from simulator.presets import preset
-from simulator.topology_matrix import cluster_from_topology, looks_like_topology
 from simulator.units import (
     BYTES,
     BYTES_PER_SECOND,

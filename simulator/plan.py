@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int32
 
 from graphs.graph import Graph
-from simulator.cluster import Cluster
+from simulator.clusters.cluster import Cluster
 from simulator.errors import PlanError
 
 

@@ -14,13 +14,13 @@ import torch
 
 from agent.baselines.tensorflow_default import first_accelerator
 from agent.config import AgentConfig, EpisodeConfig
-from agent.improving import draw_pass, learn
+from agent.learning.improving import draw_pass, learn
+from agent.learning.ppo import PpoConfig
+from agent.learning.rollout import SampleConfig
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
+from agent.policy.state import begin
 from agent.policy.view import make_subject
-from agent.ppo import PpoConfig
-from agent.rollout import SampleConfig
-from agent.state import begin
 from envs.instance import Instance
 from placement.placer import Budget, Candidate, Placed, Report
 from placement.problem import Problem

@@ -19,7 +19,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from agent.baselines.tensorflow_default import first_accelerator
-from agent.state import penalised
+from agent.policy.state import penalised
 from envs.decision import Decision, first_of_units, plan_of
 from envs.instance import Instance
 from graphs.kinds import OpKind

@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 from jaxtyping import Float64, Int32
 
-from placement.heuristics import device_order
+from placement.heuristics.placements import device_order
 from placement.placer import Budget, Candidate, Placed, Report
 from placement.problem import Problem
 from simulator.plan import Plan

@@ -10,21 +10,21 @@ from pathlib import Path
 
 from cyclopts import App, CycloptsError
 
-from agent.cli.calibrate import calibrate
-from agent.cli.clusters import clusters_app
-from agent.cli.compare import compare
-from agent.cli.doctor import doctor
-from agent.cli.evaluate import evaluate
-from agent.cli.explain import explain
-from agent.cli.export import export
-from agent.cli.finetune import finetune
-from agent.cli.graphs import graphs_app
-from agent.cli.measure import measure
-from agent.cli.place import place
-from agent.cli.report import report
-from agent.cli.simulate import simulate
-from agent.cli.suites import suites_app
-from agent.cli.sweep_clusters import sweep_clusters
+from agent.cli.verbs.calibrate import calibrate
+from agent.cli.verbs.clusters import clusters_app
+from agent.cli.verbs.compare import compare
+from agent.cli.verbs.doctor import doctor
+from agent.cli.verbs.evaluate import evaluate
+from agent.cli.verbs.explain import explain
+from agent.cli.verbs.export import export
+from agent.cli.verbs.finetune import finetune
+from agent.cli.verbs.graphs import graphs_app
+from agent.cli.verbs.measure import measure
+from agent.cli.verbs.place import place
+from agent.cli.verbs.report import report
+from agent.cli.verbs.simulate import simulate
+from agent.cli.verbs.suites import suites_app
+from agent.cli.verbs.sweep_clusters import sweep_clusters
 from graphs.errors import GraphwrightError
 
 DONE, OUR_FAULT, USER_MISTAKE, INFEASIBLE = 0, 1, 2, 3
@@ -48,7 +48,7 @@ app.command(evaluate)
 app.command(graphs_app)
 app.command(clusters_app)
 app.command(suites_app)
-app.command("agent.cli.train:train_app", name="train", help="Pretrain a policy on a suite.")
+app.command("agent.cli.verbs.train:train_app", name="train", help="Pretrain a policy on a suite.")
 app.command(finetune)
 app.command(doctor)
 app.register_install_completion_command(add_to_startup=False)

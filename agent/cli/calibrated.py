@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.engine import Simulator
     from simulator.plan import Plan
+    from simulator.simulator import Simulator
 
 
 def calibrated_prediction(simulator: "Simulator", plan: "Plan") -> Mapping[str, Any]:
@@ -13,7 +13,7 @@ def calibrated_prediction(simulator: "Simulator", plan: "Plan") -> Mapping[str, 
     from dataclasses import asdict
 
     from placement.runtime.fingerprint import machine_fingerprint
-    from placement.runtime.predictor import predictor_of
+    from placement.runtime.programs.predictor import predictor_of
 
     calibration = simulator.cluster.calibration
     if calibration is None:
@@ -30,7 +30,7 @@ def calibrated_prediction(simulator: "Simulator", plan: "Plan") -> Mapping[str, 
 
 def calibrated_text(found: Mapping[str, Any]) -> str:
     """One line for people."""
-    from simulator.calibration import PredictionError
+    from simulator.clusters.calibration import PredictionError
     from simulator.units import format_seconds
 
     error = found["prediction_error"]

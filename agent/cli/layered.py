@@ -11,7 +11,7 @@ from cyclopts.argument import Argument, ArgumentCollection
 from cyclopts.config import Dict
 
 from agent.config import AgentConfig, TrainConfig
-from agent.plain_values import to_plain
+from agent.runs.plain_values import to_plain
 from graphs.errors import GraphwrightError
 
 
@@ -40,11 +40,11 @@ def layers(app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) 
     if (file := given["--config"]) is not None:
         sources.append((file, read_settings(Path(file))))
     if (stored := given["--resume"]) is not None:
-        from agent.runs import find_resume
+        from agent.runs.run_folder import find_resume
 
         sources.append((stored, flat(find_resume(Path(stored)).settings())))
     if (start := given["--init"]) is not None:
-        from agent.placers import load_policy
+        from agent.placing.registry import load_policy
 
         network = to_plain(load_policy(Path(start)).config.policy)
         sources.append((start, {"policy": network}))

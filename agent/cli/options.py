@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from agent.tracking.options import TrackOptions
+from agent.runs.tracking.options import TrackOptions
 from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
     from graphs.graph import Graph
     from placement.constraints import Constraints
-    from simulator.cluster import Cluster
+    from simulator.clusters.cluster import Cluster
 
 
 @Parameter(name="*")
@@ -77,7 +77,7 @@ def read_model(model: str, target: Target) -> "Graph":
 def read_cluster(model: str, target: Target) -> "Cluster":
     """The cluster that a command is about; a benchmark file brings its own."""
     from simulator.cluster_file import load_cluster
-    from simulator.presets import PRESET_NAMES
+    from simulator.clusters.presets import PRESET_NAMES
 
     if target.cluster is not None:
         return load_cluster(target.cluster)

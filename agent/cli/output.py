@@ -75,7 +75,7 @@ def progress(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
 
 def prepare(quiet: bool) -> None:
     """Compile the kernels before any clock runs; says so where it takes long."""
-    from placement.warm_up import warm_up
+    from placement.placers.warm_up import warm_up
 
     if quiet or _is_compiled():
         warm_up()
@@ -91,7 +91,7 @@ def prepare(quiet: bool) -> None:
 
 def _is_compiled() -> bool:
     """Whether kernels lie in numba's cache, so that nobody has to wait for them."""
-    from simulator.kernel import run_kernel
+    from simulator.event_engine.kernel import run_kernel
 
     folder = run_kernel.stats.cache_path  # type: ignore[attr-defined]
     return bool(folder) and any(Path(folder).glob("kernel.run_kernel-*.nbi"))

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from agent.tracking.tracker import Silent
+from agent.runs.tracking.tracker import Silent
 
 _SECONDS_BETWEEN_LINES = 20.0
 _SHOWN = {

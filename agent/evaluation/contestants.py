@@ -11,7 +11,6 @@ import torch
 from agent.baselines.gdp import GdpPlacer
 from agent.baselines.hdp import HdpPlacer
 from agent.baselines.tensorflow_default import tensorflow_default
-from agent.checkpoint import Checkpoint
 from agent.config import AgentConfig
 from agent.evaluation.columns import (
     COLUMNS,
@@ -23,19 +22,20 @@ from agent.evaluation.columns import (
     UNTRAINED,
     ZERO_SHOT,
 )
-from agent.placing import PolicyPlacer, untrained
-from agent.plain_values import to_plain
+from agent.learning.rollout import greedy
+from agent.placing.policy_placer import PolicyPlacer, untrained
 from agent.policy.inputs import collate
 from agent.policy.network import Policy
+from agent.policy.state import State, as_decision, begin
 from agent.policy.view import make_subject
-from agent.rollout import greedy
-from agent.state import State, as_decision, begin
+from agent.runs.checkpoint import Checkpoint
+from agent.runs.plain_values import to_plain
 from envs.decision import plan_of
 from envs.instance import Instance
 from graphs.errors import GraphwrightError
 from placement.placer import Budget, Candidate, Placed, Placer, silent
+from placement.placers.registry import get_placer
 from placement.problem import Problem
-from placement.registry import get_placer
 
 #: Added to the seed of a control's network, so that it is not the one that training began with.
 _OTHER_NETWORK = 1_000_003

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.plain_values import from_plain
+from agent.runs.plain_values import from_plain
 from graphs.errors import GraphwrightError
 from placement.placer import Budget
 from placement.problem import Problem

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import segment
 
 from agent.policy.inputs import PolicyInput
-from envs.groups import GROUP_COLUMNS, GROUP_PAIR_COLUMNS
+from envs.features.groups import GROUP_COLUMNS, GROUP_PAIR_COLUMNS
 from envs.tasks import LEVELS
 
 

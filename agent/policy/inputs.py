@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from envs.groups import GroupFeatures, Groups
-from envs.observation import Observation
+from envs.features.groups import GroupFeatures, Groups
+from envs.features.observation import Observation
 
 
 @dataclass(frozen=True, eq=False)

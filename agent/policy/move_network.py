@@ -5,8 +5,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from placement.move_features import BLIND_COLUMNS, MOVE_COLUMNS
-from placement.move_scorer import MoveScorer
+from placement.annealing.move_features import BLIND_COLUMNS, MOVE_COLUMNS
+from placement.annealing.move_scorer import MoveScorer
 
 
 class MoveNetwork(nn.Module):

@@ -14,7 +14,7 @@ from agent.policy.graph_encoder import GraphEncoder
 from agent.policy.heads import DeviceHead, LevelHead, NumberedDeviceHead, pooled
 from agent.policy.inputs import PolicyInput
 from agent.policy.move_network import MoveNetwork
-from envs.observation import (
+from envs.features.observation import (
     DEVICE_COLUMNS,
     EDGE_COLUMNS,
     GRAPH_COLUMNS,

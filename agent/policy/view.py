@@ -5,10 +5,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.policy.inputs import View
-from envs.groups import GROUP_COLUMNS, GROUP_PAIR_COLUMNS, Groups, group_features, make_groups
-from envs.instance import Instance
-from envs.observation import Previous, observe
-from envs.static_features import (
+from envs.features.groups import (
+    GROUP_COLUMNS,
+    GROUP_PAIR_COLUMNS,
+    Groups,
+    group_features,
+    make_groups,
+)
+from envs.features.observation import Previous, observe
+from envs.features.static_features import (
     DEVICE_FEATURES,
     EDGE_FEATURES,
     GRAPH_FEATURES,
@@ -18,6 +23,7 @@ from envs.static_features import (
     StaticFeatures,
     static_features,
 )
+from envs.instance import Instance
 
 #: What a policy that does not read the trace still knows of the previous plan: the plan itself.
 _PLAN_GROUP_COLUMNS = ("level", "op_count", "seconds", "is_split")

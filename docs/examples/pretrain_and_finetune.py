@@ -12,11 +12,11 @@ from pathlib import Path
 import graphs
 import placement
 import simulator
-from agent.checkpoint import load_checkpoint
+from agent.runs.checkpoint import load_checkpoint
 from agent.config import TrainConfig
-from agent.finetuning import FineTuneConfig, fine_tune
-from agent.pretraining import pretrain
-from agent.tracking.tracker import Silent
+from agent.placing.finetuning import FineTuneConfig, fine_tune
+from agent.training.pretraining import pretrain
+from agent.runs.tracking.tracker import Silent
 from graphs.families.reference import graph_of_reference
 from graphs.graph_file import write_graph
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from google.protobuf.message import EncodeError
 
 from graphs.errors import ModelError
-from graphs.importers.tensorflow_prune import FETCH_MARK
+from graphs.importers.tensorflow_models.prune import FETCH_MARK
 from graphs.workloads.training import Workload, tf1
 
 #: The only signature of a SavedModel that is written: one training step.

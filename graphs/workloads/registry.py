@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from graphs.errors import ModelError
 from graphs.graph import Graph
-from graphs.importers.tensorflow_graph import import_tf_graph
+from graphs.importers.tensorflow_models.graph import import_tf_graph
 from graphs.workloads.amoebanet import amoebanet
 from graphs.workloads.gnmt import GnmtConfig, gnmt
 from graphs.workloads.inception import InceptionConfig, inception_v3

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphs.importers.onnx_context import standardised
-from graphs.importers.onnx_gradient import is_gradient
-from graphs.importers.onnx_steps import OnnxSteps, Step
+from graphs.importers.onnx_models.context import standardised
+from graphs.importers.onnx_models.gradient import is_gradient
+from graphs.importers.onnx_models.steps import OnnxSteps, Step
 from placement.export.errors import ExportError
 from placement.export.request import ExportRequest
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from onnx import GraphProto, ModelProto, TensorProto
 
-from graphs.importers.onnx_file import read_onnx
-from graphs.importers.onnx_steps import OnnxSteps, onnx_steps
+from graphs.importers.onnx_models.file import read_onnx
+from graphs.importers.onnx_models.steps import OnnxSteps, onnx_steps
 from placement.export.errors import ExportError
 from placement.export.onnx_parts import Part, cut
 from placement.export.onnx_types import TensorTypes

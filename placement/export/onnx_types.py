@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from onnx import ModelProto, TypeProto, ValueInfoProto
 
-from graphs.importers.onnx_steps import OnnxSteps
+from graphs.importers.onnx_models.steps import OnnxSteps
 
 
 class TensorTypes:

@@ -9,8 +9,8 @@ from typing import BinaryIO
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from graphs.importers.onnx_file import external_location
-from graphs.importers.onnx_topology import bodies_of
+from graphs.importers.onnx_models.file import external_location
+from graphs.importers.onnx_models.topology import bodies_of
 from placement.export.errors import ExportError
 from placement.export.request import ExportRequest
 from simulator.units import format_bytes

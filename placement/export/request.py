@@ -9,8 +9,8 @@ import numpy as np
 
 from graphs.graph import Graph
 from placement.export.errors import ExportError
-from simulator.cluster import Cluster
-from simulator.costs import CostModel
+from simulator.clusters.cluster import Cluster
+from simulator.costs.cost_model import CostModel
 from simulator.plan import Plan
 
 _ENDINGS = (".gz", ".onnx", ".pb", ".pbtxt", ".graphdef", ".onnxtxt", ".textproto", ".pt2")

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import function_pb2, node_def_pb2
 
-from graphs.importers.tensorflow_functions import registered_op
-from graphs.importers.tensorflow_nodes import split_input
+from graphs.importers.tensorflow_models.functions import registered_op
+from graphs.importers.tensorflow_models.nodes import split_input
 from placement.export.request import ExportRequest
 from simulator.fusion import kernel_roots
 from simulator.plan import Plan

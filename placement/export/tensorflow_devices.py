@@ -5,9 +5,9 @@ from typing import Any
 
 from tensorflow.core.framework import function_pb2
 
-from graphs.importers.tensorflow_control_flow import collapse_frames
-from graphs.importers.tensorflow_functions import Library, library_of
-from graphs.importers.tensorflow_nodes import parse_nodes
+from graphs.importers.tensorflow_models.control_flow import collapse_frames
+from graphs.importers.tensorflow_models.functions import Library, library_of
+from graphs.importers.tensorflow_models.nodes import parse_nodes
 from placement.export.request import ExportRequest
 
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from graphs.importers.tensorflow_files import parse_file
+from graphs.importers.tensorflow_models.files import parse_file
 from placement.export.errors import ExportError
 from placement.export.request import Exported, ExportRequest, write_whole
 from placement.export.tensorflow_clusters import cluster_groups

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from graphs.importers.tensorflow_control_flow import LOOP_FRAME
+from graphs.importers.tensorflow_models.control_flow import LOOP_FRAME
 from placement.export.errors import ExportError
 from placement.export.request import ExportRequest
-from simulator.costs import default_costs
-from simulator.engine import Simulator
+from simulator.costs.cost_model import default_costs
 from simulator.plan import Plan
-from simulator.trace import Trace
+from simulator.simulator import Simulator
+from simulator.traces.trace import Trace
 
 _UNORDERED = frozenset(
     {"Placeholder", "Const", "NextIteration", "Merge", "VarHandleOp", "VariableV2", "Variable"}

@@ -41,7 +41,7 @@ def torch_modules(request: ExportRequest) -> TorchModules:
 
 
 def _of_program(request: ExportRequest) -> TorchModules:
-    from graphs.importers.torch_export import parameter_readers
+    from graphs.importers.torch_models.exported import parameter_readers
 
     modules = {
         name: name.rpartition("/")[0]
@@ -58,8 +58,8 @@ def _of_program(request: ExportRequest) -> TorchModules:
 
 
 def _of_onnx(request: ExportRequest) -> TorchModules:
-    from graphs.importers.onnx_file import read_onnx
-    from graphs.importers.onnx_steps import onnx_steps
+    from graphs.importers.onnx_models.file import read_onnx
+    from graphs.importers.onnx_models.steps import onnx_steps
 
     model = read_onnx(request.model)
     steps = onnx_steps(model, request.dims, str(request.model), request.model.parent)

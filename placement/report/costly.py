@@ -5,7 +5,7 @@ import numpy as np
 from graphs.kinds import OpKind
 from placement.report.blocks import Section, Table, Text
 from placement.report.subject import Subject
-from simulator.critical_path import critical_path
+from simulator.traces.critical_path import critical_path
 from simulator.units import format_bytes, format_seconds
 
 _ROWS = 20

@@ -4,7 +4,7 @@ import numpy as np
 
 from placement.report.blocks import Section, Table, Text
 from placement.report.subject import Subject
-from simulator.trace import Trace
+from simulator.traces.trace import Trace
 from simulator.units import format_seconds
 
 _ROWS = 20

@@ -7,8 +7,8 @@ import numpy as np
 from graphs.kinds import OpKind
 from placement.report.blocks import DEVICE_COLOURS, Chart, Section, Text, milliseconds
 from placement.report.subject import Subject
-from simulator.critical_path import critical_path, critical_seconds
-from simulator.trace import Trace
+from simulator.traces.critical_path import critical_path, critical_seconds
+from simulator.traces.trace import Trace
 from simulator.units import format_bytes, format_seconds
 
 #: A chart with more slices than a screen has pixels is slow and shows no more.

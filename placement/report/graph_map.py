@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from placement.report.blocks import Map, Section, Text, device_colour, milliseconds
 from placement.report.subject import Subject
-from simulator.trace import Trace
+from simulator.traces.trace import Trace
 
 #: A group of at most so many ops shows them all.
 _LEAF_OPS = 40

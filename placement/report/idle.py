@@ -4,7 +4,7 @@ import numpy as np
 
 from placement.report.blocks import Chart, Section, Table, Text, milliseconds
 from placement.report.subject import Subject
-from simulator.idle import CAUSES, idle_stretches
+from simulator.traces.idle import CAUSES, idle_stretches
 from simulator.units import format_seconds
 
 _COLOURS = {

@@ -4,7 +4,7 @@ import numpy as np
 
 from placement.report.blocks import Chart, Section, Table, Text, milliseconds
 from placement.report.subject import Subject
-from simulator.cluster import Device
+from simulator.clusters.cluster import Device
 from simulator.units import format_bytes
 
 _POINTS = 240

@@ -8,7 +8,7 @@ from placement.place import Placement
 from placement.placer import Candidate
 from placement.problem import Problem
 from simulator.plan import Plan
-from simulator.trace import Trace
+from simulator.traces.trace import Trace
 
 
 @dataclass(frozen=True, eq=False)

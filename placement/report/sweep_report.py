@@ -5,7 +5,7 @@ from html import escape
 
 from placement.report.blocks import Chart, Section, Table, Text, milliseconds
 from placement.report.page import page_html
-from placement.sweep import SweepPoint, efficient
+from placement.report.sweep import SweepPoint, efficient
 from simulator.units import format_bytes, format_seconds
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from placement.runtime.workers import usable_cores
+from placement.runtime.processes.workers import usable_cores
 
 
 def machine_facts() -> Mapping[str, str]:

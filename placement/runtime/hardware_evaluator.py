@@ -11,13 +11,13 @@ from graphs.graph import Graph
 from placement.runtime.comparison import ratio
 from placement.runtime.fingerprint import machine_fingerprint
 from placement.runtime.measurement import Measurement
-from placement.runtime.predictor import predictor_of
+from placement.runtime.programs.predictor import predictor_of
 from placement.runtime.samples import Sampling
-from simulator.engine import Simulator
 from simulator.errors import ClusterError
 from simulator.evaluation import BatchEvaluation, Evaluation, Evaluator
 from simulator.plan import Plan
-from simulator.trace import Trace
+from simulator.simulator import Simulator
+from simulator.traces.trace import Trace
 
 #: Digests of the graph, of the reference plan and of the plan; the machine, by runtime and
 #: fingerprint.

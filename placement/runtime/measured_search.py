@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from placement.placer import Budget, Report, silent
-from placement.portfolio import portfolio
+from placement.placers.portfolio import portfolio
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from placement.runtime.hardware_evaluator import HardwareEvaluator

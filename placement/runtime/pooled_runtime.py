@@ -6,14 +6,14 @@ from typing import TypeVar
 
 from graphs.graph import Graph
 from placement.runtime.measurement import Measurement
-from placement.runtime.predictor import predictor_of
+from placement.runtime.processes.workers import WorkerPool
+from placement.runtime.programs.predictor import predictor_of
 from placement.runtime.samples import Sampling
-from placement.runtime.workers import WorkerPool
-from simulator.cluster import Cluster
-from simulator.costs import CostModel
-from simulator.engine import Simulator
+from simulator.clusters.cluster import Cluster
+from simulator.costs.cost_model import CostModel
 from simulator.evaluation import Evaluation
 from simulator.plan import Plan
+from simulator.simulator import Simulator
 
 #: The runtime itself, whichever it is.
 Own = TypeVar("Own", bound="PooledRuntime")

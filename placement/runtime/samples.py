@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from placement.runtime.measurement import Clock, Measurement
-from placement.runtime.messages import Executed
+from placement.runtime.processes.messages import Executed
 
 #: A wall sample counts if no worker waited for its core longer than this share of the step.
 ACCEPTED_DELAY = 0.05

@@ -8,10 +8,10 @@ from typing import Any
 
 from graphs.catalogue import resolve
 from graphs.graph import Graph
+from placement.placers.tight_memory import tightened
 from placement.problem import Problem
-from placement.tight_memory import tightened
-from simulator.cluster import Cluster
 from simulator.cluster_file import load_cluster
+from simulator.clusters.cluster import Cluster
 from simulator.errors import ClusterError
 
 _RULE = "@tight:"

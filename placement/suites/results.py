@@ -7,7 +7,7 @@ from typing import Any
 
 from placement.place import place_problem
 from placement.placer import Placer, Report, silent
-from placement.registry import get_placer
+from placement.placers.registry import get_placer
 from placement.suites.pair import Pair
 
 #: The columns of GO's table, and ours beside them.

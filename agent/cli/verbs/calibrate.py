@@ -1,0 +1,188 @@
+"""`graphwright calibrate`: measure this machine, and say how far off predictions for it are."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from agent.cli.options import Target, read_model
+from agent.cli.output import prepare, print_json, print_table, print_text, progress
+from agent.cli.verbs.measure import FORMATS
+from graphs.errors import GraphwrightError
+
+if TYPE_CHECKING:
+    from placement.runtime.calibration.calibrate import OpenRuntime
+    from placement.runtime.calibration.judging import Judged
+
+
+def calibrate(
+    models: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
+    *,
+    out: Path,
+    dim: tuple[str, ...] = (),
+    sizes: tuple[str, ...] = (),
+    runtime: Literal["ort", "tf"] = "ort",
+    devices: int = 0,
+    plans: int = 8,
+    judged: int = 10,
+    repeats: int = 7,
+    seed: int = 0,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Measure this machine's cores with models, and say how far off its predictions are.
+
+    Writes cluster.yaml and costs.json. What is placed or simulated on that cluster later uses the
+    measured times, and every prediction carries the error.
+
+    Parameters
+    ----------
+    models
+        ONNX models, weights not needed, or GraphDefs (tf); those that matter to you, or several
+        sizes of their kinds.
+    out
+        Folder for cluster.yaml and costs.json.
+    dim
+        Size of a symbolic dimension, such as batch=8, in every model that has it.
+    sizes
+        Further sizes of symbolic dimensions, such as batch=4,16: kernels are measured at them too,
+        so that those of other sizes lie between measured ones (ort).
+    runtime
+        ort: device programs on onnxruntime. tf: a TensorFlow server per core; by wall time, so that
+        the machine should be quiet.
+    devices
+        Cores to use; all by default.
+    plans
+        Plans per model that overheads are fitted to.
+    judged
+        Other plans per model that the error is worked out from.
+    repeats
+        Rounds of each measurement.
+    seed
+        Of inputs, missing weights and plans.
+    json
+        Print one JSON object instead of text.
+    """
+    from placement.runtime.calibration.judging import CalibrationConfig
+    from placement.runtime.fingerprint import machine_fingerprint
+    from simulator.cluster_file import dump_cluster
+    from simulator.clusters.probe import probe_machine
+    from simulator.costs.cost_table import table_to_json
+
+    if plans < 2 or judged < 2 or repeats < 2 or devices < 0:
+        raise GraphwrightError(
+            "--plans, --judged and --repeats are at least 2, --devices at least 0"
+        )
+    target = Target(None, dim)
+    loaded = []
+    for model in models:
+        if not Path(model).is_file():
+            raise GraphwrightError(f"{model}: no such file; calibration runs model files")
+        graph = read_model(model, target)
+        form = graph.report.source_format
+        if form != FORMATS[runtime]:
+            raise GraphwrightError(
+                f"{model}: --runtime {runtime} runs {FORMATS[runtime]} models; this one is {form}"
+            )
+        loaded.append((Path(model), graph))
+    further = _further_sizes(models, dim, sizes, seed)
+    prepare(quiet=json)
+    cluster = probe_machine(devices or 64)
+    config = CalibrationConfig(plans, judged, repeats, seed)
+    with progress("measuring", quiet=json) as report:
+        machine = machine_fingerprint()
+        if runtime == "tf":
+            from placement.runtime.calibration.calibrate_servers import calibrate_tensorflow
+            from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime
+
+            servers = [partial(TensorFlowRuntime.of, *item, seed=seed) for item in loaded]
+            found, results = calibrate_tensorflow(
+                servers, cluster, machine, "costs.json", config, report
+            )
+        else:
+            from placement.runtime.calibration.calibrate import calibrate as measure
+            from placement.runtime.ort.runtime import OrtRuntime
+
+            openers = [
+                partial(OrtRuntime.of, *item, dims=target.sizes, seed=seed) for item in loaded
+            ]
+            found, results = measure(
+                openers, cluster, machine, "costs.json", config, report, further
+            )
+    assert found.calibration is not None
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("costs.json", table_to_json(found.calibration.table)),
+        ("cluster.yaml", dump_cluster(found)),
+    ):
+        partial_file = out / f"{name}.partial"
+        partial_file.write_text(text, encoding="utf-8")
+        partial_file.replace(out / name)
+    if json:
+        print_json(_document(results, out, machine_fingerprint()))
+    else:
+        _show(results, out)
+        print_text(f"overall: {found.calibration.error}")
+    return 0
+
+
+def _further_sizes(
+    models: tuple[str, ...], dim: tuple[str, ...], sizes: tuple[str, ...], seed: int
+) -> "list[OpenRuntime]":
+    """The models at other sizes of their symbolic dimensions."""
+    from placement.runtime.ort.runtime import OrtRuntime
+
+    found: list[OpenRuntime] = []
+    for text in sizes:
+        name, equals, values = text.partition("=")
+        if not equals or not values:
+            raise GraphwrightError(f"--sizes {text!r}: write a dimension's sizes as batch=4,16")
+        others = tuple(item for item in dim if item.partition("=")[0] != name)
+        for value in values.split(","):
+            target = Target(None, (*others, f"{name}={value}"))
+            for model in models:
+                graph = read_model(model, target)
+                found.append(
+                    partial(OrtRuntime.of, Path(model), graph, dims=target.sizes, seed=seed)
+                )
+    return found
+
+
+def _document(results: "list[Judged]", out: Path, machine: str) -> dict:
+    from dataclasses import asdict
+
+    return {
+        "machine": machine,
+        "cluster": str(out / "cluster.yaml"),
+        "models": [{"graph": item.graph.name, **asdict(item.error)} for item in results],
+    }
+
+
+def _show(results: "list[Judged]", out: Path) -> None:
+    rows = [
+        [
+            item.graph.name,
+            str(item.error.plans),
+            f"{item.error.mape:.1%}",
+            f"{item.error.mape_relative:.1%}",
+            f"{item.error.worst:.1%}",
+            item.error.worst_plan,
+            f"{item.error.pearson:.3f}",
+            f"{item.error.kendall_clear:.2f}",
+            f"{item.error.regret:.1%}",
+        ]
+        for item in results
+    ]
+    columns = [
+        "model",
+        "plans",
+        "MAPE",
+        "relative",
+        "worst",
+        "worst plan",
+        "Pearson",
+        "tau",
+        "regret",
+    ]
+    print_table("predicted against measured, plans not used to calibrate", columns, rows)
+    print_text(f"cluster: {out / 'cluster.yaml'}")

@@ -1,0 +1,122 @@
+"""`graphwright compare`: all placers on one model, side by side."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from agent.cli.options import Rules, Target, read_cluster, read_model, read_rules, read_seconds
+from agent.cli.output import prepare, print_json, print_table, print_text, progress
+from agent.cli.verbs.compare_suite import compare_suite
+from agent.cli.verbs.place import write_outputs
+from graphs.errors import GraphwrightError
+
+if TYPE_CHECKING:
+    from placement.place import Placement
+
+INFEASIBLE = 3
+
+
+def compare(
+    model: str | None = None,
+    *,
+    suite: str | None = None,
+    target: Target = Target(),
+    rules: Rules = Rules(),
+    placer: tuple[str, ...] = (),
+    policy: Path | None = None,
+    budget: str = "10s",
+    seed: int = 0,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Run every placer on a model and show their simulated step times side by side.
+
+    Parameters
+    ----------
+    model
+        A model file, or the name of a bundled graph.
+    suite
+        Instead of a model: a suite, or a folder of models (with --cluster); `graphwright suites
+        list` shows all. Prints one row for each pair and geometric means of ratios.
+    placer
+        Only these; repeat for several. All that need no policy where none is named.
+    policy
+        Checkpoint or run's folder, for the placer policy, which then takes part.
+    budget
+        CPU time for each any-time placer.
+    seed
+        Same seed, same decisions.
+    out
+        Folder for the best plan, with a report that sets all placers beside it.
+    json
+        Print one JSON object instead of a table.
+    """
+    from agent.placing.registry import POLICY, get_placer, has_shipped_policy
+    from placement.place import place_problem
+    from placement.placers.registry import PLACERS
+    from placement.problem import Problem
+    from simulator.units import format_bytes, format_seconds
+
+    seconds = read_seconds(budget, "--budget")
+    if (model is None) == (suite is None):
+        raise GraphwrightError("compare what? Give a model, or --suite with a suite's name")
+    if suite is not None:
+        if rules != Rules() or target.dim:
+            raise GraphwrightError("--suite takes neither constraints nor --dim")
+        if out is not None:
+            raise GraphwrightError("--out is for one model; --suite prints its table only")
+        clusters = (target.cluster,) if target.cluster else ()
+        return compare_suite(suite, clusters, placer, seconds, seed, json, policy)
+    assert model is not None
+    with_policy = (POLICY,) if policy is not None or has_shipped_policy() else ()
+    names = placer or (*PLACERS, *with_policy)
+    placers = {name: get_placer(name, policy) for name in names}
+    problem = Problem(read_model(model, target), read_cluster(model, target), read_rules(rules))
+    prepare(quiet=json)
+    placements: list[Placement] = []
+    with progress(f"{len(names)} placers", quiet=json) as report:
+        for index, name in enumerate(names):
+            placements.append(place_problem(problem, placers[name], name, seconds, seed))
+            report((index + 1) / len(names))
+    results = [dict(placement.summary()) for placement in placements]
+    bound = problem.bounds.seconds
+    written = {} if out is None else _write_best(placements, out)
+    if json:
+        head = {key: results[0][key] for key in ("graph", "digest", "ops", "cluster", "seed")}
+        print_json({**head, "lower_bound_seconds": bound, "placers": results, "files": written})
+    else:
+        best = min((r["makespan_seconds"] for r in results if r["feasible"]), default=float("nan"))
+        rows = [
+            [
+                row["placer"],
+                format_seconds(row["makespan_seconds"]),
+                f"{row['makespan_seconds'] / best:.2f}",
+                f"{row['makespan_seconds'] / bound:.2f}",
+                format_bytes(max(row["peak_bytes"].values())),
+                "yes" if row["feasible"] else "OOM",
+                f"{row['search_seconds']:.1f}",
+                row["origin"],
+            ]
+            for row in results
+        ]
+        title = (
+            f"{problem.graph.name}, {problem.graph.op_count} ops, on {problem.given_cluster.name}: "
+            f"simulated, {problem.costs.name} costs, lower bound {format_seconds(bound)}"
+        )
+        columns = ["placer", "step", "x best", "x bound", "fullest device", "fits", "CPU s", "by"]
+        print_table(title, columns, rows)
+        for name, path in written.items():
+            print_text(f"{name}: {path}")
+    return 0 if any(row["feasible"] for row in results) else INFEASIBLE
+
+
+def _write_best(placements: "list[Placement]", out: Path) -> dict[str, str]:
+    """The best plan's files; its report compares it with the other placers' plans."""
+    best = min(placements, key=lambda item: item.placed.best.rank_key)
+    others = tuple(
+        replace(item.placed.best, origin=item.placer) for item in placements if item is not best
+    )
+    shown = replace(best, placed=replace(best.placed, candidates=others))
+    return write_outputs(shown, out)

@@ -1,0 +1,75 @@
+"""`graphwright compare --suite`: placers on every pair of a suite, as a table like GO's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.cli.output import prepare, print_json, print_table, print_text, progress
+
+if TYPE_CHECKING:
+    from placement.suites.results import Row
+
+
+def compare_suite(
+    name: str,
+    clusters: Sequence[str],
+    placers: Sequence[str],
+    budget_seconds: float,
+    seed: int,
+    as_json: bool,
+    policy: Path | None = None,
+) -> int:
+    """Measure all pairs and print the table; 3 if some pair has no plan that fits.
+
+    Args:
+        name: a suite, or a folder of models.
+        clusters: for a folder.
+        placers: names; the columns of GO's table where empty.
+        policy: a checkpoint, for the placer policy.
+    """
+    from agent.placing.registry import get_placer
+    from placement.suites import get_suite
+    from placement.suites.results import COLUMNS, measure_pair
+
+    suite = get_suite(name, clusters)
+    columns = tuple(placers) or COLUMNS
+    found = {column: get_placer(column, policy) for column in columns}
+    prepare(quiet=as_json)
+    rows = []
+    with progress(f"{len(suite.pairs)} pairs of {suite.name}", quiet=as_json) as report:
+        for index, pair in enumerate(suite.pairs):
+            rows.append(measure_pair(pair, found, budget_seconds, seed))
+            report((index + 1) / len(suite.pairs))
+    if as_json:
+        print_json({"suite": suite.name, "rows": [row.as_dict() for row in rows]})
+    else:
+        _print(suite.name, rows, columns)
+    solved = all(any(row.makespan_seconds.values()) for row in rows)
+    return 0 if solved else 3
+
+
+def _print(suite: str, rows: Sequence["Row"], columns: Sequence[str]) -> None:
+    from placement.suites.results import ratio
+    from simulator.units import format_seconds
+
+    cells = []
+    for row in rows:
+        times = [row.makespan_seconds[name] for name in columns]
+        cells.append(
+            [
+                Path(row.pair.graph_ref).name,
+                row.pair.cluster_ref,
+                str(row.devices),
+                f"{row.ops:,}",
+                *("OOM" if time is None else format_seconds(time) for time in times),
+                format_seconds(row.lower_bound_seconds),
+            ]
+        )
+    head = ["workload", "cluster", "devices", "ops", *columns, "lower bound"]
+    title = f"{suite}: simulated step time, {rows[0].costs} costs" if rows else suite
+    print_table(title, head, cells, left=2)
+    best = columns[-1]
+    for other in columns[:-1]:
+        found = ratio(rows, best, other)
+        mean = f"geometric mean {found.geometric_mean:.3f}, " if found.pairs else ""
+        print_text(f"{best} / {other}: {mean}{found.pairs} of {len(rows)} pairs where both fit")

@@ -1,0 +1,88 @@
+"""`graphwright doctor`: whether everything that graphwright needs is there and works."""
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from agent.cli.output import prepare, print_json, print_table
+
+_PACKAGES = (
+    "graphwright",
+    "torch",
+    "torch-geometric",
+    "gymnasium",
+    "onnx",
+    "tensorflow",
+    "wandb",
+    "numpy",
+    "numba",
+    "pymetis",
+    "vl-convert-python",
+)
+
+
+def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """Check the installation: versions, devices, kernels, a placement of a bundled graph.
+
+    Parameters
+    ----------
+    json
+        Print one JSON object instead of a table.
+    """
+    checks: list[tuple[str, bool, str]] = [
+        ("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    ]
+    for name in _PACKAGES:
+        try:
+            checks.append((name, True, version(name)))
+        except PackageNotFoundError:
+            checks.append((name, False, "not installed; run `pip install graphwright` again"))
+    for label, check in (("devices", _devices), ("kernels", _kernels), ("placement", _placement)):
+        checks.append((label, *check()))
+    healthy = all(fine for _, fine, _ in checks)
+    if json:
+        print_json(
+            {
+                "healthy": healthy,
+                "checks": [
+                    {"name": name, "ok": fine, "detail": detail} for name, fine, detail in checks
+                ],
+            }
+        )
+    else:
+        rows = [[name, "ok" if fine else "FAULT", detail] for name, fine, detail in checks]
+        print_table("", ["check", "", "detail"], rows, left=3)
+    return 0 if healthy else 1
+
+
+Check = Callable[[], tuple[bool, str]]
+
+
+def _devices() -> tuple[bool, str]:
+    import os
+
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return True, f"{cores} CPU cores, " + (", ".join(gpus) if gpus else "no CUDA device")
+
+
+def _kernels() -> tuple[bool, str]:
+    prepare(quiet=True)
+    return True, "compiled"
+
+
+def _placement() -> tuple[bool, str]:
+    from graphs.catalogue import bundled_names, load_bundled
+    from placement.place import place
+    from simulator.clusters.cluster import Cluster
+    from simulator.units import format_seconds
+
+    graph = load_bundled(bundled_names()[0])
+    placement = place(graph, Cluster.preset("2xv100-pcie"))
+    step = format_seconds(placement.trace.makespan_seconds)
+    return placement.feasible, f"{graph.name} on 2xv100-pcie: {step} (simulated)"

@@ -1,0 +1,342 @@
+"""`graphwright evaluate`: one table of a policy, its controls and everything else that places."""
+
+import json as json_module
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from agent.cli.options import read_seconds
+from agent.cli.output import prepare, print_json, print_text, progress
+from graphs.errors import GraphwrightError
+
+if TYPE_CHECKING:
+    from agent.evaluation.contestants import Contestant
+    from agent.evaluation.runs import Origin, Row
+    from agent.evaluation.tables import Results
+    from placement.suites import Pair, Suite
+
+INFEASIBLE = 3
+_ROWS = "rows.jsonl"
+_SEVERAL = Parameter(consume_multiple=True, negative=())
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be run."""
+
+    pairs: tuple["Pair", ...]
+    contestants: tuple["Contestant", ...]
+    seeds: tuple[int, ...]
+    budget_seconds: float
+    origin: "Origin"
+
+
+def evaluate(
+    *,
+    policy: Path | None = None,
+    suite: str | None = None,
+    graphs: Path | None = None,
+    clusters: Annotated[tuple[str, ...], _SEVERAL] = (),
+    budget: str = "10s",
+    seeds: Annotated[tuple[int, ...], _SEVERAL] = (0, 1, 2),
+    only: Annotated[tuple[str, ...], _SEVERAL] = (),
+    headroom: Annotated[tuple[str, ...], _SEVERAL] = (),
+    limit: int | None = None,
+    updates: int = 50,
+    threads: int = 1,
+    out: Path | None = None,
+    track: str = "none",
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Set a policy beside heuristics, search, published learned placers and its own controls.
+
+    Prints step times per graph and cluster, geometric means of ratios with bootstrap intervals,
+    and where the policy loses.
+
+    Parameters
+    ----------
+    policy
+        Folder of a checkpoint; without one, only the columns that need none are run.
+    suite
+        A suite's name; `graphwright suites list` shows all.
+    graphs
+        Instead of a suite: a folder of models, with --clusters.
+    clusters
+        Presets or cluster files for the models of --graphs.
+    budget
+        CPU time for each column that goes on until it is spent, such as 10s or 2min.
+    seeds
+        One run of each column for each.
+    only
+        Columns, such as search zero-shot; all where left out.
+    headroom
+        Only pairs of these kinds: slow-links, tight-memory, unlike-devices, fast-links, none.
+    limit
+        At most so many pairs, evenly spread over the suite.
+    updates
+        Updates of the fine-tuned column on each graph, as far as the budget allows them.
+    threads
+        Of torch; 0 leaves its own choice. Budgets count the CPU time of all threads together.
+    out
+        Folder for rows.jsonl, table.md, table.csv and table.json. Runs whose row is there already
+        are not repeated.
+    track
+        wandb, tensorboard or none; needs --out.
+    json
+        Print one JSON object instead of the table.
+    """
+    from agent.evaluation.runs import Origin
+    from agent.evaluation.tables import Results, markdown, plain
+    from agent.runs.tracking.open_tracker import check_choice
+
+    seconds = read_seconds(budget, "--budget")
+    chosen = _part(_suite(suite, graphs, clusters), headroom, limit)
+    check_choice(track)
+    if track != "none" and out is None:
+        raise GraphwrightError("--track needs --out, a folder for what is tracked")
+    if not seeds or min(seeds) < 0:
+        raise GraphwrightError("--seeds takes whole numbers from 0, such as 0 1 2")
+    entrants = _contestants(policy, only, updates, threads)
+    command = _command(
+        policy, suite, graphs, clusters, budget, seeds, only, headroom, limit, updates
+    )
+    job = _Job(
+        chosen.pairs, entrants, tuple(dict.fromkeys(seeds)), seconds,
+        Origin(chosen.name, command, _commit()),
+    )  # fmt: skip
+    prepare(quiet=json)
+    with (
+        _recorded(out) as (known, record),
+        progress(f"{len(job.pairs)} pairs of {chosen.name}", quiet=json) as report,
+    ):
+        rows = _run_all(job, known, record, report)
+    results = Results(tuple(rows))
+    text = markdown(results, f"Evaluation on {chosen.name}")
+    files = _write_tables(out, results, text) if out is not None else {}
+    if out is not None:
+        _tell(out, track, job, results)
+    if json:
+        print_json({**plain(results), "suite": chosen.name, "files": files})
+    else:
+        print_text(text)
+        for name, path in files.items():
+            print_text(f"{name}: {path}")
+    return 0 if all(results.is_solved(pair) for pair in results.pairs) else INFEASIBLE
+
+
+def _suite(name: str | None, folder: Path | None, clusters: Sequence[str]) -> "Suite":
+    """The suite of a name, or of a folder's models."""
+    from placement.suites import get_suite, suite_from_folder
+
+    if (name is None) == (folder is None):
+        raise GraphwrightError(
+            "evaluate on what? Give --suite with a suite's name, or --graphs with a folder of "
+            "models and --clusters"
+        )
+    if name is not None and clusters and not Path(name).is_dir():
+        raise GraphwrightError("--clusters goes with --graphs; a suite names its own clusters")
+    if name is not None:
+        return get_suite(name, clusters)
+    assert folder is not None
+    return suite_from_folder(folder, clusters)
+
+
+def _part(suite: "Suite", kinds: Sequence[str], limit: int | None) -> "Suite":
+    """The pairs with some kind of headroom; of many an evenly spread part."""
+    from placement.suites import Headroom
+
+    known = [kind.value for kind in Headroom]
+    for kind in kinds:
+        if kind not in known:
+            raise GraphwrightError(f"--headroom {kind}: give some of {', '.join(known)}")
+    if limit is not None and limit < 1:
+        raise GraphwrightError(f"--limit {limit}: give at least 1 pair")
+    pairs = [pair for pair in suite.pairs if not kinds or pair.headroom in kinds]
+    if not pairs:
+        raise GraphwrightError(f"suite {suite.name} has no pair of kind {', '.join(kinds)}")
+    if limit is not None and limit < len(pairs):
+        last = len(pairs) - 1
+        pairs = [pairs[round(index * last / max(limit - 1, 1))] for index in range(limit)]
+    return replace(suite, pairs=tuple(pairs))
+
+
+def _contestants(
+    policy: Path | None, only: tuple[str, ...], updates: int, threads: int
+) -> tuple["Contestant", ...]:
+    import torch
+
+    from agent.evaluation.contestants import contestants
+    from agent.placing.registry import load_policy
+
+    for flag, value in (("--updates", updates), ("--threads", threads)):
+        if value < 0:
+            raise GraphwrightError(f"{flag} {value}: give 0 or more")
+    if threads:
+        torch.set_num_threads(threads)
+    checkpoint = load_policy(policy) if policy is not None else None
+    return contestants(only, checkpoint, updates)
+
+
+def _run_all(
+    job: _Job,
+    known: Sequence["Row"],
+    record: Callable[["Row"], None],
+    report: Callable[[float], None],
+) -> list["Row"]:
+    """Rows of all runs in order; those that are known are taken as they are."""
+    from agent.evaluation.runs import key_of, prepared, run
+
+    done = {row.key: row for row in known}
+    rows: list[Row] = []
+    total = len(job.pairs) * len(job.seeds) * len(job.contestants)
+    for pair in job.pairs:
+        problem = None
+        for seed in job.seeds:
+            for contestant in job.contestants:
+                key = key_of(pair, contestant, seed, job.budget_seconds)
+                if key not in done:
+                    problem = problem or prepared(pair)
+                    done[key] = run(pair, problem, contestant, seed, job.budget_seconds, job.origin)
+                    record(done[key])
+                rows.append(done[key])
+                report(len(rows) / total)
+    return rows
+
+
+@contextmanager
+def _recorded(out: Path | None) -> Iterator[tuple[list["Row"], Callable[["Row"], None]]]:
+    """Rows that a folder has, and how to add one; each is on disk before the next run."""
+    from agent.evaluation.runs import Row
+
+    if out is None:
+        yield [], lambda row: None
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / _ROWS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if lines and not _is_whole(lines[-1]):  # the run before was killed while writing
+        lines = lines[:-1]
+        _write(path, "".join(f"{line}\n" for line in lines))
+    known = [_row(path, number, line) for number, line in enumerate(lines, 1)]
+    with path.open("a", encoding="utf-8") as file:
+
+        def record(row: Row) -> None:
+            file.write(json_module.dumps(row.as_dict(), allow_nan=False) + "\n")
+            file.flush()
+
+        yield known, record
+
+
+def _row(path: Path, number: int, line: str) -> "Row":
+    from agent.evaluation.runs import Row
+
+    try:
+        return Row.from_dict(json_module.loads(line))
+    except (ValueError, GraphwrightError) as error:
+        raise GraphwrightError(
+            f"{path}, line {number}: not a row of this version ({error}); choose another --out"
+        ) from error
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        json_module.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _write_tables(out: Path, results: "Results", text: str) -> dict[str, str]:
+    from agent.evaluation.tables import csv_text, plain
+
+    files = {
+        "table.md": text,
+        "table.csv": csv_text(results),
+        "table.json": json_module.dumps(plain(results), indent=1, default=str) + "\n",
+    }
+    for name, content in files.items():
+        _write(out / name, content)
+    return {name: str(out / name) for name in (*files, _ROWS)}
+
+
+def _write(path: Path, text: str) -> None:
+    """Complete, or as it was."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _tell(out: Path, track: str, job: _Job, results: "Results") -> None:
+    """The table and the ratios to whoever tracks the run."""
+    from agent.evaluation.tables import ratios
+    from agent.runs.tracking.open_tracker import open_tracker
+    from agent.runs.tracking.options import TrackOptions
+
+    config: dict[str, Any] = {
+        **asdict(job.origin),
+        "seeds": list(job.seeds),
+        "budget_seconds": job.budget_seconds,
+        "columns": [each.name for each in job.contestants],
+    }
+    tracker = open_tracker(out, config, TrackOptions(track, job_type="evaluate"))
+    tracker.table("evaluation", [row.as_dict() for row in results.rows], 0)
+    figures: dict[str, float] = {}
+    for item in ratios(results.rows):
+        name = f"{item.column}/{item.against}"
+        figures |= {name: item.geometric_mean, f"{name}/low": item.low, f"{name}/high": item.high}
+    tracker.summary(figures)
+    tracker.artifact("evaluation", "table", out / "table.json")
+    tracker.close()
+
+
+def _command(
+    policy: Path | None,
+    suite: str | None,
+    graphs: Path | None,
+    clusters: Sequence[str],
+    budget: str,
+    seeds: Sequence[int],
+    only: Sequence[str],
+    headroom: Sequence[str],
+    limit: int | None,
+    updates: int,
+) -> str:
+    """What to type to get the same table."""
+    words = ["graphwright", "evaluate"]
+    for flag, values in (
+        ("--policy", [policy]),
+        ("--suite", [suite]),
+        ("--graphs", [graphs]),
+        ("--clusters", clusters),
+        ("--budget", [budget]),
+        ("--seeds", seeds),
+        ("--only", only),
+        ("--headroom", headroom),
+        ("--limit", [limit]),
+        ("--updates", [updates]),
+    ):
+        given = [str(value) for value in values if value is not None]
+        words += [flag, *given] if given else []
+    return " ".join(words)
+
+
+def _commit() -> str:
+    """The commit that runs, with a + where files differ; the version outside a clone."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return version("graphwright")
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=root, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")

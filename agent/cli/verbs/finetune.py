@@ -1,0 +1,185 @@
+"""`graphwright finetune`: a policy that learns on one model."""
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from agent.cli.options import (
+    Rules,
+    Target,
+    TrackFlags,
+    read_cluster,
+    read_model,
+    read_rules,
+    read_seconds,
+)
+from agent.cli.output import prepare, print_json, print_table, print_text, progress
+from agent.cli.verbs.measured import measure_candidates, show_measured
+from agent.cli.verbs.place import write_outputs
+from graphs.errors import GraphwrightError
+
+if TYPE_CHECKING:
+    from agent.placing.finetuning import FineTuneConfig
+    from agent.runs.tracking.tracker import Tracker
+    from placement.problem import Problem
+
+INFEASIBLE = 3
+
+
+def finetune(
+    model: str,
+    *,
+    target: Target = Target(),
+    rules: Rules = Rules(),
+    policy: Path | None = None,
+    updates: int = 50,
+    budget: str = "120s",
+    lr: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    measure: Annotated[bool, Parameter(negative=())] = False,
+    cache: Path | None = None,
+    out: Path | None = None,
+    tracking: TrackFlags = TrackFlags(),
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Let a policy learn on one model, and find a plan for it.
+
+    Parameters
+    ----------
+    model
+        A model file, or the name of a bundled graph.
+    policy
+        Checkpoint or run's folder to start from.
+    updates
+        Learning steps at most.
+    budget
+        CPU time, for passes without learning and for learning each.
+    lr
+        Learning rate; the policy's own where none is given.
+    seed
+        Same seed, same decisions.
+    device
+        Torch's device for the network, such as cuda.
+    measure
+        Run the best plans on this machine afterwards, climb from the fastest by measurements, and
+        keep it; the cluster must be one that `graphwright calibrate` made here.
+    cache
+        Folder in which measurements are kept from one run to the next; by default `graphwright`
+        in the user's cache folder.
+    out
+        New folder for plan.json, trace.json, cluster.yaml, the policy as a checkpoint and
+        metrics.jsonl.
+    json
+        Print one JSON object instead of tables.
+    """
+    from agent.placing.finetuning import FineTuneConfig, fine_tune, summary_of
+    from agent.placing.registry import load_policy
+
+    config = FineTuneConfig(updates, read_seconds(budget, "--budget"), lr, seed, device)
+    if updates < 1:
+        raise GraphwrightError(f"--updates {updates}: at least 1; without any it is `place`")
+    if out is None and tracking.track != "none":
+        raise GraphwrightError(f"--track {tracking.track} needs a folder; give one with --out")
+    found = load_policy(policy)
+    problem_ = _problem(model, target, rules)
+    tracker = _tracker(problem_, config, policy, out, tracking)
+    prepare(quiet=json)
+    try:
+        with progress(f"fine-tuning on {problem_.given_cluster.name}", quiet=json) as report:
+            result = fine_tune(problem_, found, config, tracker, report)
+        ran = None
+        if measure:
+            learned = (result.zero_shot, result.fine_tuned)
+            ran = measure_candidates(
+                result.placement,
+                result.portfolio,
+                learned,
+                Path(model),
+                target.sizes,
+                seed,
+                cache,
+            )
+            result = replace(result, placement=ran.placement)
+        written = write_outputs(result.placement, out) if out is not None else {}
+        if out is not None:
+            from agent.runs.checkpoint import save_checkpoint
+            from agent.runs.run_folder import Run
+
+            saved = save_checkpoint(Run(out).checkpoint, result.checkpoint)
+            written["policy"] = str(saved)
+            tracker.artifact(f"policy-{out.resolve().name}", "policy", saved, summary_of(result))
+            tracker.artifact(f"plan-{out.resolve().name}", "plan", out / "plan.json")
+    finally:
+        tracker.close()
+    feasible = result.placement.feasible
+    if json:
+        more = {} if ran is None else ran.summary()
+        summary = {**result.placement.summary(), **summary_of(result), **more}
+        print_json({**summary, "files": written})
+        return 0 if feasible else INFEASIBLE
+    from simulator.units import format_seconds
+
+    named = (
+        ("portfolio", result.portfolio),
+        ("policy, no learning", result.zero_shot),
+        (f"fine-tuned, {result.updates} updates", result.fine_tuned),
+    )
+    bound = problem_.bounds.seconds
+    base = result.portfolio.evaluation.makespan_seconds
+    rows = [
+        [
+            name,
+            format_seconds(item.evaluation.makespan_seconds),
+            f"{item.evaluation.makespan_seconds / base:.3f}",
+            f"{item.evaluation.makespan_seconds / bound:.2f}",
+            "yes" if item.evaluation.feasible else "OOM",
+        ]
+        for name, item in named
+    ]
+    print_table(
+        f"{problem_.graph.name}, {problem_.graph.op_count} ops, on {problem_.given_cluster.name}: "
+        f"simulated, {problem_.costs.name} costs, {result.placement.search_seconds:.1f} CPU s",
+        ["plan", "step", "x portfolio", "x bound", "fits"],
+        rows,
+    )
+    if ran is not None:
+        show_measured(ran)
+    for name, path in written.items():
+        print_text(f"{name}: {path}")
+    return 0 if feasible else INFEASIBLE
+
+
+def _problem(model: str, target: Target, rules: Rules) -> "Problem":
+    from placement.problem import Problem
+
+    return Problem(read_model(model, target), read_cluster(model, target), read_rules(rules))
+
+
+def _tracker(
+    problem: "Problem",
+    config: "FineTuneConfig",
+    policy: Path | None,
+    out: Path | None,
+    tracking: TrackFlags,
+) -> "Tracker":
+    """A run's folder with its tracker, or silence where nothing is to be kept."""
+    from agent.runs.run_folder import begin_run
+    from agent.runs.tracking.open_tracker import check_choice, open_tracker
+    from agent.runs.tracking.tracker import Silent
+
+    check_choice(tracking.track)
+    if out is None:
+        return Silent()
+    settings = asdict(config)
+    facts = {
+        "graph": {"name": problem.graph.name, "digest": problem.graph.digest},
+        "cluster": {"name": problem.given_cluster.name, "digest": problem.given_cluster.digest},
+        "policy": None if policy is None else str(policy),
+    }
+    run = begin_run(out, "finetune", settings, facts, sys.argv)
+    described = {**settings, "facts": facts, "versions": run.config()["versions"]}
+    return open_tracker(run.folder, described, replace(tracking, job_type="finetune"))

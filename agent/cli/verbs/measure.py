@@ -1,0 +1,223 @@
+"""`graphwright measure`: run plans on this machine and say how long a step takes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from cyclopts import Parameter
+
+from agent.cli.options import Target, read_cluster, read_model
+from agent.cli.output import prepare, print_json, print_table, print_text
+from graphs.errors import GraphwrightError
+
+if TYPE_CHECKING:
+    from graphs.graph import Graph
+    from placement.runtime.measurement import Measurement
+    from placement.runtime.programs.program_runtime import ProgramRuntime
+    from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime
+    from simulator.clusters.cluster import Cluster
+    from simulator.plan import Plan
+
+FAILED = 3
+FORMATS = {"ort": "onnx", "tf": "tensorflow"}
+
+
+def measure(
+    model: str,
+    *,
+    plan: Path | None = None,
+    compare: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    target: Target = Target(),
+    runtime: Literal["ort", "tf", "torch"] = "ort",
+    repeats: int = 9,
+    clock: Literal["auto", "wall", "virtual"] = "auto",
+    trace: Path | None = None,
+    seed: int = 0,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Run plans on the cores of this machine, outputs checked, and say how long a step takes.
+
+    Parameters
+    ----------
+    model
+        An ONNX model, weights not needed (ort), a TensorFlow GraphDef (tf), or any graph (torch).
+    plan
+        A plan.json.
+    compare
+        Further plan.json files, or placers such as single or portfolio whose plan is made on the
+        spot. All plans take turns, A B C A B C; a winner is named only outside the noise.
+    runtime
+        ort: onnxruntime in a pinned process per core. tf: TensorFlow, a pinned server per core.
+        torch: each op a stand-in of its kind and size, on cores or GPUs; groups by inductor.
+    repeats
+        Rounds; each is a few steps of each plan.
+    clock
+        wall: samples during which no process waited for its core. virtual: CPU time, passed along
+        messages. auto: wall where the machine is quiet enough.
+    trace
+        Write a Perfetto trace of the first plan here, every op a step of its own.
+    seed
+        Of inputs and missing weights.
+    json
+        Print one JSON object instead of text.
+    """
+    from placement.runtime.measurement import Clock
+    from placement.runtime.samples import Sampling
+
+    if runtime == "tf" and (trace is not None or clock == "virtual"):
+        raise GraphwrightError("--trace and --clock virtual go with --runtime ort or torch")
+    if repeats < 1:
+        raise GraphwrightError(f"--repeats {repeats}: at least 1")
+    if plan is None and not compare:
+        raise GraphwrightError("which plan? Give --plan PLAN.json, or --compare single portfolio")
+    graph, cluster = read_model(model, target), read_cluster(model, target)
+    prepare(quiet=json)
+    names = [*([str(plan)] if plan is not None else []), *compare]
+    plans = [_plan(name, graph, cluster, seed) for name in names]
+    chosen = None if clock == "auto" else Clock(clock)
+    sampling = Sampling(rounds=repeats, clock=chosen)
+    with _open(runtime, model, graph, cluster, target, seed) as device:
+        found = device.measure(plans, sampling)
+        if trace is not None:
+            text = _trace_json(cast("ProgramRuntime", device), plans[0])
+            trace.write_text(text, encoding="utf-8")
+    predicted = [device.predicted(item) for item in plans]
+    if json:
+        print_json(_document(graph, cluster, runtime, names, found, predicted))
+    else:
+        _show(graph, cluster, runtime, names, found, predicted)
+    return 0 if all(item.ok for item in found) else FAILED
+
+
+def _open(
+    runtime: str, model: str, graph: "Graph", cluster: "Cluster", target: Target, seed: int
+) -> "ProgramRuntime | TensorFlowRuntime":
+    if runtime == "torch":
+        from placement.runtime.stand_ins.runtime import TorchRuntime
+
+        return TorchRuntime.of(graph, cluster, seed=seed)
+    path = Path(model)
+    if not path.is_file():
+        raise GraphwrightError(
+            f"{model}: bundled and generated graphs have no kernels of their own; --runtime torch "
+            "runs stand-ins of the same kinds and sizes"
+        )
+    form = graph.report.source_format
+    if form != FORMATS[runtime]:
+        raise GraphwrightError(
+            f"{model}: --runtime {runtime} runs {FORMATS[runtime]} models, and this one is {form}; "
+            "--runtime torch runs stand-ins for the kernels of any graph"
+        )
+    if runtime == "tf":
+        from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime
+
+        return TensorFlowRuntime.of(path, graph, cluster, seed=seed)
+    from placement.runtime.ort.runtime import OrtRuntime
+
+    return OrtRuntime.of(path, graph, cluster, dims=target.sizes, seed=seed)
+
+
+def _plan(name: str, graph: "Graph", cluster: "Cluster", seed: int) -> "Plan":
+    from placement.place import place
+    from placement.placers.registry import PLACERS
+    from placement.plan_file import read_plan
+
+    if name in PLACERS:
+        return place(graph, cluster, name, budget_seconds=10.0, seed=seed).plan
+    if not Path(name).is_file():
+        raise GraphwrightError(
+            f"{name}: neither a plan file nor a placer; placers are {', '.join(PLACERS)}"
+        )
+    return read_plan(Path(name), graph, cluster).plan
+
+
+def _trace_json(device: "ProgramRuntime", plan: "Plan") -> str:
+    from placement.runtime.programs.program_trace import program_trace_json
+    from placement.runtime.programs.replay import replay
+
+    found = device.measure([plan], single_ops=True)[0]
+    if not found.ok:
+        raise GraphwrightError(f"the traced run failed: {found.failure}")
+    program = device.program(plan, single_ops=True)
+    timeline = replay(program, found.step_seconds)
+    return program_trace_json(device.graph, device.cluster, program, timeline, "measured")
+
+
+def _document(
+    graph: "Graph",
+    cluster: "Cluster",
+    runtime: str,
+    names: list[str],
+    found: list["Measurement"],
+    predicted: list[float],
+) -> dict[str, Any]:
+    from placement.runtime.comparison import winner
+    from placement.runtime.fingerprint import machine_fingerprint
+
+    best = winner(found)
+    return {
+        "graph": graph.name,
+        "digest": graph.digest,
+        "cluster": cluster.name,
+        "runtime": runtime,
+        "machine": machine_fingerprint(),
+        "clock": found[0].clock,
+        "winner": None if best is None else names[best],
+        "plans": [
+            {
+                "plan": name,
+                "seconds": item.seconds,
+                "interval": item.interval(),
+                "spread_seconds": item.spread_seconds,
+                "samples": len(item.samples),
+                "failure": item.failure,
+                "outputs_checked": item.checked,
+                "predicted_seconds": guess,
+            }
+            for name, item, guess in zip(names, found, predicted, strict=True)
+        ],
+    }
+
+
+def _show(
+    graph: "Graph",
+    cluster: "Cluster",
+    runtime: str,
+    names: list[str],
+    found: list["Measurement"],
+    predicted: list[float],
+) -> None:
+    from placement.runtime.comparison import ratio, winner
+    from simulator.units import format_seconds
+
+    rows = []
+    for name, item, guess in zip(names, found, predicted, strict=True):
+        low, high = item.interval()
+        against = ratio(item, found[0])
+        rows.append(
+            [
+                name,
+                format_seconds(item.seconds) if item.ok else "failed",
+                f"{format_seconds(low)} - {format_seconds(high)}" if item.ok else "",
+                f"{against.value:.3f} ({against.low:.3f}-{against.high:.3f})" if item.ok else "",
+                str(len(item.samples)),
+                format_seconds(guess),
+            ]
+        )
+    print_table(
+        f"{graph.name}, {graph.op_count} ops, on {cluster.name}: measured, {found[0].clock} clock",
+        ["plan", "step", "95% interval", "x first", "samples", "predicted"],
+        rows,
+    )
+    for name, item in zip(names, found, strict=True):
+        if item.failure is not None:
+            print_text(f"{name}: {item.failure}")
+    if all(item.checked for item in found):
+        print_text(
+            "outputs equal those of the same kernels on one device"
+            if runtime == "torch"
+            else "outputs equal the original model's"
+        )
+    if len(found) > 1:
+        best = winner(found)
+        verdict = "no winner: the difference is within the noise, or there were too few rounds"
+        print_text(verdict if best is None else f"fastest: {names[best]}")

@@ -1,0 +1,126 @@
+"""`graphwright simulate`: run a plan through the simulator."""
+
+from json import loads
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from agent.cli.calibrated import calibrated_prediction, calibrated_text
+from agent.cli.options import Target, of_plan, read_cluster, read_model
+from agent.cli.output import prepare, print_json, print_text
+from graphs.errors import GraphwrightError
+
+INFEASIBLE = 3
+
+
+def simulate(
+    model: str,
+    *,
+    plan: Path,
+    target: Target = Target(),
+    trace: Path | None = None,
+    beside: Path | None = None,
+    costs: str = "auto",
+    change: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Predict the step time of a plan, and what each device does.
+
+    Parameters
+    ----------
+    model
+        A model file, or the name of a bundled graph.
+    plan
+        A plan.json; it is applied by op name, also to a re-exported model.
+    trace
+        Write a Perfetto trace here.
+    beside
+        Another trace, such as `measure --trace` writes: both go into the file of --trace, in the
+        same layout, one below the other.
+    costs
+        What ops take: roofline, profiled, calibrated, learned (for CPU cores), or a file of learned
+        costs. auto: measured times where the graph or the cluster has them, else roofline.
+    change
+        What if: WHAT.PROPERTY=VALUE, such as device.memory=24GiB, v100.flops=1.5x,
+        link.bandwidth=2x or v100:0->v100:1.latency=5us; several, or repeated.
+    json
+        Print one JSON object instead of text.
+    """
+    from placement.plan_file import read_plan
+    from simulator.bounds import lower_bounds
+    from simulator.clusters.what_if import changed
+    from simulator.costs.registry import cost_model
+    from simulator.simulator import Simulator
+    from simulator.traces.perfetto import perfetto_json
+    from simulator.traces.trace_merge import merged_traces, read_trace
+    from simulator.traces.trace_text import trace_text
+    from simulator.units import format_seconds
+
+    target = of_plan(plan, target)
+    graph, cluster = read_model(model, target), read_cluster(model, target)
+    document = read_plan(plan, graph, cluster)
+    if beside is not None and trace is None:
+        raise GraphwrightError("--beside needs --trace, the file that both are written to")
+    other = None if beside is None else read_trace(beside)
+    prepare(quiet=json)
+    model_of_costs = cost_model(costs, graph, cluster)
+    before = None
+    if change:
+        before = Simulator(graph, cluster, model_of_costs).evaluate(document.plan)
+        cluster = changed(cluster, change)
+        model_of_costs = cost_model(costs, graph, cluster)
+    simulator = Simulator(graph, cluster, model_of_costs)
+    result = simulator.trace(document.plan)
+    evaluation = result.evaluation
+    bound = lower_bounds(graph, cluster, simulator.seconds).seconds
+    calibrated = calibrated_prediction(simulator, document.plan)
+    if trace is not None:
+        text = perfetto_json(result)
+        if other is not None:
+            text = merged_traces([("simulated", text), (_source(other), other)])
+        trace.write_text(text, encoding="utf-8")
+    if json:
+        print_json(
+            {
+                "graph": graph.name,
+                "digest": graph.digest,
+                "ops": graph.op_count,
+                "cluster": cluster.name,
+                "placer": document.provenance.get("placer"),
+                "feasible": evaluation.feasible,
+                "failure": str(evaluation.failure) if evaluation.failure else None,
+                "makespan_seconds": evaluation.makespan_seconds,
+                "lower_bound_seconds": bound,
+                "peak_bytes": dict(zip(cluster.device_names, evaluation.peak_bytes, strict=True)),
+                "search_seconds": 0.0,
+                "costs": simulator.costs.name,
+                "source": evaluation.source,
+                **calibrated,
+                "seed": document.provenance.get("seed"),
+                **({"before_seconds": before.makespan_seconds} if before else {}),
+            }
+        )
+    else:
+        print_text(
+            f"{graph.name} on {cluster.name}: step {format_seconds(evaluation.makespan_seconds)}, "
+            f"lower bound {format_seconds(bound)}, simulated with {simulator.costs.name} costs"
+        )
+        if calibrated:
+            print_text(calibrated_text(calibrated))
+        if before is not None:
+            ratio = evaluation.makespan_seconds / before.makespan_seconds
+            print_text(
+                f"unchanged, the same plan takes {format_seconds(before.makespan_seconds)}: "
+                f"{ratio:.3f} of it; placing anew may gain more"
+            )
+        if evaluation.failure is not None:
+            print_text(f"NOT FEASIBLE: {evaluation.failure}")
+        print_text(trace_text(result))
+    return 0 if evaluation.feasible else INFEASIBLE
+
+
+def _source(text: str) -> str:
+    """What a trace says that it is: measured, or simulated by another plan."""
+    source = str(loads(text).get("otherData", {}).get("source", "other"))
+    return "simulated before" if source == "simulated" else source

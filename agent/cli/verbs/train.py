@@ -1,0 +1,181 @@
+"""`graphwright train`: pretrain a policy on a suite."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from agent.cli.layered import TrainFlags, layers
+from agent.cli.options import TrackFlags
+from agent.cli.output import prepare, print_json, print_text
+from graphs.errors import GraphwrightError
+
+if TYPE_CHECKING:
+    from agent.config import TrainConfig
+    from agent.runs.run_folder import Resumable, Run
+    from agent.runs.tracking.tracker import Tracker
+    from agent.training.pretraining import Pretrained
+    from agent.training.workers import Workers
+
+INTERRUPTED = 130
+
+train_app = App(name="train", config=layers)
+
+
+@train_app.default
+def train(
+    *,
+    config: Path | None = None,
+    out: Path | None = None,
+    resume: Path | None = None,
+    init: Path | None = None,
+    tracking: TrackFlags = TrackFlags(track="wandb"),
+    json: Annotated[bool, Parameter(negative=())] = False,
+    settings: TrainFlags = TrainFlags(),
+) -> int:
+    """Pretrain a policy on the graphs of a suite.
+
+    Ctrl-C stops after the round, with a checkpoint. On several processes:
+    `torchrun --nproc-per-node 2 -m agent train ...`.
+
+    Parameters
+    ----------
+    config
+        YAML file with settings; flags win.
+    out
+        The run's folder; a new one in runs/ where none is given.
+    resume
+        Run's folder or checkpoint to go on from, with its settings where no flag says otherwise.
+    init
+        Checkpoint or run's folder whose network and weights a new run starts from.
+    json
+        Print one JSON object instead of text.
+    """
+    from agent.runs.tracking.open_tracker import check_choice
+    from agent.training.pretraining import pretrain
+    from agent.training.workers import join_workers, leave_workers
+
+    wanted = settings.settings()
+    check_choice(tracking.track)
+    before = _check(wanted, resume, init)
+    crew = join_workers(wanted.device)
+    try:
+        crew.check_shares(wanted.graphs_per_batch)
+        run, tracker = _begin(wanted, out, before, tracking, crew, quiet=json)
+        prepare(quiet=json or not crew.is_first)
+        try:
+            from agent.cli.stopping import StopAtSignal
+            from agent.placing.registry import policy_folder
+
+            with StopAtSignal("round") as stop:
+                ended = pretrain(
+                    wanted,
+                    run.folder,
+                    tracker,
+                    before.checkpoint if before is not None else None,
+                    workers=crew,
+                    init=policy_folder(init) if init is not None else None,
+                    stop=stop,
+                )
+            if crew.is_first:
+                _tell_end(tracker, run, ended)
+        finally:
+            tracker.close()
+    finally:
+        leave_workers()
+    if crew.is_first:
+        _show(run, ended, wanted, as_json=json)
+    return 0 if ended.rounds == wanted.rounds else INTERRUPTED
+
+
+def _check(wanted: "TrainConfig", resume: Path | None, init: Path | None) -> "Resumable | None":
+    """Find mistakes before anything is written; returns what to go on from."""
+    from agent.runs.checkpoint import load_checkpoint
+    from agent.runs.run_folder import find_resume
+    from agent.training.pretraining import training_episodes
+
+    if resume is not None and init is not None:
+        raise GraphwrightError(
+            "--resume goes on with a run, --init starts another from its weights; give one of them"
+        )
+    training_episodes(wanted)
+    if resume is None:
+        return None
+    before = find_resume(resume)
+    if load_checkpoint(before.checkpoint).config.policy != wanted.agent.policy:
+        raise GraphwrightError(
+            f"{resume} cannot go on with another network; leave out flags and settings that begin "
+            "with policy, or start a new run"
+        )
+    if before.round() >= wanted.rounds:
+        raise GraphwrightError(
+            f"{resume} has had {before.round()} rounds already; give more with --rounds"
+        )
+    return before
+
+
+def _begin(
+    wanted: "TrainConfig",
+    out: Path | None,
+    before: "Resumable | None",
+    tracking: TrackFlags,
+    crew: "Workers",
+    quiet: bool,
+) -> "tuple[Run, Tracker]":
+    """The run's folder and its tracker; workers but the first have neither."""
+    from agent.cli.training_progress import TrainingProgress
+    from agent.runs.plain_values import to_plain
+    from agent.runs.run_folder import Run, begin_run, plain_settings, suite_facts
+    from agent.runs.tracking.open_tracker import open_tracker
+    from agent.runs.tracking.several import Several
+    from agent.runs.tracking.tracker import Silent
+
+    folder = out if out is not None or before is None else before.folder
+    if not crew.is_first:
+        return Run(folder or Path()), Silent()
+    facts = {
+        "suite": suite_facts(wanted.suite, wanted.clusters),
+        "validation_suite": suite_facts(wanted.validation_suite, wanted.clusters),
+        "workers": crew.count,
+    }
+    run = begin_run(folder, "train", to_plain(wanted), facts, sys.argv, before is not None)
+    resumed_at = before.round() if before is not None else None
+    described = {**plain_settings(wanted), "facts": facts, "versions": run.config()["versions"]}
+    tracker = open_tracker(run.folder, described, tracking, resumed_at)
+    if quiet:
+        return run, tracker
+    return run, Several([tracker, TrainingProgress(wanted.rounds, resumed_at or 0)])
+
+
+def _tell_end(tracker: "Tracker", run: "Run", ended: "Pretrained") -> None:
+    about = {"rounds": ended.rounds, **ended.validation}
+    tracker.summary({f"final/{name}": value for name, value in about.items()})
+    policy = run.best if run.best.is_dir() else run.checkpoint
+    tracker.artifact(f"policy-{run.folder.resolve().name}", "policy", policy, about)
+
+
+def _show(run: "Run", ended: "Pretrained", wanted: "TrainConfig", as_json: bool) -> None:
+    stopped = ended.rounds < wanted.rounds
+    if as_json:
+        print_json(
+            {
+                "folder": str(run.folder),
+                "rounds": ended.rounds,
+                "interrupted": stopped,
+                "validation_ratio": ended.validation.get("validation/ratio"),
+                "checkpoint": str(run.checkpoint),
+                "best": str(run.best) if run.best.is_dir() else None,
+            }
+        )
+        return
+    if stopped:
+        print_text(
+            f"stopped after round {ended.rounds} of {wanted.rounds}; go on with "
+            f"`graphwright train --resume {run.folder}`"
+        )
+        return
+    ratio = ended.validation.get("validation/ratio")
+    judged = "" if ratio is None else f", step times {ratio:.4f} of the portfolio's on validation"
+    print_text(f"{ended.rounds} rounds{judged}")
+    print_text(f"use it with `graphwright place MODEL --placer policy --policy {run.folder}`")

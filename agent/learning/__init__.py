@@ -1,0 +1,1 @@
+"""How a policy learns: policy gradients, outcomes of moves, lessons of searches."""

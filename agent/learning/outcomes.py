@@ -1,0 +1,137 @@
+"""Learning from what moves do: which of many tried moves improved the plan.
+
+Every simulation of a moved group is a label. Scores become the logarithm of the odds that a move
+improves: of those the large network makes whole proposals, before search begins, and from there
+policy gradients go on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int32
+from torch import nn
+from torch.nn import functional
+
+from agent.learning.ppo import sum_over_workers
+from agent.learning.ranking import ranking_area
+from agent.learning.rollout import task_scores
+from agent.policy.inputs import View, collate
+from agent.policy.state import State, costs_of
+from envs.decision import Decision
+from envs.rewards import REWARDS
+from envs.scoring import score
+from envs.tasks import Task
+from placement.annealing.anneal import Annealer
+from placement.placers.search import DEFAULT as SEARCH
+from simulator.plan import Plan
+
+
+@dataclass(frozen=True)
+class OutcomeConfig:
+    """What is tried and learned from."""
+
+    moves_per_level: int = 80
+    least_gain: float = 1e-4
+    """Relative gain in step time that counts as an improvement."""
+    max_depth: int = 3000
+    """Evaluations of annealing between states at most: plans as search meets them later on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """Moves that were tried at a state, and by how much each lowered the logarithm of its cost."""
+
+    view: View
+    groups: Int32[np.ndarray, " moves"]
+    devices: Int32[np.ndarray, " moves"]
+    gains: Float32[np.ndarray, " moves"]
+
+
+def try_moves(
+    state: State, reads_trace: bool, config: OutcomeConfig, rng: np.random.Generator
+) -> Outcomes:
+    """Try moves drawn evenly from each level, one at a time."""
+    view = state.view(reads_trace)
+    groups, devices = _drawn(state, view, config.moves_per_level, rng)
+    labels = state.subject.groups.labels
+    level_of = np.searchsorted(state.subject.groups.level_offsets, groups, side="right") - 1
+    before = state.decided[Task.PLACEMENT]
+    decisions = [
+        Decision(devices=np.where(labels[level] == group, device, before).astype(np.int32))
+        for level, group, device in zip(level_of, groups, devices, strict=True)
+    ]
+    if not decisions:
+        return Outcomes(view, groups, devices, np.zeros(0, np.float32))
+    plans = score(state.instance, decisions, state.plan, REWARDS["sqrt-time"])
+    gains = np.log(state.cost_seconds) - np.log(costs_of(state.instance, plans))
+    return Outcomes(view, groups, devices, gains.astype(np.float32))
+
+
+def _drawn(
+    state: State, view: View, each: int, rng: np.random.Generator
+) -> tuple[Int32[np.ndarray, " moves"], Int32[np.ndarray, " moves"]]:
+    batch = collate([view], 128)
+    open_to_all = torch.zeros(batch.allowed.shape).masked_fill(~batch.allowed, -torch.inf)
+    groups, devices = [], []
+    offsets = state.subject.groups.level_offsets.tolist()
+    for first, last in pairwise(offsets):
+        possible = task_scores(Task.PLACEMENT, open_to_all, batch, first, last, False)
+        group, device = np.nonzero(torch.isfinite(possible).numpy())
+        chosen = rng.choice(len(group), min(each, len(group)), replace=False)
+        groups.append(group[chosen] + first)
+        devices.append(device[chosen])
+    return np.concatenate(groups).astype(np.int32), np.concatenate(devices).astype(np.int32)
+
+
+def annealed(state: State, config: OutcomeConfig, rng: np.random.Generator) -> State:
+    """The state after some evaluations of search, as hot as search may be at that time."""
+    annealer = Annealer(
+        state.instance.problem, state.subject.groups.hierarchy, SEARCH.neighbour_share
+    )
+    chain = annealer.start(state.plan.devices, state.plan.ranks, int(rng.integers(1 << 30)))
+    moves = int(config.max_depth * rng.random() ** 2)
+    heat = SEARCH.start_temperature * rng.random()
+    chain = annealer.reprioritised(annealer.advance(chain, max(moves, 1), heat))
+    plan = Plan.of(chain.devices, -chain.ranks.astype(np.float64))
+    evaluation = state.instance.evaluator.evaluate(plan)
+    return State(state.subject, plan, {Task.PLACEMENT: np.array(chain.devices)}, evaluation)
+
+
+def learn_outcomes(
+    policy: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    outcomes: Sequence[Outcomes],
+    config: OutcomeConfig,
+    segment_ops: int,
+    max_grad_norm: float,
+    graphs_in_all: int,
+    device: str = "cpu",
+) -> dict[str, float]:
+    """One step of logistic regression; returns the loss and how well scores rank moves."""
+    batch = collate([item.view for item in outcomes], segment_ops).to(device)
+    scores = policy(batch)[Task.PLACEMENT]
+    loss, first, areas = scores.new_zeros(()), 0, []
+    for item in outcomes:
+        mine = scores[first : first + item.view.groups.group_count]
+        first += item.view.groups.group_count
+        if not len(item.gains):
+            continue
+        at = torch.from_numpy(item.groups).long(), torch.from_numpy(item.devices).long()
+        logits = mine[at]
+        better = item.gains > config.least_gain
+        wanted = torch.from_numpy(better.astype(np.float32)).to(logits)
+        loss = loss + functional.binary_cross_entropy_with_logits(logits, wanted)
+        areas.append(ranking_area(logits.detach().double().cpu().numpy(), better))
+    optimizer.zero_grad(set_to_none=False)
+    torch.autograd.backward(loss / graphs_in_all)
+    total = sum_over_workers(policy, loss.detach()[None])
+    nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm)
+    optimizer.step()
+    known = [area for area in areas if np.isfinite(area)]
+    return {
+        "outcome_loss": float(total[0]) / graphs_in_all,
+        "outcome_area": float(np.mean(known)) if known else 0.5,
+    }

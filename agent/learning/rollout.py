@@ -1,0 +1,229 @@
+"""Many samples from one forward pass, scored in one call each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from agent.policy.choices import (
+    KEEP,
+    Draw,
+    best,
+    by_group,
+    by_op,
+    chance_of,
+    draw,
+    log_chances,
+    without_standing_still,
+)
+from agent.policy.inputs import PolicyInput
+from agent.policy.network import Scores
+from agent.policy.state import State, as_decision, costs_of, decide
+from envs.features.groups import GROUP_PAIR_COLUMNS
+from envs.rewards import Reward
+from envs.scoring import Scores as PlanScores
+from envs.scoring import score
+from envs.tasks import Task
+
+_IS_HERE = GROUP_PAIR_COLUMNS.index("is_here")
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How decisions are drawn."""
+
+    samples: int = 48
+    """Plans per graph and forward pass."""
+    moves: tuple[int, ...] = (1, 2)
+    """How many groups a sample moves; drawn for each level."""
+    merged: int = 8
+    """Of the samples that improve, how many are tried together: the best two, the best three..."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """The samples of one graph of a batch."""
+
+    state: State
+    draws: tuple[tuple[Draw, ...], ...]
+    """Per level that was drawn, one per task; samples are laid end to end in this order."""
+    scores: PlanScores
+    cost_seconds: Float64[np.ndarray, " samples"]
+    decided: tuple[Mapping[str, np.ndarray], ...]
+
+    @property
+    def order(self) -> np.ndarray:
+        """Samples from the best to the worst."""
+        return np.argsort(self.cost_seconds, kind="stable")
+
+    def best(self, merged: int) -> State:
+        """The state to go on from: the best sample, the best samples together, or as before.
+
+        Where nothing was decided before, the best sample counts however bad it is.
+        """
+        order = self.order
+        if self.state.fresh:
+            return self._after(int(order[0]))
+        better = order[self.cost_seconds[order] < self.state.cost_seconds][:merged]
+        if not better.size:
+            return self.state
+        found = self._after(int(better[0]))
+        together = _merge(self.state, [self.decided[int(index)] for index in better])
+        for decided in together:
+            state = decide(self.state, decided)
+            if state.cost_seconds < found.cost_seconds:
+                found = state
+        return found
+
+    def _after(self, index: int) -> State:
+        plan = self.scores.plans[index]
+        assert plan is not None, "choices that are not allowed are never drawn"
+        evaluation = self.state.instance.evaluator.evaluate(plan)
+        return replace(
+            self.state, plan=plan, decided=self.decided[index], evaluation=evaluation, fresh=False
+        )
+
+
+def _merge(
+    state: State, decisions: Sequence[Mapping[str, np.ndarray]]
+) -> list[Mapping[str, np.ndarray]]:
+    """The changes of the first two decisions, of the first three, and so on; earlier ones win."""
+    together = dict(decisions[0])
+    result: list[Mapping[str, np.ndarray]] = []
+    for decided in decisions[1:]:
+        together = {
+            task: np.where(values == state.decided[task], decided[task], values)
+            for task, values in together.items()
+        }
+        result.append(together)
+    return result
+
+
+def sample(
+    state: State,
+    scores: Scores,
+    batch: PolicyInput,
+    number: int,
+    config: SampleConfig,
+    reward: Reward,
+    rng: np.random.Generator,
+    whole: bool,
+) -> Rollout:
+    """Draw decisions for graph `number` of a batch and score their plans.
+
+    Args:
+        whole: decide for every group; else only move a few.
+    """
+    groups = state.subject.groups
+    first_group = int(torch.searchsorted(batch.graph_of_group, number))
+    levels = len(groups.labels)
+    shares = np.diff(np.linspace(0, config.samples, levels + 1).round().astype(int))
+    shares = shares[rng.permutation(levels)]
+    draws: list[tuple[Draw, ...]] = []
+    decided: list[Mapping[str, np.ndarray]] = []
+    for level, samples in enumerate(shares.tolist()):
+        if not samples:
+            continue
+        first, last = groups.level_offsets[level : level + 2]
+        moves = int(rng.choice(config.moves))
+        of_level = tuple(
+            _draw_task(
+                task,
+                scores[task],
+                batch,
+                first_group + int(first),
+                first_group + int(last),
+                samples,
+                moves,
+                rng,
+                whole or state.fresh,
+            )
+            for task in scores
+        )
+        draws.append(of_level)
+        labels = groups.labels[level] - int(first)
+        decided.extend(
+            by_op(
+                {
+                    item.task: by_group(
+                        item.drawn[index], int(last - first), scores[item.task].shape[1], item.whole
+                    )
+                    for item in of_level
+                },
+                labels,
+                state.decided,
+            )
+            for index in range(samples)
+        )
+    plans = score(
+        state.instance,
+        [as_decision(item) for item in decided],
+        state.plan,
+        reward,
+        np.full(len(decided), state.evaluation.makespan_seconds),
+    )
+    cost = costs_of(state.instance, plans)
+    return Rollout(state, tuple(draws), plans, cost, tuple(decided))
+
+
+def greedy(
+    state: State, scores: Scores, batch: PolicyInput, number: int, whole: bool
+) -> Mapping[str, np.ndarray]:
+    """What the policy thinks best, without trying anything: devices or levels of each op.
+
+    Whole decisions take every unit's best choice. Otherwise each task makes its likeliest move.
+    """
+    groups = state.subject.groups
+    base = int(torch.searchsorted(batch.graph_of_group, number))
+    finest = len(groups.labels) - 1
+    first, last = (0, groups.group_count)
+    if whole or state.fresh:
+        first = int(groups.level_offsets[finest])
+    chosen: dict[str, np.ndarray] = {}
+    level = finest
+    for task in scores:
+        mine = task_scores(
+            task, scores[task], batch, base + first, base + last, whole or state.fresh
+        )
+        if whole or state.fresh:
+            chosen[task] = best(mine)
+            continue
+        flat = int(mine.argmax())
+        group, choice = divmod(flat, mine.shape[1])
+        moved = np.where(groups.labels == group, np.int32(choice), np.int32(KEEP)).max(axis=0)
+        chosen[task] = moved
+    if whole or state.fresh:
+        return by_op(chosen, groups.labels[level] - first, state.decided)
+    return {
+        task: np.where(moved == KEEP, state.decided[task], moved).astype(np.int32)
+        for task, moved in chosen.items()
+    }
+
+
+def task_scores(
+    task: str, scores: torch.Tensor, batch: PolicyInput, first: int, last: int, whole: bool
+) -> torch.Tensor:
+    """Scores of the groups `first:last`, without moves that change nothing."""
+    mine = scores[first:last]
+    if task == Task.PLACEMENT and not whole:
+        is_here = batch.group_pairs[first:last, :, _IS_HERE] > 1 - 1e-6
+        mine = without_standing_still(mine, is_here)
+    return mine
+
+
+def _draw_task(
+    task: str,
+    scores: torch.Tensor,
+    batch: PolicyInput,
+    first: int,
+    last: int,
+    samples: int,
+    moves: int,
+    rng: np.random.Generator,
+    whole: bool,
+) -> Draw:
+    chances = log_chances(task_scores(task, scores, batch, first, last, whole), whole)
+    drawn = draw(chances, samples, 1 if whole else moves, rng)
+    return Draw(task, first, last, whole, drawn, chance_of(chances, drawn).detach())

@@ -1,0 +1,240 @@
+"""A trained policy as a placer: the portfolio first, then whole proposals, then guided search.
+
+A policy that decides more than devices, or every op anew, makes proposals until the end.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+
+from agent.config import AgentConfig
+from agent.learning.improving import Pass, draw_pass, learn
+from agent.learning.move_tuning import MoveTuner
+from agent.placing.guided_search import Guided, guided_search
+from agent.policy.network import Policy
+from agent.policy.state import State, begin, decided_plan
+from agent.policy.view import make_subject
+from envs.instance import Instance
+from placement.placer import Budget, Candidate, Placed, Report, Stage
+from placement.problem import Problem
+from simulator.evaluation import Evaluation
+from simulator.plan import Plan
+
+#: So many passes are no limit.
+_ENDLESS = 1_000_000
+
+#: At most so many proposals come before a guided search.
+_PROPOSALS = 8
+
+#: About what a pass of the large network takes: with less time left it is not begun.
+_PASS_SECONDS_PER_OP = 5e-5
+
+#: Steps of a search between updates; fifty updates take most of a search that has a budget.
+_PASSES_PER_UPDATE = 4
+
+#: Evaluations that follow each pass where passes are limited rather than the budget.
+_EVALUATIONS_PER_PASS = 200
+
+#: Told after each pass: its number, the best state, and figures of the update if there was one.
+Watch = Callable[[int, State, Mapping[str, float] | None], None]
+
+
+def _unwatched(_number: int, _state: State, _update: Mapping[str, float] | None) -> None:
+    """A `Watch` that does nothing."""
+
+
+#: Told a policy that nobody else holds.
+HandOver = Callable[[Policy], None]
+
+
+def _kept(_policy: Policy) -> None:
+    """A `HandOver` to nobody."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a policy is used on one graph."""
+
+    max_passes: int = _ENDLESS
+    """Passes at most, also where the budget allows more."""
+    max_updates: int = 0
+    """Of the policy, on this graph: none is zero-shot."""
+    lr: float | None = None
+    """Of these updates; None takes the policy's own, a tenth of it within a search."""
+
+
+class _Found:
+    """The best plan of a run so far; the only thing in this module that changes."""
+
+    def __init__(self, start: Candidate, budget: Budget, state: State) -> None:
+        self.best = start
+        self.budget = budget
+        self.state = state
+        self.progress = [(budget.spent_seconds, _seconds(start))]
+        self.evaluations = 0
+        self.stages = [Stage("heuristics", budget.spent_seconds, _seconds(start))]
+
+    def end_stage(self, name: str) -> None:
+        """What was spent since the last stage belongs to this one."""
+        before = sum(stage.cpu_seconds for stage in self.stages)
+        spent = self.budget.spent_seconds - before
+        self.stages.append(Stage(name, spent, _seconds(self.best)))
+
+    def offer(self, plan: Plan, evaluation: Evaluation, name: str) -> None:
+        """Keep a plan if it is better than the best."""
+        candidate = Candidate(plan, evaluation, name)
+        if candidate.rank_key < self.best.rank_key:
+            self.best = candidate
+            self.progress.append((self.budget.spent_seconds, _seconds(candidate)))
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyPlacer:
+    """A `Placer` that never ends below the portfolio.
+
+    The policy itself is not changed: fine-tuning works on a copy.
+    """
+
+    policy: Policy
+    config: AgentConfig
+    effort: Effort = Effort()
+    name: str = "policy"
+    device: str = "cpu"
+    watch: Watch = _unwatched
+    hand_over: HandOver = _kept
+    """Told the policy as it is after the last pass: the fine-tuned one, where it was."""
+
+    def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+        """Improve the portfolio's plan until the budget or the passes are spent."""
+        instance = Instance(problem.graph.name, problem, seed=seed, budget=budget)
+        start = instance.portfolio
+        if problem.cluster.device_count == 1 and self.config.policy.tasks == ("placement",):
+            return Placed(start, (start,), ((budget.spent_seconds, _seconds(start)),))
+        policy = self._own_policy()
+        subject = make_subject(instance, self.config.episode.group_sizes, seed)
+        state = begin(
+            subject, start.plan, self.config.policy.tasks, self.config.episode.from_scratch
+        )
+        found = _Found(start, budget, state)
+        if self.config.guides_search:
+            self._propose(policy, found, seed, report)
+            found.end_stage("proposals")
+            self._search(policy, found, seed, report)
+            found.end_stage("guided search")
+        else:
+            self._pass(policy, found, seed, report)
+            found.end_stage("passes")
+        self.hand_over(policy)
+        return Placed(
+            found.best,
+            (*instance.heuristic_plans, found.best),
+            tuple(found.progress),
+            len(instance.heuristic_plans) + found.evaluations,
+            tuple(found.stages),
+        )
+
+    def _propose(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
+        """A few passes of the large network, for as long as they bring something."""
+        if self.effort.max_passes < _ENDLESS:
+            wanted, until = 1, np.inf
+        else:
+            share = self.config.guide.proposals_share
+            wanted, until = _PROPOSALS, share * found.budget.cpu_seconds
+        begun = found.budget.spent_seconds
+        ops = found.state.instance.problem.graph.op_count
+        if found.budget.left_seconds < ops * _PASS_SECONDS_PER_OP:
+            return
+        for number in range(wanted):
+            before, best = found.budget.spent_seconds, found.best
+            self._one_pass(policy, found, seed, number)
+            took = found.budget.spent_seconds - before
+            report(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))
+            if found.best is best or found.budget.spent_seconds + took - begun > until:
+                return
+
+    def _pass(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
+        """Samples of whole plans or moves, the best of each pass kept; learning from them first."""
+        optimizer = torch.optim.Adam(policy.parameters(), lr=self.effort.lr or self.config.ppo.lr)
+        limit = self.effort.max_passes
+        for number in range(limit):
+            if found.budget.is_spent:
+                return
+            update = None
+            passed = self._one_pass(policy, found, seed, number)
+            if number < self.effort.max_updates:
+                share = number / self.effort.max_updates
+                update = asdict(learn(policy, optimizer, self.config, passed, share))
+            self.watch(number + 1, found.state, update)
+            report(max(found.budget.spent_seconds / found.budget.cpu_seconds, number / limit))
+
+    def _one_pass(self, policy: Policy, found: "_Found", seed: int, number: int) -> Pass:
+        rng = np.random.default_rng([seed, number])
+        passed = draw_pass(policy, self.config, [found.state], [rng], self.device)
+        found.evaluations += self.config.sample.samples
+        found.state = passed.best[0]
+        found.offer(found.state.plan, found.state.evaluation, self.name)
+        return passed
+
+    def _search(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
+        """Search that the policy guides, with what is left of the budget."""
+        before, limit = found.evaluations, self.effort.max_passes
+        state = decided_plan(found.state, found.best.plan)
+        updates: list[Mapping[str, float]] = []
+        tuner = None
+        if self.effort.max_updates:
+            lr = self.effort.lr or self.config.moves.lr / 10
+            tuner = MoveTuner(
+                policy.moves,
+                self.config.moves,
+                self.effort.max_updates,
+                lr,
+                seed,
+                updates.append,
+                every=max(1, min(_PASSES_PER_UPDATE, limit // self.effort.max_updates)),
+                device=self.device,
+            )
+        told = 0
+
+        def on_pass(guided: Guided) -> None:
+            nonlocal told
+            found.evaluations = before + guided.evaluations
+            reached = decided_plan(state, guided.best_plan)
+            found.offer(reached.plan, reached.evaluation, self.name)
+            self.watch(guided.passes, reached, updates[-1] if len(updates) > told else None)
+            told = len(updates)
+            report(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))
+
+        guided_search(
+            policy,
+            state,
+            found.budget,
+            seed,
+            self.config,
+            on_pass,
+            None if limit >= _ENDLESS else limit,
+            _EVALUATIONS_PER_PASS,
+            tuner,
+        )
+
+    def fine_tuned(self, updates: int, lr: float | None = None) -> "PolicyPlacer":
+        """The same policy, learning on the graph that it is given."""
+        effort = replace(self.effort, max_updates=updates, lr=lr)
+        return replace(self, effort=effort, name=f"{self.name}-fine-tuned")
+
+    def _own_policy(self) -> Policy:
+        own = Policy(self.config.policy)
+        own.load_state_dict(self.policy.state_dict())
+        return own.to(self.device)
+
+
+def untrained(config: AgentConfig, seed: int, name: str = "untrained") -> PolicyPlacer:
+    """The same loop with a network that has learned nothing: the control of every table."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PolicyPlacer(Policy(config.policy), config, name=name)
+
+
+def _seconds(candidate: Candidate) -> float:
+    return candidate.evaluation.makespan_seconds

@@ -1,0 +1,90 @@
+"""All placers by name: heuristics and search, and policies where one is at hand."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphs.errors import GraphwrightError
+from placement.placer import Placer
+from placement.placers.registry import PLACERS
+from placement.placers.registry import get_placer as plain_placer
+
+if TYPE_CHECKING:
+    from agent.runs.checkpoint import Checkpoint
+
+POLICY, UNTRAINED = "policy", "policy-untrained"
+
+#: Where the policy is that comes with the package, if one does.
+SHIPPED = Path(__file__).parent.parent / "pretrained"
+
+
+def placer_names() -> tuple[str, ...]:
+    """All of them; `policy` needs a checkpoint where none is shipped."""
+    return (*PLACERS, POLICY, UNTRAINED)
+
+
+def default_placer() -> str:
+    """What `place` uses when nothing is asked for."""
+    return POLICY if has_shipped_policy() else "search"
+
+
+def has_shipped_policy() -> bool:
+    return (SHIPPED / "policy.json").is_file()
+
+
+def get_placer(name: str, policy: Path | None = None) -> Placer:
+    """A placer by name; torch is imported for policies only.
+
+    Args:
+        policy: a checkpoint or a run's folder, for `policy` and `policy-untrained`.
+
+    Raises:
+        GraphwrightError: no placer of that name, or no policy to use.
+    """
+    if name == POLICY:
+        from agent.placing.policy_placer import PolicyPlacer
+
+        found = load_policy(policy)
+        return PolicyPlacer(found.policy, found.config)
+    if name == UNTRAINED:
+        return _untrained(policy)
+    if name not in PLACERS:
+        raise GraphwrightError(f"unknown placer {name!r}; there are {', '.join(placer_names())}")
+    return plain_placer(name)
+
+
+def load_policy(policy: Path | None) -> "Checkpoint":
+    """A policy's checkpoint: the one given, the best of a run, or the one that is shipped.
+
+    Raises:
+        GraphwrightError: there is none, or it cannot be read.
+    """
+    from agent.runs.checkpoint import load_checkpoint
+
+    if policy is None and not has_shipped_policy():
+        raise GraphwrightError(
+            "which policy? None comes with this version; give --policy with a checkpoint or a "
+            "run's folder: `graphwright train --out runs/mine` makes one"
+        )
+    return load_checkpoint(SHIPPED if policy is None else policy_folder(policy))
+
+
+def policy_folder(path: Path) -> Path:
+    """The best policy of a run's folder, else its last; any other path stands for itself."""
+    from agent.runs.checkpoint import META, stored_at
+    from agent.runs.run_folder import Run
+
+    run = Run(path)
+    if not run.config_file.is_file() or (path / META).is_file():
+        return path
+    return next((at for at in (run.best, run.checkpoint) if stored_at(at).is_dir()), path)
+
+
+def _untrained(policy: Path | None) -> Placer:
+    """A network that has learned nothing, built like the policy that is at hand."""
+    from agent.config import AgentConfig
+    from agent.placing.policy_placer import untrained
+
+    config = AgentConfig()
+    if policy is not None or has_shipped_policy():
+        config = load_policy(policy).config
+    return untrained(config, seed=0, name=UNTRAINED)

@@ -1,0 +1,203 @@
+"""Policies and training states on disk: safetensors for numbers, JSON for the rest, no pickle."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from agent.config import AgentConfig
+from agent.policy.network import Policy
+from agent.runs.plain_values import from_plain, to_plain
+from envs.features.groups import GROUP_COLUMNS, GROUP_PAIR_COLUMNS
+from envs.features.observation import (
+    DEVICE_COLUMNS,
+    EDGE_COLUMNS,
+    GRAPH_COLUMNS,
+    LINK_COLUMNS,
+    OP_COLUMNS,
+)
+from envs.tasks import LEVELS
+from graphs.errors import GraphwrightError
+from graphs.kinds import OpKind
+from placement.annealing.move_features import MOVE_COLUMNS
+
+#: Raised when the network or what it reads changes so that older numbers mean something else.
+FORMAT = 2
+#: Had no network for single moves: it is read with one that has learned nothing.
+_WITHOUT_MOVES = 1
+
+_WEIGHTS, META, _OPTIMIZER = "policy.safetensors", "policy.json", "optimizer.safetensors"
+_OWN = {_WEIGHTS, META, _OPTIMIZER}
+
+
+class CheckpointError(GraphwrightError):
+    """A checkpoint that cannot be read, or that is of another version."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A policy with what it was trained as; and, to go on training, where that stood."""
+
+    policy: Policy
+    config: AgentConfig
+    about: Mapping[str, Any]
+    """Where it comes from: suite, rounds, seed, version; plain values."""
+    optimizer: Mapping[str, Tensor] | None = None
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a folder, in place of one that was written before.
+
+    Whoever is interrupted leaves the old files or the new ones, never some of both.
+
+    Raises:
+        CheckpointError: the folder holds something else.
+    """
+    if folder.exists() and not (folder.is_dir() and _names(folder) <= _OWN):
+        raise CheckpointError(f"{folder} is there already and holds other things than a policy")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    weights = {name: _portable(value) for name, value in checkpoint.policy.state_dict().items()}
+    save_file(weights, part / _WEIGHTS)
+    if checkpoint.optimizer is not None:
+        state = {name: _portable(value) for name, value in checkpoint.optimizer.items()}
+        save_file(state, part / _OPTIMIZER)
+    meta = {
+        "format": FORMAT,
+        "config": to_plain(checkpoint.config),
+        "columns": _columns(),
+        "about": dict(checkpoint.about),
+    }
+    (part / META).write_text(json.dumps(meta, indent=1) + "\n")
+    old = _old(folder)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a folder that `save_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: no checkpoint there, a damaged one, or one of another version.
+    """
+    path = stored_at(Path(folder))
+    if not (path / META).is_file():
+        raise CheckpointError(
+            f"{path}: no policy there; give a folder that holds {META} and {_WEIGHTS}, such as "
+            "the checkpoint of a run"
+        )
+    try:
+        meta = json.loads((path / META).read_text())
+        weights = load_file(path / _WEIGHTS)
+        optimizer = load_file(path / _OPTIMIZER) if (path / _OPTIMIZER).is_file() else None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: the policy cannot be read ({error})") from error
+    if not isinstance(meta, dict) or meta.get("format") not in (FORMAT, _WITHOUT_MOVES):
+        found = meta.get("format") if isinstance(meta, dict) else None
+        raise CheckpointError(
+            f"{path}: a policy of format {found}; this version reads formats {_WITHOUT_MOVES} and "
+            f"{FORMAT}: train it anew, or use the version that wrote it"
+        )
+    old = meta["format"] == _WITHOUT_MOVES
+    columns = {key: value for key, value in _columns().items() if not (old and key == "moves")}
+    if meta.get("columns") != columns:
+        raise CheckpointError(
+            f"{path}: the policy reads other features than this version makes; train it anew"
+        )
+    try:
+        settings = dict(meta["config"])
+        if old:  # they were those of another search
+            settings.pop("guide", None)
+        config = from_plain(AgentConfig, settings)
+    except GraphwrightError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what a file does not hold is the same each time it is read
+        policy = Policy(config.policy)
+    try:
+        if old:
+            weights = {
+                **{f"moves.{name}": value for name, value in policy.moves.state_dict().items()},
+                **weights,
+            }
+        policy.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: weights and configuration disagree ({error})") from error
+    return Checkpoint(policy, config, meta.get("about", {}), optimizer)
+
+
+def stored_at(folder: Path) -> Path:
+    """Where the checkpoint of that folder is: beside it, if writing was interrupted."""
+    return _old(folder) if not folder.exists() and _old(folder).is_dir() else folder
+
+
+def optimizer_state(
+    network: nn.Module, optimizer: torch.optim.Adam, prefix: str = ""
+) -> dict[str, Tensor]:
+    """Adam's moments by parameter name, of a network or of a part that `prefix` names."""
+    state = {}
+    for name, parameter in network.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            state[f"{key}/{prefix}{name}"] = value
+    return state
+
+
+def restore_optimizer(
+    network: nn.Module,
+    optimizer: torch.optim.Adam,
+    state: Mapping[str, Tensor],
+    prefix: str = "",
+) -> None:
+    """Put moments back so that training goes on as if it had not stopped."""
+    by_name: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        kind, _, name = key.partition("/")
+        by_name.setdefault(name, {})[kind] = value
+    held = {id(value) for group in optimizer.param_groups for value in group["params"]}
+    for own_name, parameter in network.named_parameters():
+        name = f"{prefix}{own_name}"
+        if name in by_name and id(parameter) in held:
+            optimizer.state[parameter] = {
+                kind: value if kind == "step" else value.to(parameter.device)
+                for kind, value in by_name[name].items()
+            }
+
+
+def _columns() -> dict[str, Any]:
+    """What each number that a policy reads means."""
+    return {
+        "ops": list(OP_COLUMNS),
+        "edges": list(EDGE_COLUMNS),
+        "devices": list(DEVICE_COLUMNS),
+        "links": list(LINK_COLUMNS),
+        "graph": list(GRAPH_COLUMNS),
+        "groups": list(GROUP_COLUMNS),
+        "group_pairs": list(GROUP_PAIR_COLUMNS),
+        "moves": list(MOVE_COLUMNS),
+        "kinds": len(OpKind),
+        "levels": LEVELS,
+    }
+
+
+def _portable(value: Tensor) -> Tensor:
+    return value.detach().cpu().contiguous()
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}

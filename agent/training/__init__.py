@@ -1,0 +1,1 @@
+"""Training a policy over many graphs."""

@@ -1,0 +1,129 @@
+"""How good a policy is on graphs that it does not learn from, in a fixed number of samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from agent.config import AgentConfig, TrainConfig
+from agent.learning.improving import draw_pass
+from agent.placing.guided_search import guided_search
+from agent.policy.network import Policy
+from agent.policy.state import State, begin, decided_plan
+from agent.policy.view import Subject, make_subject
+from envs.episodes import episodes_from
+from placement.placer import Budget
+from placement.suites import Pair, get_suite
+
+
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """Per graph the best state, and the logarithm of its cost over the portfolio's."""
+
+    pairs: tuple[Pair, ...]
+    states: tuple[State, ...]
+    logs: tuple[float, ...]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The geometric mean of costs over the portfolio's; nothing where there is no graph."""
+        return {"validation/ratio": float(np.exp(np.mean(self.logs)))} if self.logs else {}
+
+    @property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """A row per graph."""
+        return [
+            {
+                "graph": pair.graph_ref,
+                "cluster": pair.cluster_ref,
+                "ratio": float(np.exp(log)),
+                "step_seconds": float(state.evaluation.makespan_seconds),
+                "portfolio_seconds": float(state.instance.reference_seconds),
+                "fits": state.evaluation.feasible,
+            }
+            for pair, state, log in zip(self.pairs, self.states, self.logs, strict=True)
+        ]
+
+    @property
+    def most_improved(self) -> State | None:
+        """Where the policy did best."""
+        return self.states[int(np.argmin(self.logs))] if self.logs else None
+
+
+def validate(policy: Policy, config: TrainConfig) -> Validated:
+    """A few passes without learning on each graph.
+
+    The same graphs, seeds and numbers of samples each time, so that figures compare.
+    """
+    pairs = _pairs(
+        config.validation_suite, config.clusters, config.validation_graphs, config.max_ops
+    )
+    subjects = _subjects(pairs, config.agent.episode.group_sizes)
+    found = [
+        improved(policy, config.agent, subject, config.validation_steps, config.device)
+        for subject in subjects
+    ]
+    return Validated(pairs, tuple(state for state, _ in found), tuple(log for _, log in found))
+
+
+def improved(
+    policy: Policy, config: AgentConfig, subject: Subject, steps: int, device: str = "cpu"
+) -> tuple[State, float]:
+    """The best state after some passes, and the logarithm of its cost over the portfolio's."""
+    mark = subject.instance.portfolio
+    state = begin(subject, mark.plan, config.policy.tasks, config.episode.from_scratch)
+    cost = _first_cost(subject, config)
+    if config.guides_search:
+        return _guided(policy, config, state, steps, cost)
+    best: State | None = None
+    for step in range(steps):
+        rng = np.random.default_rng([1, step])
+        state = draw_pass(policy, config, [state], [rng], device).best[0]
+        if best is None or state.cost_seconds < best.cost_seconds:
+            best = state
+    best = best or state
+    return best, float(np.log(best.cost_seconds / cost))
+
+
+def _guided(
+    policy: Policy, config: AgentConfig, state: State, steps: int, cost: float
+) -> tuple[State, float]:
+    """Guided search with a fixed number of evaluations."""
+    found = guided_search(
+        policy, state, Budget(_NO_LIMIT), 1, config, lambda _: None, steps, _EVALUATIONS
+    )
+    best = decided_plan(state, found.best_plan)
+    return best, float(np.log(min(best.cost_seconds, cost) / cost))
+
+
+#: Of each pass of a validation.
+_EVALUATIONS = 200
+_NO_LIMIT = 1e9
+
+
+def _first_cost(subject: Subject, config: AgentConfig) -> float:
+    return begin(subject, subject.instance.portfolio.plan, ()).cost_seconds
+
+
+@lru_cache(maxsize=8)
+def _pairs(suite: str, clusters: tuple[str, ...], count: int, max_ops: int) -> tuple[Pair, ...]:
+    """Evenly spread over the suite, without single devices and large graphs."""
+    fitting = [
+        pair
+        for pair in get_suite(suite, clusters).pairs
+        if pair.asked_ops <= max_ops and not pair.cluster_ref.startswith("1xv100")
+    ]
+    at = np.unique(np.linspace(0, len(fitting) - 1, min(count, len(fitting))).round().astype(int))
+    return tuple(fitting[index] for index in at)
+
+
+@lru_cache(maxsize=2)
+def _subjects(pairs: Sequence[Pair], sizes: tuple[int, ...]) -> tuple[Subject, ...]:
+    episodes = episodes_from(pairs=pairs)
+    found = []
+    for index in range(len(pairs)):
+        prepared = episodes.at(index)
+        found.append(make_subject(prepared.instance, sizes, 0, prepared.static))
+    return tuple(found)

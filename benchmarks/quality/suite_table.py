@@ -1,0 +1,93 @@
+"""GO's table over a suite: one device, human expert, METIS, HEFT, portfolio, search, lower bound.
+
+    python benchmarks/quality/suite_table.py paper --budget 30
+    python benchmarks/quality/suite_table.py paper --table   # only print what is there
+
+The same figures as `graphwright compare --suite paper`, kept as they come: rows are appended to
+`results/suite_<name>.jsonl`, pairs that the file has are not measured again, and the table is
+written beside it. All times are simulated seconds.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from placement.suites import SUITES
+from placement.suites.results import COLUMNS, measure_pair
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def main() -> None:
+    """Measure what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suite", choices=list(SUITES))
+    parser.add_argument("--budget", type=float, default=30.0, help="CPU seconds of search")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    path = RESULTS / f"suite_{arguments.suite}.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(row["graph"], row["cluster"], row["seed"], row["budget_seconds"]) for row in rows}
+    for pair in [] if arguments.table else SUITES[arguments.suite].pairs:
+        key = (pair.graph_ref, pair.cluster_ref, arguments.seed, arguments.budget)
+        if key in done:
+            continue
+        measured = measure_pair(pair, COLUMNS, arguments.budget, arguments.seed)
+        row = {**measured.as_dict(), "commit": commit(), "command": " ".join(sys.argv)}
+        rows.append(row)
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(pair.graph_ref, pair.cluster_ref, row["makespan_seconds"], flush=True)
+    text = table(arguments.suite, rows)
+    path.with_suffix(".md").write_text(text)
+    print(text)
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def table(suite: str, rows: list[dict[str, Any]]) -> str:
+    """Markdown, in simulated milliseconds."""
+    lines = [
+        f"# Placers on the suite `{suite}`",
+        "",
+        f"Simulated milliseconds of a step, {rows[0]['costs']} costs; OOM: no plan of the placer "
+        f"fits. Search: {rows[0]['budget_seconds']:g} CPU seconds, seed {rows[0]['seed']}. "
+        f"Command: `python {rows[0]['command']}`, commits "
+        f"{', '.join(sorted({row['commit'] for row in rows}))}.",
+        "",
+        "| workload | cluster | devices | ops | " + " | ".join(COLUMNS) + " | lower bound |",
+        "|---|---|---" + "|---:" * (len(COLUMNS) + 2) + "|",
+    ]
+    for row in rows:
+        times = [row["makespan_seconds"][name] for name in COLUMNS]
+        cells = ["OOM" if time is None else f"{time * 1e3:,.1f}" for time in times]
+        lines.append(
+            f"| {row['graph']} | {row['cluster']} | {row['devices']} | {row['ops']:,} | "
+            f"{' | '.join(cells)} | {row['lower_bound_seconds'] * 1e3:,.1f} |"
+        )
+    lines += ["", "Geometric means of search / other, over the pairs where both fit:", ""]
+    for other in COLUMNS[:-1]:
+        logs = [
+            math.log(found["search"] / found[other])
+            for found in (row["makespan_seconds"] for row in rows)
+            if found["search"] and found[other]
+        ]
+        mean = math.exp(sum(logs) / len(logs)) if logs else math.nan
+        lines.append(f"- {other}: {mean:.3f} over {len(logs)} of {len(rows)}")
+    bound = [math.log(r["makespan_seconds"]["search"] / r["lower_bound_seconds"])
+             for r in rows if r["makespan_seconds"]["search"]]  # fmt: skip
+    lines.append(f"- lower bound: {math.exp(sum(bound) / max(len(bound), 1)):.3f} (can be loose)")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

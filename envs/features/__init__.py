@@ -1,0 +1,1 @@
+"""What an agent observes of a graph, a cluster and a trace."""

@@ -1,0 +1,225 @@
+"""What one ONNX node costs: its kind, its work and the values of its outputs."""
+
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnx import AttributeProto, GraphProto, NodeProto
+
+from graphs.costs.onnx_ops import ESTIMATE, estimated, onnx_cost, refined_kind
+from graphs.costs.work import OpCost, Signature, TensorSpec, Work
+from graphs.errors import ModelError
+from graphs.importers.onnx_models.context import ImportContext, standardised
+from graphs.importers.onnx_models.control_flow import BodyCost, Composite, run_control_flow
+from graphs.importers.onnx_models.shapes import infer_outputs
+from graphs.importers.onnx_models.values import (
+    SMALL_ELEMENTS,
+    Value,
+    constant_node_value,
+    sparse_value,
+    stored_value,
+)
+from graphs.kinds import DType, OpKind, Phase
+
+Scope = MutableMapping[str, Value]
+
+CONTROL_FLOW_OPS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
+#: What a formula raises on shapes or attributes that a valid op cannot have.
+_FORMULA_ERRORS = (
+    IndexError,
+    KeyError,
+    ValueError,
+    TypeError,
+    ZeroDivisionError,
+    OverflowError,
+    AttributeError,
+)
+
+_FLOATS = frozenset(
+    {
+        DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64, DType.FLOAT8,
+        DType.COMPLEX64, DType.COMPLEX128,
+    }
+)  # fmt: skip
+_BY_FIRST_INPUT = frozenset(
+    {OpKind.MATMUL, OpKind.CONV, OpKind.DEPTHWISE_CONV, OpKind.GATHER, OpKind.RECURRENT}
+)
+_UPDATES = frozenset({OpKind.OPTIMIZER_UPDATE, OpKind.ACCUMULATE})
+
+
+@dataclass(frozen=True)
+class NodeAnalysis:
+    """One node, ready to become an op."""
+
+    kind: OpKind
+    work: Work
+    outputs: Mapping[str, Value]
+    dtype: DType
+    phase: Phase
+    inner_bytes: int = 0
+    """Weights that live inside a control-flow body."""
+
+
+def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportContext) -> NodeAnalysis:
+    """Infer a node's outputs and cost it.
+
+    Args:
+        node: any node but `Constant`.
+        label: the op's unique name, for messages.
+        scope: the values of every tensor it may read.
+        context: collects what had to be assumed.
+
+    Raises:
+        ModelError: an input is unknown, or the node does not fit its inputs.
+    """
+    inputs = [_look_up(name, label, scope, context) if name else None for name in node.input]
+    attributes = attributes_of(node)
+    domain = standardised(node.domain)
+    phase = _phase(node.op_type, domain)
+    specs = [value.spec for value in inputs if value is not None]
+    if domain == "" and node.op_type in CONTROL_FLOW_OPS:
+
+        def run(body: GraphProto, given: Mapping[str, Value]) -> BodyCost:
+            return analyse_body(body, given, scope, context)
+
+        composite = run_control_flow(node, label, inputs, attributes, context, run)
+        return _composite_analysis(composite, specs, phase)
+    outputs = infer_outputs(node, label, inputs, attributes, context)
+    signature = Signature(node.op_type, specs, [v.spec for v in outputs.values()], attributes)
+    if outputs and all(value.shape_like for value in outputs.values()):
+        return NodeAnalysis(OpKind.SHAPE, Work(), outputs, DType.INT64, phase)
+    cost = _training_dropout(node, inputs) or onnx_cost(domain, node.op_type)
+    title = f"{domain}.{node.op_type}" if domain else node.op_type
+    if cost is None:
+        context.estimated[title] += 1
+        cost = ESTIMATE
+    try:
+        work = cost.formula(signature)
+    except _FORMULA_ERRORS:
+        context.estimated[title] += 1
+        work = estimated(signature)
+    kind = refined_kind(cost, signature)
+    phase = Phase.UPDATE if kind == OpKind.OPTIMIZER_UPDATE else phase
+    return NodeAnalysis(kind, work, outputs, _compute_dtype(kind, signature), phase)
+
+
+def _composite_analysis(
+    composite: Composite, inputs: list[TensorSpec], phase: Phase
+) -> NodeAnalysis:
+    signature = Signature("", inputs, [value.spec for value in composite.outputs.values()])
+    return NodeAnalysis(
+        OpKind.CONTROL_FLOW,
+        composite.work,
+        composite.outputs,
+        _compute_dtype(OpKind.CONTROL_FLOW, signature),
+        phase,
+        composite.resident_bytes,
+    )
+
+
+def analyse_body(
+    body: GraphProto,
+    given: Mapping[str, Value],
+    outer: Scope,
+    context: ImportContext,
+) -> BodyCost:
+    """The cost of one pass through a control-flow body and the values of its outputs."""
+    scope: Scope = ChainMap({}, outer)
+    resident = collect_weights(body, scope, context)
+    scope.update(given)
+    flops = read = written = 0.0
+    for index, node in enumerate(body.node):
+        if node.op_type == "Constant" and not standardised(node.domain):
+            for name in node.output:
+                scope[name] = constant_node_value(node, context.folder)
+            continue
+        label = node.name or next(iter(node.output), f"{node.op_type}_{index}")
+        result = analyse_node(node, label, scope, context)
+        scope.update(result.outputs)
+        flops += result.work.flops
+        read += result.work.bytes_read
+        written += result.work.bytes_written
+        resident += result.inner_bytes
+    outputs = [_look_up(value.name, body.name, scope, context) for value in body.output]
+    return BodyCost(Work(flops, read, written), resident, outputs)
+
+
+def collect_weights(graph: GraphProto, scope: Scope, context: ImportContext) -> int:
+    """Enter a graph's initializers into a scope; returns their bytes.
+
+    Raises:
+        ModelError: two of them have the same name.
+    """
+    values = [(tensor.name, stored_value(tensor, context.folder)) for tensor in graph.initializer]
+    values += [(s.values.name, sparse_value(s)) for s in graph.sparse_initializer]
+    entered: set[str] = set()
+    for name, value in values:
+        if name in entered:
+            raise ModelError(f"{context.origin}: weight {name!r} is declared more than once")
+        entered.add(name)
+        scope[name] = value
+    return sum(value.spec.bytes for _, value in values)
+
+
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """A node's attributes as plain Python values; bodies are left out."""
+    found: dict[str, Any] = {}
+    for attribute in node.attribute:
+        match attribute.type:
+            case AttributeProto.INT:
+                found[attribute.name] = attribute.i
+            case AttributeProto.INTS:
+                found[attribute.name] = list(attribute.ints)
+            case AttributeProto.FLOAT:
+                found[attribute.name] = attribute.f
+            case AttributeProto.FLOATS:
+                found[attribute.name] = list(attribute.floats)
+            case AttributeProto.STRING:
+                found[attribute.name] = attribute.s.decode("utf-8", "replace")
+            case AttributeProto.STRINGS:
+                found[attribute.name] = [s.decode("utf-8", "replace") for s in attribute.strings]
+            case AttributeProto.TENSOR:
+                small = len(attribute.t.dims) <= 1 and sum(attribute.t.dims) <= SMALL_ELEMENTS
+                found[attribute.name] = (
+                    stored_value(attribute.t, None, attribute.name).constant if small else None
+                )
+    return found
+
+
+def _look_up(name: str, label: str, scope: Scope, context: ImportContext) -> Value:
+    value = scope.get(name)
+    if value is None:
+        raise ModelError(
+            f"{context.origin}: op {label!r} consumes tensor {name!r}, which nothing produces; "
+            "every input must come from an op or a model input"
+        )
+    return value
+
+
+def _training_dropout(node: NodeProto, inputs: list[Value | None]) -> OpCost | None:
+    """`Dropout` draws random numbers only where its third input says that it trains."""
+    if node.op_type != "Dropout" or node.domain or len(inputs) < 3 or inputs[2] is None:
+        return None
+    mode = inputs[2].constant
+    return (
+        None if mode is not None and not mode.any() else onnx_cost("com.microsoft", "BiasDropout")
+    )
+
+
+def _phase(op_type: str, domain: str) -> Phase:
+    if domain in ("com.microsoft", "ai.onnx.preview.training") and (
+        "Grad" in op_type and op_type != "Adagrad"
+    ):
+        return Phase.BACKWARD
+    return Phase.FORWARD
+
+
+def _compute_dtype(kind: OpKind, signature: Signature) -> DType:
+    """The type that arithmetic runs in: quantised products in their operands' own."""
+    if kind in _BY_FIRST_INPUT and signature.inputs:
+        return signature.inputs[0].dtype
+    tensors = [*signature.inputs, *signature.outputs]
+    floats = [tensor.dtype for tensor in tensors if tensor.dtype in _FLOATS]
+    return next(iter(floats or [tensor.dtype for tensor in tensors]), DType.FLOAT32)

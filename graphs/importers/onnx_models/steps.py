@@ -1,0 +1,198 @@
+"""The nodes of an ONNX model that one run needs: named, in order, each analysed.
+
+The importer makes ops of them, exporters cut models along them: both see the same nodes under the
+same names.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import GraphProto, ModelProto, NodeProto, OperatorSetIdProto, inliner
+
+from graphs.errors import ModelError
+from graphs.importers.onnx_models.analysis import NodeAnalysis, Scope, analyse_node, collect_weights
+from graphs.importers.onnx_models.context import ImportContext, standardised
+from graphs.importers.onnx_models.dims import Binding, bind_inputs, stated_dims, tensor_type
+from graphs.importers.onnx_models.file import check_external_data, check_model
+from graphs.importers.onnx_models.gradient import gradient_work, is_gradient
+from graphs.importers.onnx_models.topology import (
+    needed_nodes,
+    node_names,
+    ordered_nodes,
+    read_names,
+)
+from graphs.importers.onnx_models.values import Value, constant_node_value
+
+
+@dataclass(frozen=True)
+class Step:
+    """One needed node and what is known of it."""
+
+    name: str
+    """Unique in the model: the op's name in the graph."""
+    node: NodeProto
+    reads: Sequence[str]
+    """Tensors that it reads, those that its bodies capture included."""
+    analysis: NodeAnalysis
+
+
+@dataclass(frozen=True)
+class OnnxSteps:
+    """One run of a model."""
+
+    steps: Sequence[Step]
+    binding: Binding
+    weights: Scope
+    """Initializers and constants by name."""
+    constants: Mapping[str, NodeProto]
+    """The `Constant` nodes among the weights, by the tensor that each gives."""
+    values: Mapping[str, Value]
+    """Every tensor that a step reads or writes, by name."""
+    outputs: Sequence[str]
+    opsets: Sequence[OperatorSetIdProto]
+    """Of the nodes as they are here, calls of local functions inlined."""
+    context: ImportContext
+
+
+def onnx_steps(
+    model: ModelProto, dims: Mapping[str, int], origin: str, folder: Path | None
+) -> OnnxSteps:
+    """Order, name and analyse the nodes of a model, which is not changed.
+
+    Args:
+        model: any IR version and opset that the installed onnx reads.
+        dims: sizes of symbolic dimensions by name; an unnamed one is `input[axis]`.
+        origin: the model's name, for messages.
+        folder: where small external weights may be read; None reads none.
+
+    Raises:
+        ModelError: damaged, an unknown dimension, shapes that do not fit, a cycle, or a tensor
+            without or with two producers.
+    """
+    try:
+        check_model(model, origin)
+        check_external_data(model, folder, origin)
+        return _steps(model, *_inlined(model, origin), dims, origin, folder)
+    except (DecodeError, UnicodeDecodeError) as error:
+        # Protobuf checks text and nested messages only when they are touched.
+        raise ModelError(f"{origin}: damaged ONNX model ({error})") from error
+    except RecursionError as error:
+        raise ModelError(f"{origin}: control flow is nested too deeply to be read") from error
+
+
+def _inlined(
+    model: ModelProto, origin: str
+) -> tuple[Sequence[NodeProto], Sequence[OperatorSetIdProto]]:
+    """The model's nodes with calls of local functions replaced by their bodies, and the opsets.
+
+    Weights may be gigabytes, so that they are declared to the inliner and not copied.
+    """
+    if not model.functions:
+        return model.graph.node, model.opset_import
+    graph = model.graph
+    light = ModelProto(
+        ir_version=model.ir_version,
+        opset_import=model.opset_import,
+        functions=model.functions,
+        graph=GraphProto(name=graph.name or "graph", node=graph.node, output=graph.output),
+    )
+    light.graph.input.extend(graph.input)
+    declared = {value.name for value in graph.input}
+    light.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in graph.initializer
+        if tensor.name not in declared
+    )
+    try:
+        flat = inliner.inline_local_functions(light)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"{origin}: its functions cannot be inlined ({error})") from error
+    return flat.graph.node, flat.opset_import
+
+
+def _steps(
+    model: ModelProto,
+    all_nodes: Sequence[NodeProto],
+    imports: Sequence[OperatorSetIdProto],
+    dims: Mapping[str, int],
+    origin: str,
+    folder: Path | None,
+) -> OnnxSteps:
+    graph = model.graph
+    opsets = {standardised(item.domain): item.version for item in imports} or {"": 1}
+    context = ImportContext(origin, opsets, model.ir_version, folder)
+    weights: Scope = {}
+    collect_weights(graph, weights, context)
+    constants: dict[str, NodeProto] = {}
+    nodes = []
+    for node in all_nodes:
+        if node.op_type == "Constant" and not standardised(node.domain) and len(node.output) == 1:
+            _refuse_second_producer(node.output[0], weights, origin)
+            weights[node.output[0]] = constant_node_value(node, folder)
+            constants[node.output[0]] = node
+        else:
+            nodes.append(node)
+    inputs = [value for value in graph.input if value.name not in weights]
+    binding = bind_inputs(inputs, dims, origin)
+    context.assumed_dims = binding.assumed
+    context.declared = _declared(graph, binding.sizes)
+    names = node_names(nodes)
+    available = [value.name for value in inputs] + list(weights)
+    order = ordered_nodes(nodes, names, available, origin)
+    nodes, names = [nodes[i] for i in order], [names[i] for i in order]
+    outputs = [value.name for value in graph.output]
+    needed = needed_nodes(nodes, outputs, origin, available)
+    scope: Scope = {**binding.inputs, **weights}
+    steps: list[Step] = []
+    for node, name, wanted in zip(nodes, names, needed, strict=True):
+        if wanted:
+            analysis = analyse_node(node, name, scope, context)
+            if is_gradient(node):
+                earlier = [(s.reads, list(s.analysis.outputs), s.analysis.work) for s in steps]
+                analysis = replace(analysis, work=gradient_work(node, earlier))
+                context.composite["Gradient"] += 1
+            scope.update(analysis.outputs)
+            steps.append(Step(name, node, read_names(node), analysis))
+    _note_oddities(model, nodes, names, needed, context)
+    return OnnxSteps(steps, binding, weights, constants, scope, outputs, imports, context)
+
+
+def _refuse_second_producer(name: str, weights: Scope, origin: str) -> None:
+    if name in weights:
+        raise ModelError(
+            f"{origin}: tensor {name!r} is produced more than once; each needs exactly one producer"
+        )
+
+
+def _declared(
+    graph: GraphProto, sizes: Mapping[str, int]
+) -> dict[str, tuple[int, list[int | None]]]:
+    """Shapes that the model states for what its nodes compute, with dimensions bound."""
+    found = {}
+    for value in (*graph.value_info, *graph.output):
+        tensor, dims = tensor_type(value.type), stated_dims(value.type, sizes)
+        if tensor is not None and dims is not None and all(d is None or d >= 0 for d in dims):
+            found[value.name] = (tensor.elem_type, dims)
+    return found
+
+
+def _note_oddities(
+    model: ModelProto,
+    nodes: Sequence[NodeProto],
+    names: Sequence[str],
+    needed: Sequence[bool],
+    context: ImportContext,
+) -> None:
+    unused = needed.count(False)
+    if unused:
+        context.note(f"{unused} nodes reach no output and are left out.")
+    renamed = sum(bool(n.name) and n.name != name for n, name in zip(nodes, names, strict=True))
+    if renamed:
+        context.note(f"{renamed} nodes repeat another's name; they got a #suffix.")
+    if model.training_info:
+        context.note("The model's training_info is not imported.")
+    if context.annotated:
+        context.note(f"{context.annotated} shapes come from the model's own annotations.")

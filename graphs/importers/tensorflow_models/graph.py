@@ -1,0 +1,220 @@
+"""Imports TensorFlow graphs: GraphDef files, SavedModels, graphs in memory."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graphs.builder import GraphBuilder, OpRecord
+from graphs.costs.work import TensorSpec
+from graphs.errors import ModelError
+from graphs.graph import Graph
+from graphs.import_report import ImportReport
+from graphs.importers.tensorflow_models.colocation import colocation_keys
+from graphs.importers.tensorflow_models.control_flow import collapse_frames
+from graphs.importers.tensorflow_models.dimensions import Dimensions, check_dims, has_open_inputs
+from graphs.importers.tensorflow_models.files import read_model
+from graphs.importers.tensorflow_models.functions import inline_calls, library_of, reveal_variables
+from graphs.importers.tensorflow_models.lowering import chain_accumulations
+from graphs.importers.tensorflow_models.nodes import Node, parse_nodes, sources, topological_order
+from graphs.importers.tensorflow_models.phases import phases_of
+from graphs.importers.tensorflow_models.prune import chosen_fetches, pruned
+from graphs.importers.tensorflow_models.shapes import Specs, infer_specs, specs_in
+from graphs.importers.tensorflow_models.storage import (
+    kind_in_context,
+    output_tensors,
+    reads_static_shapes,
+    resident_bytes,
+)
+from graphs.importers.tensorflow_models.work import WorkEstimator
+from graphs.kinds import DType, OpKind
+
+
+def import_tensorflow(path: Path, dims: Mapping[str, int]) -> Graph:
+    """Read a GraphDef file or SavedModel folder.
+
+    Args:
+        path: `.pb`, `.pbtxt`, either gzipped, or a folder with `saved_model.pb`.
+        dims: sizes for open dimensions: `batch` for leading ones, `node:axis` for any.
+
+    Raises:
+        ModelError: the file is damaged, or TensorFlow cannot make a graph of it.
+    """
+    model = read_model(path)
+    return _import(model.graph_def, str(path), path.name, model.fetches, dims, notes=model.notes)
+
+
+def import_graph_def(
+    graph_def: Any,
+    name: str,
+    fetches: Sequence[str] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Graph:
+    """Import a GraphDef in memory, which is not changed.
+
+    Args:
+        graph_def: a `tf.compat.v1.GraphDef`.
+        name: name of the graph, also used in messages.
+        fetches: ops or tensors that a step computes; None: guessed, see `ImportReport.notes`.
+        dims: sizes for open dimensions: `batch` for leading ones, `node:axis` for any.
+
+    Raises:
+        ModelError: TensorFlow cannot make a graph of it, or a fetch or dimension is unknown.
+    """
+    return _import(graph_def, name, name, fetches, dims or {})
+
+
+def import_tf_graph(
+    graph: Any,
+    name: str,
+    fetches: Sequence[Any] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Graph:
+    """Import a `tf.Graph` or a concrete function.
+
+    Args:
+        graph: a `tf.Graph`, or what `tf.function(...).get_concrete_function` returns.
+        name: name of the graph, also used in messages.
+        fetches: names, tensors or ops that a step computes; None: a concrete function's outputs
+            and effects, otherwise guessed.
+        dims: sizes for open dimensions: `batch` for leading ones, `node:axis` for any.
+
+    Raises:
+        ModelError: as `import_graph_def`.
+    """
+    inner: Any = getattr(graph, "graph", None)
+    is_function = hasattr(inner, "control_outputs")
+    if is_function:
+        if fetches is None:
+            fetches = [*inner.outputs, *inner.control_outputs]
+        graph = inner
+    names = None if fetches is None else [getattr(item, "name", item) for item in fetches]
+    graph_def = graph.as_graph_def()
+    if is_function:
+        reveal_variables(graph_def, graph)
+    return _import(graph_def, name, name, names, dims or {}, graph)
+
+
+def _import(
+    graph_def: Any,
+    origin: str,
+    name: str,
+    fetches: Sequence[str] | None,
+    dims: Mapping[str, int],
+    live_graph: Any = None,
+    notes: Sequence[str] = (),
+) -> Graph:
+    said = list(notes)
+    library = library_of(graph_def, origin)
+    nodes = parse_nodes(graph_def.node, origin)
+    total = len(nodes)
+    if fetches is None:
+        fetches, how = chosen_fetches(nodes)
+        said.append(how)
+    nodes = pruned(nodes, fetches, origin)
+    definitions, fetches = inline_calls(
+        [node.definition for node in nodes.values()], library, fetches
+    )
+    inlined = len(definitions) != len(nodes)
+    if inlined:
+        nodes = pruned(parse_nodes(definitions, origin), fetches, origin)
+        said.append("Function calls are inlined; their ops carry the call's name as a prefix.")
+    elif len(nodes) < total:
+        said.append(f"{total - len(nodes)} of {total} nodes are not part of the step.")
+    if not nodes:
+        raise ModelError(f"{origin}: the fetches {list(fetches)} leave no node to run")
+    check_dims(dims, nodes, origin)
+    dimensions = Dimensions(dims)
+    if live_graph is not None and not inlined and not has_open_inputs(nodes):
+        specs = specs_in(live_graph, nodes, dimensions)
+    else:
+        specs = infer_specs(nodes, graph_def.versions, library, dimensions)
+    estimator = WorkEstimator(library, graph_def.versions)
+    builder, chained = _assemble(name, nodes, specs, estimator)
+    shape_ops = {record.name for record in builder.records if record.kind is OpKind.SHAPE}
+    unknown = tuple(t for t in specs.unknown if t.rpartition(":")[0] not in shape_ops)
+    if chained:
+        said.append(
+            f"{chained} AddN ops of more than two inputs are chains of ACCUMULATE ops, as "
+            "runtimes accumulate gradients one by one."
+        )
+    if estimator.uncounted_loops:
+        said.append(
+            f"{estimator.uncounted_loops} loops end on a condition: their bodies count once."
+        )
+    if unknown:
+        said.append(
+            "Leading dimensions that TensorFlow could not infer count as the largest that enters "
+            "the op, or as the batch size; other dimensions count as 1, unknown ranks as 0."
+        )
+    report = ImportReport(
+        source_format="tensorflow",
+        assumed_dims=dimensions.assumed,
+        bound_dims=dimensions.used,
+        unknown_shapes=unknown,
+        estimated_ops=dict(estimator.estimated),
+        composite_ops=dict(estimator.composite),
+        notes=tuple(said),
+    )
+    return builder.build(report)
+
+
+def _assemble(
+    name: str, nodes: Mapping[str, Node], specs: Specs, estimator: WorkEstimator
+) -> tuple[GraphBuilder, int]:
+    """Turn nodes with known shapes into records; also the number of sums made chains."""
+    library = estimator.library
+    collapsed = collapse_frames(nodes, library.origin)
+    outputs = dict(specs.outputs)
+    for node in collapsed.values():
+        if node.members:
+            outputs[node.name] = tuple(specs.outputs[n][i] for n, i in node.exits)
+    order = topological_order(collapsed, library.origin)
+    kinds: dict[str, OpKind] = {}
+    for node in order:
+        cost = estimator.cost(node)
+        kinds[node.name] = kind_in_context(node, cost.kind, outputs, kinds, estimator.spec)
+    phases = phases_of(order, kinds)
+    keys = colocation_keys(
+        order,
+        lambda source, number: estimator.spec(outputs, (source, number)).dtype is DType.RESOURCE,
+        library.op_def,
+    )
+    builder = GraphBuilder(name)
+    position = {node.name: index for index, node in enumerate(order)}
+    chained = 0
+    for node in order:
+        kind = kinds[node.name]
+        inputs = [estimator.spec(outputs, endpoint) for endpoint in node.inputs]
+        own = outputs[node.name]
+        work = estimator.work(node, kind, inputs, own, specs, collapsed)
+        detached = reads_static_shapes(node, specs.incomplete)
+        record = OpRecord(
+            name=node.name,
+            op_type=node.op_type,
+            kind=kind,
+            inputs=[] if detached else [f"{source}:{number}" for source, number in node.inputs],
+            outputs=output_tensors(node, kind, own, library.op_def(node.op_type)),
+            control_inputs=list(dict.fromkeys(sources(node))) if detached else node.controls,
+            phase=phases[node.name],
+            dtype=_compute_type(inputs, own),
+            flops=work.flops,
+            bytes_read=work.bytes_read,
+            bytes_written=work.bytes_written,
+            resident_bytes=resident_bytes(node, kind, own),
+            workspace_bytes=work.workspace_bytes,
+            output_shape=own[0].shape if own else (),
+            colocation=keys.get(node.name),
+        )
+        chain = chain_accumulations(record, inputs, [position[s] for s, _ in node.inputs])
+        chained += len(chain) > 1
+        for link in chain:
+            builder.add(link)
+    return builder, chained
+
+
+def _compute_type(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> DType:
+    """The type of the first tensor that holds numbers, results before operands."""
+    for spec in (*outputs, *reversed(inputs)):
+        if spec.dtype not in {DType.RESOURCE, DType.STRING}:
+            return spec.dtype
+    return DType.FLOAT32

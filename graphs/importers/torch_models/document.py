@@ -1,0 +1,206 @@
+"""Reads the JSON form of an exported torch program (`models/<name>.json` of a `.pt2` file)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from graphs.costs.work import TensorSpec
+from graphs.errors import ModelError
+from graphs.importers.dimensions import evaluate_dimension, names_in, refuse_unknown_dims
+from graphs.importers.torch_models.graph import ExportedGraph, ExportedOp
+from graphs.kinds import DType
+
+#: Newest layout of the document that is understood (`SCHEMA_VERSION` of torch's exporter).
+_SCHEMA_MAJOR = 8
+_LARGEST_TENSOR = 2**48
+
+#: The exporter's own numbers for element types.
+_DTYPES = {
+    1: DType.INT8, 2: DType.INT8, 3: DType.INT16, 4: DType.INT32, 5: DType.INT64,
+    6: DType.FLOAT16, 7: DType.FLOAT32, 8: DType.FLOAT64, 9: DType.INT32, 10: DType.COMPLEX64,
+    11: DType.COMPLEX128, 12: DType.BOOL, 13: DType.BFLOAT16, 28: DType.INT16,
+    29: DType.FLOAT8, 30: DType.FLOAT8, 31: DType.FLOAT8, 32: DType.FLOAT8, 33: DType.FLOAT8,
+    34: DType.INT32, 35: DType.INT64,
+}  # fmt: skip
+
+_WEIGHT_SPECS = ("parameter", "buffer", "tensor_constant")
+
+#: What a document of another layout raises when its fields are taken for granted.
+_LAYOUT_ERRORS = (KeyError, TypeError, IndexError, AttributeError, ValueError)
+
+
+def read_document(
+    document: Any, dims: Mapping[str, int], origin: str
+) -> tuple[ExportedGraph, dict[str, int]]:
+    """Turn the document into an `ExportedGraph`, and tell which dimensions were assumed.
+
+    Raises:
+        ModelError: another layout, or an unknown dimension.
+    """
+    try:
+        major = document["schema_version"]["major"]
+        if major != _SCHEMA_MAJOR:
+            raise ModelError(
+                f"{origin}: exported-program schema {major}; this graphwright reads {_SCHEMA_MAJOR}"
+            )
+        module = document["graph_module"]
+        reader = _Reader(origin, *_bind(module, dims, origin))
+        return reader.program(module), reader.assumed
+    except _LAYOUT_ERRORS as error:
+        raise ModelError(
+            f"{origin}: not an exported program of schema {_SCHEMA_MAJOR}, or damaged "
+            f"({type(error).__name__}: {str(error)[:120]})"
+        ) from error
+    except RecursionError as error:
+        raise ModelError(f"{origin}: the program is nested too deeply to be read") from error
+
+
+def parameter_names(document: Any) -> dict[str, str]:
+    """The name in its module of each parameter and buffer, by its name in the graph."""
+    named = {}
+    for item in document["graph_module"]["signature"]["input_specs"]:
+        for kind, key in (("parameter", "parameter_name"), ("buffer", "buffer_name")):
+            if kind in item:
+                named[str(item[kind]["arg"]["name"])] = str(item[kind][key])
+    return named
+
+
+def _bind(
+    module: Mapping[str, Any], dims: Mapping[str, int], origin: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Sizes of all symbols, and of those the ones that are merely the example's."""
+    graph = module["graph"]
+    hints: dict[str, int] = {}
+    places: dict[str, str] = {}
+    inputs = set(_user_inputs(module["signature"]))
+    for name, meta in graph["tensor_values"].items():
+        for axis, size in enumerate(meta["sizes"]):
+            if "as_int" in size:
+                continue
+            expression, hint = size["as_expr"]["expr_str"], size["as_expr"].get("hint") or {}
+            symbols = names_in(expression) or {expression}
+            if len(symbols) == 1 and evaluate_dimension(expression, dict.fromkeys(symbols, 7)) == 7:
+                (symbol,) = symbols
+                hints.setdefault(symbol, int(hint.get("as_int", 1)))
+                if name in inputs:
+                    places[f"{name}[{axis}]"] = symbol
+    refuse_unknown_dims(dims, frozenset(hints) | frozenset(places), origin)
+    given = {places.get(name, name): size for name, size in dims.items()}
+    assumed = {symbol: hint for symbol, hint in sorted(hints.items()) if symbol not in given}
+    return {**assumed, **given}, assumed
+
+
+def _user_inputs(signature: Mapping[str, Any]) -> Iterator[str]:
+    for item in signature["input_specs"]:
+        argument = item.get("user_input", {}).get("arg", {})
+        if "as_tensor" in argument:
+            yield argument["as_tensor"]["name"]
+
+
+class _Reader:
+    """Reads graphs and their nested bodies with one binding of symbols."""
+
+    def __init__(self, origin: str, sizes: Mapping[str, int], assumed: dict[str, int]) -> None:
+        self.origin = origin
+        self.sizes = sizes
+        self.assumed = assumed
+
+    def program(self, module: Mapping[str, Any]) -> ExportedGraph:
+        graph, signature = module["graph"], module["signature"]
+        specs = self.specs(graph)
+        weights = [
+            item[kind]["arg"]["name"]
+            for item in signature["input_specs"]
+            for kind in _WEIGHT_SPECS
+            if kind in item
+        ]
+        inputs = list(_user_inputs(signature))
+        outputs = [name for item in graph["outputs"] for name in _tensors_of(item)]
+        return ExportedGraph(
+            {name: specs[name] for name in inputs},
+            {name: specs[name] for name in weights},
+            [self.op(node, index, specs) for index, node in enumerate(graph["nodes"])],
+            outputs,
+        )
+
+    def body(self, graph: Mapping[str, Any]) -> ExportedGraph:
+        specs = self.specs(graph)
+        inputs = [name for item in graph["inputs"] for name in _tensors_of(item)]
+        outputs = [name for item in graph["outputs"] for name in _tensors_of(item)]
+        ops = [self.op(node, index, specs) for index, node in enumerate(graph["nodes"])]
+        return ExportedGraph({name: specs[name] for name in inputs}, {}, ops, outputs)
+
+    def specs(self, graph: Mapping[str, Any]) -> dict[str, TensorSpec]:
+        return {name: self.spec(name, meta) for name, meta in graph["tensor_values"].items()}
+
+    def spec(self, name: str, meta: Mapping[str, Any]) -> TensorSpec:
+        shape = tuple(self.size(name, size) for size in meta["sizes"])
+        spec = TensorSpec(shape, _DTYPES[meta["dtype"]])
+        if any(size < 0 for size in shape) or spec.elements > _LARGEST_TENSOR:
+            raise ModelError(f"{self.origin}: tensor {name!r} has the impossible shape {shape}")
+        return spec
+
+    def size(self, name: str, size: Mapping[str, Any]) -> int:
+        if "as_int" in size:
+            return int(size["as_int"])
+        expression = size["as_expr"]["expr_str"]
+        known = evaluate_dimension(expression, self.sizes)
+        if known is None:
+            # Sizes that depend on data have a symbol of their own and at best a hint.
+            known = int((size["as_expr"].get("hint") or {}).get("as_int", 1))
+            self.assumed[expression] = known
+        return known
+
+    def op(
+        self, node: Mapping[str, Any], index: int, specs: Mapping[str, TensorSpec]
+    ) -> ExportedOp:
+        outputs = [name for item in node["outputs"] for name in _tensors_of(item)]
+        own = node.get("name") or (outputs[0] if outputs else f"call_{index}")
+        stack = (node.get("metadata") or {}).get("nn_module_stack", "")
+        return ExportedOp(
+            name=_label(stack, own),
+            target=node["target"].removeprefix("torch.ops."),
+            inputs=[name for item in node["inputs"] for name in _tensors_of(item["arg"])],
+            outputs=[(name, specs[name]) for name in outputs],
+            attributes={item["name"]: _plain(item["arg"]) for item in node["inputs"]},
+            bodies=[
+                self.body(item["arg"]["as_graph"]["graph"])
+                for item in node["inputs"]
+                if "as_graph" in item["arg"]
+            ],
+        )
+
+
+def _label(stack: str, own: str) -> str:
+    """`encoder.layers.0/linear_2`: the module that made the call, then torch's name."""
+    parts = stack.rsplit(";", maxsplit=1)[-1].split(",")
+    path = parts[1] if len(parts) == 3 else ""
+    return f"{path}/{own}" if path and not path.startswith("_empty") else own
+
+
+def _tensors_of(argument: Mapping[str, Any]) -> list[str]:
+    """Tensor names inside one argument."""
+    if "as_tensor" in argument:
+        return [argument["as_tensor"]["name"]]
+    if "as_tensors" in argument:
+        return [item["name"] for item in argument["as_tensors"]]
+    if "as_optional_tensors" in argument:
+        return [
+            item["as_tensor"]["name"]
+            for item in argument["as_optional_tensors"]
+            if "as_tensor" in item
+        ]
+    if "as_optional_tensor" in argument and "as_tensor" in argument["as_optional_tensor"]:
+        return [argument["as_optional_tensor"]["as_tensor"]["name"]]
+    if "as_nested_tensors" in argument:
+        return [item["name"] for row in argument["as_nested_tensors"] for item in row]
+    return []
+
+
+def _plain(argument: Mapping[str, Any]) -> int | float | str | bool | Sequence[Any] | None:
+    """The plain value of an argument; tensors, symbols and graphs have none."""
+    for key in ("as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_string",
+                "as_strings"):  # fmt: skip
+        if key in argument:
+            found: int | float | str | bool | Sequence[Any] = argument[key]
+            return found
+    return None

@@ -1,0 +1,1 @@
+"""Search by moves of groups of ops, compiled together with the event engine."""

@@ -1,0 +1,1 @@
+"""Placers without search."""

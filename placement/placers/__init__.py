@@ -1,0 +1,1 @@
+"""Everything that decides a plan, by name."""

@@ -1,0 +1,21 @@
+"""How little memory per device a graph can do with, as far as the portfolio's plans tell."""
+
+from dataclasses import replace
+
+from placement.placer import Budget, silent
+from placement.placers.portfolio import portfolio
+from placement.problem import Problem
+from simulator.clusters.cluster import Cluster
+
+
+def least_peak_bytes(problem: Problem, seed: int = 0) -> int:
+    """The smallest peak of the fullest device among all plans that the portfolio compares."""
+    placed = portfolio(problem, Budget(0.0), seed, silent)
+    return min(max(item.evaluation.peak_bytes) for item in placed.candidates)
+
+
+def tightened(problem: Problem, factor: float, seed: int = 0) -> Cluster:
+    """The problem's cluster with `factor` times that memory on every device."""
+    cluster = problem.given_cluster
+    memory = int(factor * least_peak_bytes(problem, seed))
+    return replace(cluster.with_memory(memory), name=f"{cluster.name}-tight{factor:g}")

@@ -1,0 +1,45 @@
+"""Compiles the kernels, or loads them from numba's cache, before anybody's clock runs."""
+
+from functools import cache
+
+from graphs.builder import GraphBuilder, OpRecord, OutputTensor
+from graphs.import_report import ImportReport
+from graphs.kinds import OpKind
+from placement.annealing.anneal import Annealer
+from placement.annealing.guided_anneal import GuidedAnnealer
+from placement.annealing.hierarchy import build_hierarchy
+from placement.annealing.move_scorer import blank_scorer
+from placement.heuristics.placements import HeuristicPlacer
+from placement.placer import Budget, silent
+from placement.placers.portfolio import MEMBERS
+from placement.problem import Problem
+from simulator.clusters.presets import preset
+from simulator.fusion import xla_like_groups
+
+
+@cache
+def warm_up() -> None:
+    """Run every kernel once on three ops; seconds on the first use after installation."""
+    builder = GraphBuilder("warm-up")
+    builder.add(OpRecord("a", "A", OpKind.MATMUL, outputs=[OutputTensor("a", 1)], flops=1.0))
+    for name, source in (("b", "a"), ("c", "b")):
+        builder.add(
+            OpRecord(
+                name,
+                "B",
+                OpKind.ELEMENTWISE,
+                inputs=[source],
+                outputs=[OutputTensor(name, 1)],
+                flops=1.0,
+            )
+        )
+    problem = Problem(builder.build(ImportReport()), preset("2xv100-pcie"))
+    budget = Budget(0.0)
+    for heuristic in MEMBERS.values():
+        best = HeuristicPlacer(heuristic)(problem, budget, 0, silent).best
+    problem.simulator.trace(best.plan)
+    xla_like_groups(problem.graph, best.plan.devices)
+    annealer = Annealer(problem, build_hierarchy(problem, 0))
+    chain = annealer.start(best.plan.devices, best.plan.ranks, 0)
+    chain = annealer.reprioritised(annealer.advance(chain, 1, 0.0))
+    GuidedAnnealer(annealer, blank_scorer()).advance(chain, 1, 0.0, 0.0)

@@ -1,0 +1,1 @@
+"""Measuring what ops, transfers and runs cost on a machine."""

@@ -1,0 +1,164 @@
+"""An ONNX model made ready to run op by op: flat nodes by op name, weights and inputs in memory.
+
+Step times depend on shapes and types, hardly on values. Where a file refers to weights that are
+not there, and for the model's inputs, values are drawn from a seed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from graphs.graph import Graph
+from graphs.importers.onnx_models.file import read_onnx
+from graphs.importers.onnx_models.steps import onnx_steps
+from graphs.importers.onnx_models.topology import read_names
+from placement.runtime.errors import RuntimeRefusal
+from placement.runtime.programs.device_program import Work
+
+#: onnxruntime refuses models of newer IR versions than it knows.
+_IR_VERSION = 10
+#: Whole numbers are drawn below it, so that they are legal rows of any table.
+_WHOLE_RANGE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class RunnableModel:
+    """The nodes of a model under their op names, and all that they read."""
+
+    name: str
+    nodes: Mapping[str, NodeProto]
+    """In topological order; `Constant` nodes are weights here."""
+    weights: Mapping[str, np.ndarray]
+    inputs: Mapping[str, np.ndarray]
+    outputs: tuple[str, ...]
+    """What the model promises, without inputs or weights that it hands through."""
+    opsets: tuple[OperatorSetIdProto, ...]
+
+    @cached_property
+    def work(self) -> Mapping[str, Work]:
+        """What each op reads and writes, by op name; weights are not read but held."""
+        return {
+            name: Work(
+                tuple(tensor for tensor in read_names(node) if tensor not in self.weights),
+                tuple(tensor for tensor in node.output if tensor),
+            )
+            for name, node in self.nodes.items()
+        }
+
+    def model(
+        self,
+        nodes: Sequence[NodeProto],
+        inputs: Sequence[ValueInfoProto],
+        outputs: Sequence[ValueInfoProto],
+    ) -> onnx.ModelProto:
+        """Nodes of this model as a model; its weights are external and never in a file."""
+        read = dict.fromkeys(tensor for node in nodes for tensor in read_names(node))
+        weights = [_declared(name, self.weights[name]) for name in read if name in self.weights]
+        graph = helper.make_graph(nodes, "segment", inputs, outputs, weights)
+        return helper.make_model(graph, opset_imports=self.opsets, ir_version=_IR_VERSION)
+
+
+def load_runnable(path: Path, graph: Graph, dims: Mapping[str, int], seed: int) -> RunnableModel:
+    """Read the file that `graph` was imported from, and fill in what it lacks.
+
+    Raises:
+        ModelError: the file cannot be read.
+        RuntimeRefusal: its ops are not those of the graph, or it takes what cannot be drawn.
+    """
+    model = read_onnx(path)
+    steps = onnx_steps(model, dims, str(path), path.parent)
+    random = np.random.default_rng(seed)
+    weights = {
+        tensor.name: _array(tensor, path.parent, random) for tensor in model.graph.initializer
+    }
+    weights |= {tensor: _constant(node, path) for tensor, node in steps.constants.items()}
+    chosen = {step.name: step.node for step in steps.steps}
+    strange = [name for name in chosen if name not in graph.op_index]
+    if strange:
+        raise RuntimeRefusal(
+            f"{path}: op {strange[0]!r} is not in graph {graph.name!r}; give the file that the "
+            "graph was imported from"
+        )
+    read = {tensor for step in steps.steps for tensor in step.reads}
+    written = {tensor for node in chosen.values() for tensor in node.output}
+    return RunnableModel(
+        name=Path(graph.name).name,
+        nodes=chosen,
+        weights={name: array for name, array in weights.items() if name in read},
+        inputs={
+            name: _drawn(name, value.spec.shape, value.elem_type, random)
+            for name, value in steps.binding.inputs.items()
+            if name in read
+        },
+        outputs=tuple(name for name in steps.outputs if name in written),
+        opsets=tuple(steps.opsets),
+    )
+
+
+def _declared(name: str, array: np.ndarray) -> TensorProto:
+    elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor = TensorProto(name=name, data_type=elem_type, dims=array.shape)
+    if array.nbytes <= SMALL_BYTES:
+        tensor.raw_data = array.tobytes()
+    else:
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="weights")
+    return tensor
+
+
+#: Weights up to this size are part of each model; larger ones are shared by all sessions.
+SMALL_BYTES = 1024
+
+
+def _array(tensor: TensorProto, folder: Path, random: np.random.Generator) -> np.ndarray:
+    if tensor.data_location == TensorProto.EXTERNAL:
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        if not (folder / location).is_file():
+            return _drawn(tensor.name, tuple(tensor.dims), tensor.data_type, random)
+    try:
+        array = numpy_helper.to_array(tensor, str(folder))
+    except (ValueError, TypeError, OSError) as error:
+        raise RuntimeRefusal(f"weight {tensor.name!r} cannot be read ({error})") from error
+    return _plain(array, tensor.name)
+
+
+def _constant(node: NodeProto, path: Path) -> np.ndarray:
+    for attribute in node.attribute:
+        value = helper.get_attribute_value(attribute)
+        match attribute.name:
+            case "value":
+                return _plain(numpy_helper.to_array(value, str(path.parent)), node.output[0])
+            case "value_int" | "value_ints":
+                return np.array(value, np.int64)
+            case "value_float" | "value_floats":
+                return np.array(value, np.float32)
+    raise RuntimeRefusal(f"{path}: Constant {node.output[0]!r} holds text or a sparse tensor")
+
+
+def _plain(array: np.ndarray, name: str) -> np.ndarray:
+    if array.dtype.kind not in "fiubc":
+        raise RuntimeRefusal(f"tensor {name!r} holds {array.dtype}, which the runtime cannot move")
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _drawn(
+    name: str, shape: Sequence[int], elem_type: int, random: np.random.Generator
+) -> np.ndarray:
+    """Values that keep activations near one, and whole numbers that any table has a row for."""
+    dtype = helper.tensor_dtype_to_np_dtype(elem_type)
+    if dtype.kind == "f":
+        if len(shape) < 2:  # also the variances of batch normalisations, which are positive
+            return np.asarray(random.uniform(0.5, 1.5, shape), dtype)
+        values = random.standard_normal(shape, np.float32) / np.sqrt(max(prod(shape[1:]), 1))
+        return np.asarray(values, dtype)
+    if dtype.kind in "iu":
+        return random.integers(0, _WHOLE_RANGE, shape).astype(dtype)
+    if dtype.kind == "b":
+        return random.integers(0, 2, shape).astype(bool)
+    raise RuntimeRefusal(f"input {name!r} holds {dtype}, for which no values can be drawn")

@@ -1,0 +1,106 @@
+"""onnxruntime sessions in a worker: one thread, shared weights, fixed buffers."""
+
+import mmap
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from placement.runtime.processes.messages import (
+    RunWhole,
+    Segment,
+    ShareWeights,
+    TensorType,
+    WholeRun,
+)
+
+
+class SharedTensors:
+    """Weights and inputs that all workers see in one piece of memory, read only by habit."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+
+    @staticmethod
+    def mapped(descriptor: int, message: ShareWeights) -> "SharedTensors":
+        """Views into the memory behind a descriptor, which is closed."""
+        found = SharedTensors()
+        memory = mmap.mmap(descriptor, message.size)
+        os.close(descriptor)
+        for name, (offset, kind) in message.table.items():
+            count = int(np.prod(kind.shape, dtype=np.int64))
+            flat = np.frombuffer(memory, kind.dtype, count, offset)
+            found.arrays[name] = flat.reshape(kind.shape)
+        return found
+
+
+class SessionMaker:
+    """Makes sessions that share the weights."""
+
+    def __init__(self, shared: SharedTensors) -> None:
+        self.shared = shared
+        self._sessions: dict[tuple[bytes, bool], Any] = {}
+
+    def forget(self) -> None:
+        """Let go of all sessions that no program holds."""
+        self._sessions.clear()
+
+    def bound(
+        self,
+        segment: Segment,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Mapping[str, np.ndarray],
+    ) -> Callable[[], object]:
+        """A session with its inputs and outputs tied to buffers; calling it runs it.
+
+        Segments of equal bytes share a session.
+        """
+        key = (segment.model, segment.fused)
+        session = self._sessions.get(key)
+        if session is None:
+            session = self._sessions[key] = self._session(segment)
+        binding = session.io_binding()
+        for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
+            for name, array in arrays.items():
+                bind(name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
+        return partial(session.run_with_iobinding, binding)
+
+    def whole(self, message: RunWhole) -> WholeRun:
+        """Run once from the shared inputs."""
+        session = self._session(message.segment)
+        inputs, outputs = message.segment.inputs, message.segment.outputs
+        feeds = {name: self.shared.arrays[tensor] for name, tensor in inputs.items()}
+        results = session.run(list(outputs), feeds)
+        arrays = dict(zip(outputs.values(), results, strict=True))
+        strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        strange += [n for n, a in arrays.items() if n not in strange and a.dtype.kind not in "fiub"]
+        if strange:
+            raise TypeError(f"tensor {strange[0]!r} is a sequence or text and cannot be moved")
+        return WholeRun(
+            {name: TensorType(array.dtype.name, array.shape) for name, array in arrays.items()},
+            {name: arrays[name] for name in message.values},
+        )
+
+    def _session(self, segment: Segment) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # The plan says what is fused: inside a group onnxruntime may do what it can short of
+        # changing layouts, everywhere else ops run one by one.
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_EXTENDED if segment.fused else levels.ORT_DISABLE_ALL
+        )
+        if segment.weights:
+            values = [
+                onnxruntime.OrtValue.ortvalue_from_numpy(self.shared.arrays[name])
+                for name in segment.weights
+            ]
+            options.add_external_initializers(list(segment.weights), values)
+        return onnxruntime.InferenceSession(
+            segment.model, options, providers=["CPUExecutionProvider"]
+        )

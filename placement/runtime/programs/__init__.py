@@ -1,0 +1,1 @@
+"""Plans as device programs, run on paper and predicted."""

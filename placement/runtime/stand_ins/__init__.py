@@ -1,0 +1,1 @@
+"""Plans of graphs without kernels, run by stand-ins in torch."""

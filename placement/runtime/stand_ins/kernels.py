@@ -1,0 +1,143 @@
+"""Stand-ins as torch functions, one by one or as one kernel made by inductor."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from placement.runtime.stand_ins.segments import Group
+from placement.runtime.stand_ins.stand_ins import Form, StandIn
+
+#: From input tensors to output tensors, all flat.
+Kernel = Callable[[Sequence[Tensor]], list[Tensor]]
+
+_BIAS = 0.1
+_DAMPING = 0.99
+#: How much of the first element of a further input goes into a product: it has to depend on it.
+_TRACE = 1e-3
+
+
+def kernel(spec: StandIn, noise: Tensor) -> Kernel:
+    """The function of one op; `noise` holds random numbers of variance 1/3."""
+    forms: dict[Form, Callable[[StandIn, Tensor, Sequence[Tensor]], list[Tensor]]] = {
+        Form.CONTRACT: _contract,
+        Form.MAP: _map,
+        Form.REDUCE: _reduce,
+        Form.COPY: _copy,
+        Form.VIEW: _view,
+    }
+    return partial(forms[spec.form], spec, noise)
+
+
+def group_function(group: Group, noise: Tensor) -> Kernel:
+    """The ops of a group one after the other; what is not kept is gone at the end."""
+    kernels = [kernel(member.spec, noise) for member in group.members]
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        values = list(inputs)
+        for each, member in zip(kernels, group.members, strict=True):
+            values.extend(each([values[number] for number in member.reads]))
+        return [values[number] for number in group.kept]
+
+    return run
+
+
+def compiled_group(group: Group, noise: Tensor, sizes: Sequence[int]) -> Kernel:
+    """One kernel made by inductor, run once on inputs of the given numbers of elements.
+
+    Traced and compiled for these sizes alone: nothing is checked at each call.
+
+    Raises:
+        RuntimeError: inductor cannot compile here, for want of a C++ compiler for instance.
+    """
+    from torch._inductor import compile as inductor
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    function = group_function(group, noise)
+    inputs = [torch.zeros(size, device=noise.device) for size in sizes]
+    with torch.no_grad():
+        traced = make_fx(lambda *values: function(values))(*inputs)
+        compiled = inductor(traced, [*inputs])
+        compiled(*inputs)
+
+    def run(values: Sequence[Tensor]) -> list[Tensor]:
+        return list(compiled(*values))
+
+    return run
+
+
+def fitted(values: Tensor, size: int) -> Tensor:
+    """The first elements, or all of them over and over."""
+    own = values.numel()
+    if own >= size:
+        return values[:size]
+    return values.repeat(-(-size // own))[:size]
+
+
+def _contract(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Rows overlap where the input is smaller than the matrix, as windows of a convolution do."""
+    rows, depth, columns = spec.rows, spec.depth, spec.columns
+    first = inputs[0]
+    if first.numel() < depth:
+        first = fitted(first, depth)
+    stride = depth
+    if first.numel() < rows * depth:
+        stride = (first.numel() - depth) // max(rows - 1, 1)
+    left = first.as_strided((rows, depth), (stride, 1))
+    right = noise[: depth * columns].view(depth, columns)
+    found = torch.addmm(right[0], left, right, beta=_BIAS, alpha=float((3.0 / depth) ** 0.5)).view(
+        -1
+    )
+    for other in inputs[1:]:
+        found[:1] += _TRACE * other[:1]
+    return [found, *_further(spec, found)]
+
+
+def _map(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    size = spec.outputs[0]
+    if not inputs:
+        found = noise[:size].clone()
+    else:
+        found = fitted(inputs[0], size)
+        for other in inputs[1:]:
+            own = other.numel()
+            if own < size and size % own == 0:
+                found = torch.lerp(found.view(-1, own), other, 0.5).view(-1)
+            else:
+                found = torch.lerp(found, fitted(other, size), 0.5)
+        if spec.heavy:
+            found = torch.tanh(found)
+        elif len(inputs) == 1:
+            found = torch.mul(found, _DAMPING)
+    return [found, *_further(spec, found)]
+
+
+def _reduce(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    size = spec.outputs[0]
+    first = inputs[0]
+    found = first[: first.numel() // size * size].view(size, -1).mean(1)
+    for other in inputs[1:]:
+        found[:1] += _TRACE * other[:1]
+    return [found, *_further(spec, found)]
+
+
+def _copy(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    if not inputs:
+        return _map(spec, noise, inputs)
+    wanted = sum(spec.outputs)
+    whole = inputs[0].clone() if len(inputs) == 1 else torch.cat(list(inputs))
+    if whole.numel() > wanted > 0:  # what is left out has to count all the same
+        whole[:1] += _TRACE * whole[-1:]
+    whole = fitted(whole, wanted)
+    return list(torch.split(whole, list(spec.outputs)))
+
+
+def _view(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    if not inputs:
+        return [noise[:size] for size in spec.outputs]
+    return [fitted(inputs[0], size) for size in spec.outputs]
+
+
+def _further(spec: StandIn, found: Tensor) -> list[Tensor]:
+    return [fitted(found, size).clone() for size in spec.outputs[1:]]

@@ -1,0 +1,1 @@
+"""Plans run by TensorFlow servers."""

@@ -1,0 +1,1 @@
+"""What runs a graph: devices, the links between them, and what was measured of them."""

@@ -1,0 +1,62 @@
+"""Cost models by name, for those who choose one."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from graphs.graph import Graph
+from simulator.clusters.cluster import Cluster
+from simulator.costs.cost_model import CostModel, ProfiledCosts, RooflineCosts, default_costs
+from simulator.errors import ClusterError
+
+
+def _calibrated(graph: Graph, cluster: Cluster) -> CostModel:
+    if cluster.calibration is None:
+        raise ClusterError(
+            f"cluster {cluster.name!r} was never measured; `graphwright calibrate` measures"
+        )
+    return cluster.calibration.table
+
+
+def _learned(graph: Graph, cluster: Cluster) -> CostModel:
+    return _from_file(None, graph, cluster)
+
+
+def _from_file(path: Path | None, graph: Graph, cluster: Cluster) -> CostModel:
+    from simulator.costs.learned_costs import load_learned_costs  # torch takes its time
+
+    model = load_learned_costs(path)
+    if graph.profiled_seconds and not graph.flops.any():
+        raise ClusterError(f"graph {graph.name!r} only has profiled times: nothing to learn from")
+    kinds = sorted({device.kind for device in cluster.devices})
+    if model.device_kind not in kinds:
+        raise ClusterError(
+            f"costs were learned on devices of kind {model.device_kind!r}; cluster "
+            f"{cluster.name!r} has {', '.join(kinds)}; `graphwright clusters probe` makes one "
+            "of this machine's cores, and benchmarks/hardware/train_costs.py learns other devices"
+        )
+    return model
+
+
+COST_MODELS: Mapping[str, Callable[[Graph, Cluster], CostModel]] = {
+    "auto": default_costs,
+    "roofline": lambda graph, cluster: RooflineCosts(),
+    "profiled": lambda graph, cluster: ProfiledCosts(),
+    "calibrated": _calibrated,
+    "learned": _learned,
+}
+
+
+def cost_model(name: str, graph: Graph, cluster: Cluster) -> CostModel:
+    """The cost model of that name, or the learned one in that file.
+
+    Raises:
+        ClusterError: no such model or file, or one that says nothing of the graph or cluster.
+    """
+    if name in COST_MODELS:
+        return COST_MODELS[name](graph, cluster)
+    if Path(name).suffix == ".safetensors":
+        return _from_file(Path(name), graph, cluster)
+    raise ClusterError(
+        f"no costs called {name!r}; there are {', '.join(COST_MODELS)}, and files of learned costs "
+        "(.safetensors)"
+    )

@@ -1,0 +1,1 @@
+"""The event engine: compiled, and in plain Python to check it."""

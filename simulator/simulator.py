@@ -1,0 +1,158 @@
+"""Runs plans through the compiled event engine."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from graphs.graph import Graph
+from simulator.clusters.cluster import Cluster
+from simulator.costs.cost_model import CostModel, Seconds, default_costs, kernel_costs
+from simulator.errors import PlanError
+from simulator.evaluation import BatchEvaluation, Evaluation, OutOfMemory
+from simulator.event_engine.kernel import NO_RECORDING, make_recording, make_state, run_kernel
+from simulator.event_engine.program import Program, make_program
+from simulator.fusion import FusedGraph, fuse
+from simulator.plan import Plan, priority_ranks
+from simulator.traces.trace import Trace, make_trace
+
+
+@dataclass(frozen=True, eq=False)
+class Simulator:
+    """Scores plans of one graph on one cluster; nothing in it changes but a cache."""
+
+    graph: Graph
+    cluster: Cluster
+    costs: CostModel
+
+    @staticmethod
+    def of(graph: Graph, cluster: Cluster) -> "Simulator":
+        """A simulator with profiled costs if the graph has them, else with the roofline."""
+        return Simulator(graph, cluster, default_costs(graph, cluster))
+
+    @cached_property
+    def seconds(self) -> Seconds:
+        """Compute seconds of each unfused op on each device."""
+        values = self.costs.seconds(self.graph, self.cluster)
+        values.setflags(write=False)
+        return values
+
+    @cached_property
+    def program(self) -> Program:
+        """The unfused graph as the kernel's arrays."""
+        return make_program(self.graph, self.cluster, self.seconds)
+
+    def evaluate(self, plan: Plan) -> Evaluation:
+        """Makespan, peak memory and, if memory does not suffice, the device that it fails on.
+
+        `trace(plan).evaluation` says besides when, and what filled it.
+        """
+        plan.check(self.graph, self.cluster)
+        program, devices, ranks = self._lower(plan)
+        peak = np.zeros(self.cluster.device_count, np.int64)
+        makespan = run_kernel(
+            program.arrays, make_state(program.arrays), devices, ranks, peak, NO_RECORDING
+        )
+        if not np.isfinite(makespan):
+            return Evaluation(makespan, tuple(map(int, peak)), self._unsupported(plan))
+        excess = np.maximum(peak - self.cluster.memory_bytes, 0)
+        failure = None
+        if excess.any():
+            worst = self.cluster.devices[int(excess.argmax())]
+            failure = OutOfMemory(worst.name, worst.memory_bytes, int(peak[excess.argmax()]))
+        return Evaluation(makespan, tuple(map(int, peak)), failure, int(excess.sum()))
+
+    def trace(self, plan: Plan) -> Trace:
+        """Everything that happens while the plan runs.
+
+        Raises:
+            PlanError: the plan does not fit the graph and cluster, or an op is on a device that
+                cannot run it.
+        """
+        plan.check(self.graph, self.cluster)
+        program, devices, ranks = self._lower(plan)
+        peak = np.zeros(self.cluster.device_count, np.int64)
+        recording = make_recording(len(devices), program.tensor_count, program.edge_count)
+        state = make_state(program.arrays)
+        makespan = run_kernel(program.arrays, state, devices, ranks, peak, recording)
+        if not np.isfinite(makespan):
+            raise PlanError(self._unsupported(plan))
+        return make_trace(program, devices, state.edge_copy, recording, makespan, peak)
+
+    def evaluate_many(self, plans: Sequence[Plan], threads: int | None = None) -> BatchEvaluation:
+        """Score many plans on all cores (or `threads` of them); order is kept."""
+        peaks = np.zeros((len(plans), self.cluster.device_count), np.int64)
+        makespans = np.zeros(len(plans))
+        if plans:  # compile once and build shared arrays before threads ask for them
+            plans[0].check(self.graph, self.cluster)
+            self._lower(plans[0])
+
+        def run(index: int) -> None:
+            plans[index].check(self.graph, self.cluster)
+            program, devices, ranks = self._lower(plans[index])
+            makespans[index] = run_kernel(
+                program.arrays,
+                make_state(program.arrays),
+                devices,
+                ranks,
+                peaks[index],
+                NO_RECORDING,
+            )
+
+        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+            list(pool.map(run, range(len(plans))))
+        fits = (peaks <= self.cluster.memory_bytes).all(axis=1)
+        return BatchEvaluation(makespans, peaks, fits & np.isfinite(makespans))
+
+    def _lower(self, plan: Plan) -> tuple[Program, np.ndarray, np.ndarray]:
+        """Program, devices and ranks that the kernel runs for a plan."""
+        if not plan.is_fused:
+            return self.program, plan.devices, plan.ranks
+        key = (plan.fusion.tobytes(), plan.devices.tobytes())
+        program, fused = self._fusion_cache.get(key) or self._fuse(plan)
+        self._fusion_cache.clear()
+        self._fusion_cache[key] = (program, fused)
+        priorities = np.full(len(fused.root_of), -np.inf)
+        np.maximum.at(priorities, fused.kernel_of, plan.priorities)
+        return program, plan.devices[fused.root_of], priority_ranks(priorities)
+
+    def _fuse(self, plan: Plan) -> tuple[Program, FusedGraph]:
+        fused = fuse(self.graph, plan.fusion, plan.devices)
+        seconds = kernel_costs(self.costs, self.graph, fused, self.cluster)
+        refused = np.zeros(seconds.shape, bool)  # a kernel hides the kinds of all members but one
+        np.logical_or.at(refused, fused.kernel_of, np.isinf(self.seconds))
+        seconds = np.where(refused, np.inf, seconds)
+        alone = np.bincount(fused.kernel_of, minlength=len(fused.root_of)) > 1
+        return make_program(fused.graph, self.cluster, seconds, alone), fused
+
+    @cached_property
+    def _fusion_cache(self) -> dict[tuple[bytes, bytes], tuple[Program, FusedGraph]]:
+        """The fused program last used: plans that differ in priorities alone share it."""
+        return {}
+
+    def _unsupported(self, plan: Plan) -> str:
+        taken = self.seconds[np.arange(self.graph.op_count), plan.devices]
+        op = int(np.argmax(np.isinf(taken)))
+        device = self.cluster.devices[plan.devices[op]]
+        return (
+            f"{device.name} cannot run op {self.graph.op_names[op]!r} ({self.graph.op_types[op]})"
+        )
+
+
+def simulate(graph: Graph, cluster: Cluster, plan: Plan, costs: CostModel | None = None) -> Trace:
+    """Run one plan and return what happened; `costs` default to what suits the graph."""
+    return _simulator(graph, cluster, costs).trace(plan)
+
+
+def simulate_many(
+    graph: Graph, cluster: Cluster, plans: Sequence[Plan], costs: CostModel | None = None
+) -> BatchEvaluation:
+    """Score many plans on all cores."""
+    return _simulator(graph, cluster, costs).evaluate_many(plans)
+
+
+def _simulator(graph: Graph, cluster: Cluster, costs: CostModel | None) -> Simulator:
+    return Simulator.of(graph, cluster) if costs is None else Simulator(graph, cluster, costs)

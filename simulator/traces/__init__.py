@@ -1,0 +1,1 @@
+"""What happened in a simulated step, and how it is written down."""

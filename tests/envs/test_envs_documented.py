@@ -1,0 +1,53 @@
+"""What the architecture page says of environments is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from envs import IDS, REWARDS
+from envs.features.static_features import (
+    DEVICE_FEATURES,
+    EDGE_FEATURES,
+    GRAPH_FEATURES,
+    LINK_FEATURES,
+    OP_FEATURES,
+    PAIR_FEATURES,
+)
+from envs.features.trace_features import (
+    DEVICE_TRACE_FEATURES,
+    EDGE_TRACE_FEATURES,
+    GRAPH_TRACE_FEATURES,
+    LINK_TRACE_FEATURES,
+    OP_TRACE_FEATURES,
+    PAIR_TRACE_FEATURES,
+)
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
+COLUMNS = {
+    "op": (OP_FEATURES, OP_TRACE_FEATURES),
+    "edge": (EDGE_FEATURES, EDGE_TRACE_FEATURES),
+    "device": (DEVICE_FEATURES, DEVICE_TRACE_FEATURES),
+    "link": (LINK_FEATURES, LINK_TRACE_FEATURES),
+    "op on a device": (PAIR_FEATURES, PAIR_TRACE_FEATURES),
+    "whole": (GRAPH_FEATURES, GRAPH_TRACE_FEATURES),
+}
+
+
+@pytest.mark.parametrize("subject", COLUMNS)
+def test_every_column_is_named_in_its_order(subject: str) -> None:
+    row = next(
+        line
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| {subject} | `")
+    )
+    cells = [tuple(re.findall(r"`(\w+)`", cell)) for cell in row.split("|")[2:4]]
+    assert tuple(cells) == COLUMNS[subject]
+
+
+def test_every_id_and_reward_is_named() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for name in IDS:
+        assert name.removeprefix("graphwright/") in text
+    for name in REWARDS:
+        assert f"| `{name}` |" in text

@@ -1,0 +1,233 @@
+"""The report: true to the trace, whole in one file, without faults in a real browser."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from browser import open_page
+from graph_samples import graph_of, op
+
+from agent.cli.app import run
+from graphs.catalogue import load_bundled
+from graphs.graph_file import write_graph
+from placement import Problem, place
+from placement.place import Placement
+from placement.report import report_html, subject_of
+from placement.report.assumptions import assumptions_section
+from placement.report.blocks import Chart, Table
+from placement.report.gantt import MOST_SLICES, gantt_section
+from placement.report.graph_map import map_section
+from placement.report.memory import memory_section
+from placement.report.plan_report import sections_of
+from placement.report.times import times_section
+from simulator.clusters.calibration import Calibration, PredictionError
+from simulator.clusters.cluster import Cluster
+from simulator.costs.cost_table import CostTable
+from simulator.fusion import xla_like_groups
+from simulator.plan import Plan
+
+
+@pytest.fixture(scope="module")
+def placement() -> Placement:
+    return place(load_bundled("inception-v3"), Cluster.preset("4xv100-pcie"), "portfolio")
+
+
+@pytest.fixture(scope="module")
+def page(placement: Placement) -> str:
+    subject = subject_of(placement)
+    groups = xla_like_groups(placement.problem.graph, placement.plan.devices)
+    fused = Plan.of(placement.plan.devices, placement.plan.priorities, groups)
+    return report_html(
+        dataclasses.replace(
+            subject,
+            plan=fused,
+            trace=placement.problem.simulator.trace(fused),
+            progress=((0.1, 0.2), (0.5, 0.15), (1.0, 0.13)),
+        )
+    )
+
+
+def charts_of(page: str) -> dict:
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    return json.loads(data)
+
+
+def with_script(page: str, script: str) -> str:
+    """The page with one more script at its end; the library holds a `</body>` as well."""
+    before, _, after = page.rpartition("</body>")
+    return f"{before}<script>{script}</script></body>{after}"
+
+
+def test_every_section_is_there(page: str) -> None:
+    names = re.findall(r'<section id="(\w+)"', page)
+    assert names == [
+        "times", "gantt", "idle", "memory", "map", "costly", "fusion", "difference", "progress",
+        "assumptions",
+    ]  # fmt: skip
+
+
+def test_the_browser_draws_all_of_it(page: str, tmp_path: Path) -> None:
+    test = """addEventListener('load', () => setTimeout(async () => {
+      const buttons = () => [...document.querySelectorAll('#map-list button')];
+      const before = buttons().length;
+      let opened = 0;
+      while (buttons().length && opened < 9) { buttons()[0].click(); opened += 1; }
+      const rows = document.querySelectorAll('#map-list tbody tr').length;
+      const focus = document.activeElement.closest('#map-path') !== null;
+      document.querySelector('#map-path button').click();
+      document.querySelector('[data-zoom=in]').click();
+      document.body.dataset.result = JSON.stringify(
+        {before, opened, rows, focus, after: buttons().length});
+    }, 4000));"""
+    path = tmp_path / "report.html"
+    path.write_text(with_script(page, test), encoding="utf-8")
+    shown = open_page(path, tmp_path)
+    assert shown.console == ()
+    charts = set(charts_of(page)["charts"])
+    drawn = re.findall(r'data-chart="([\w-]+)"[^>]*data-drawn="yes"', shown.dom)
+    assert set(drawn) == charts
+    assert 'id="map-chart"' in shown.dom
+    (result,) = re.findall(r'data-result="([^"]*)"', shown.dom)
+    found = json.loads(result.replace("&quot;", '"'))
+    assert found["before"] == found["after"] > 5
+    assert found["opened"] >= 2
+    assert 0 < found["rows"] <= 40
+    assert found["focus"] is True
+
+
+def test_it_opens_on_a_phone(page: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    wide = """addEventListener('load', () => setTimeout(() => {
+      document.body.dataset.wide = document.documentElement.scrollWidth - innerWidth;
+    }, 4000));"""
+    path.write_text(with_script(page, wide), encoding="utf-8")
+    shown = open_page(path, tmp_path, width=500, height=3000)
+    assert shown.console == ()
+    (over,) = re.findall(r'data-wide="(-?\d+)"', shown.dom)
+    assert int(over) <= 0
+
+
+def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
+    outside = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', outside)
+    assert "@import" not in outside
+    assert "url(" not in outside
+
+
+def test_sizes_stay_small(page: str) -> None:
+    assert len(page.encode()) < 3e6
+
+
+@pytest.mark.slow
+def test_the_largest_graph_stays_below_ten_megabytes(tmp_path: Path) -> None:
+    large = place(load_bundled("gnmt-8-80k"), Cluster.preset("8xv100-nvlink"), "metis")
+    page = report_html(subject_of(large))
+    assert len(page.encode()) < 10e6
+    (tmp_path / "large.html").write_text(page, encoding="utf-8")
+    assert open_page(tmp_path / "large.html", tmp_path).console == ()
+
+
+def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
+    evil = "</script><img src=x onerror=console.error('out')>&quot;"
+    graph = graph_of(op(evil, 1e12, (), 1 << 20), op("b", 1e12, (evil,), 10))
+    placement = place(graph, Cluster.preset("2xv100-pcie"), "round-robin")
+    page = report_html(subject_of(placement))
+    assert "<img src=x" not in page
+    (tmp_path / "evil.html").write_text(page, encoding="utf-8")
+    assert open_page(tmp_path / "evil.html", tmp_path).console == ()
+
+
+def test_charts_say_what_the_trace_says(placement: Placement) -> None:
+    subject = subject_of(placement)
+    trace = placement.trace
+    (bars,) = [b for b in times_section(subject).blocks if isinstance(b, Chart)]
+    assert bars.spec["data"]["values"][0]["ms"] == pytest.approx(1e3 * trace.makespan_seconds, 1e-4)
+    (gantt,) = [b for b in gantt_section(subject).blocks if isinstance(b, Chart)]
+    slices = gantt.spec["data"]["values"]
+    assert len(slices) <= MOST_SLICES
+    for device in range(4):
+        busy = sum(item["b"] - item["a"] for item in slices if item["l"] == device)
+        assert busy == pytest.approx(1e3 * trace.busy_seconds[device], rel=1e-3)
+    critical = [item for item in slices if item.get("c")]
+    assert max(item["b"] for item in critical) == pytest.approx(1e3 * trace.makespan_seconds, 1e-4)
+    memory = [b for b in memory_section(subject).blocks if isinstance(b, Chart)]
+    for device, chart in enumerate(memory):
+        top = max(item["m"] for item in chart.spec["data"]["values"])
+        unit = {"GiB": 2**30, "MiB": 2**20}[chart.spec["layer"][0]["encoding"]["y"]["title"]]
+        assert top * unit == pytest.approx(int(trace.peak_bytes[device]), rel=1e-3)
+
+
+def test_the_map_holds_every_op_once(placement: Placement) -> None:
+    (_, drawn) = map_section(subject_of(placement)).blocks
+    names: list[str] = []
+
+    def walk(group: dict) -> int:
+        assert len(group.get("c", ())) <= 32
+        if "c" in group:
+            assert group["o"] == sum(walk(child) for child in group["c"])
+        else:
+            names.extend(group["f"] + row[0] for row in group["l"])
+            assert group["o"] == len(group["l"])
+        return group["o"]
+
+    graph = placement.problem.graph
+    assert walk(drawn.tree["root"]) == graph.op_count
+    assert sorted(names) == sorted(graph.op_names)
+
+
+def test_a_plan_that_does_not_fit_says_so(placement: Placement) -> None:
+    small = place(placement.problem.graph, Cluster.preset("2xv100-pcie@64MiB"), "single")
+    page = report_html(subject_of(small))
+    assert 'class="warning">Not feasible: v100:0 runs out of memory' in page
+
+
+def test_each_table_has_a_cell_for_each_column(placement: Placement) -> None:
+    for section in filter(None, sections_of(subject_of(placement))):
+        for block in section.blocks:
+            if isinstance(block, Table):
+                assert {len(row) for row in block.rows} <= {len(block.columns)}
+
+
+def test_report_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = graph_of(
+        *(op(f"{c}{i}", 1e12, (f"{c}{i - 1}",) if i else (), 9) for c in "ab" for i in (0, 1))
+    )
+    model = tmp_path / "chains.gwgraph"
+    write_graph(graph, model)
+    out = tmp_path / "out"
+    flags = ("--placer", "metis", "--placer", "single", "--out", str(out))
+    assert run(["compare", str(model), "-c", "2xv100-pcie", *flags]) == 0
+    assert {path.name for path in out.iterdir()} >= {"plan.json", "report.html"}
+    written = (out / "report.html").read_text()
+    assert "single" in written
+    again = tmp_path / "again.html"
+    plan = str(out / "plan.json")
+    capsys.readouterr()
+    assert run(["report", str(model), "--plan", plan, "--out", str(again), "--baseline", plan]) == 0
+    assert "open it in any browser" in capsys.readouterr().out
+    assert "0 of 4 ops elsewhere" in again.read_text()
+    assert run(["compare", "--suite", "paper", "--out", str(out)]) == 2
+
+
+def test_a_calibrated_cluster_says_how_far_off_it_is(placement: Placement) -> None:
+    """And one without says that figures are estimates."""
+    error = PredictionError(4, 0.03, 0.02, 0.1, "plan 2", 0.99, 0.9, 1.0, 0.0)
+    table = CostTable("this machine", "v100")
+    calibration = Calibration("this machine", "ort", table, "costs.json", error)
+    problem = placement.problem
+    cluster = dataclasses.replace(problem.given_cluster, calibration=calibration)
+    known = Problem(problem.graph, cluster, given_costs=problem.costs)
+    subject = subject_of(placement)
+    for given, words in ((problem, "no calibration"), (known, "mean error 3.0%")):
+        section = assumptions_section(dataclasses.replace(subject, problem=given))
+        assert words in section.blocks[0].words
+    (bars,) = [
+        block
+        for block in times_section(dataclasses.replace(subject, problem=known)).blocks
+        if isinstance(block, Chart)
+    ]
+    mine = bars.spec["data"]["values"][0]
+    assert mine["low"] == pytest.approx(0.97 * mine["ms"], rel=1e-4)
+    assert mine["high"] == pytest.approx(1.03 * mine["ms"], rel=1e-4)

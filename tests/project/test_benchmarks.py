@@ -1,0 +1,103 @@
+"""The benchmarks still fit the code that they measure: each can be imported, each variant made."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from device_models import core_cluster
+
+from agent.config import AgentConfig
+from agent.evaluation.contestants import policy_digest
+from agent.evaluation.runs import Row
+from agent.placing.registry import load_policy
+from graphs.catalogue import resolve
+from simulator.costs.learned_costs import load_learned_costs
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "name", ["ablations", "convergence", "held_out", "joint_tasks", "move_ranking", "tune_guide"]
+)
+def test_benchmarks_of_policies_import_what_is_there(name: str) -> None:
+    assert callable(loaded(FOLDER / "quality" / f"{name}.py").main)
+
+
+def test_held_out_rows_are_set_beside_each_other(tmp_path: Path) -> None:
+    """Half the step time of search with ten times the budget; rows of other policies left out."""
+    held_out = loaded(FOLDER / "quality" / "held_out.py")
+    shipped = load_policy(None)
+    digest = policy_digest(shipped.policy, shipped.config)
+
+    def write(name: str, column: str, policy: str, *seconds: float) -> None:
+        folder = tmp_path / f"evaluation-{name}"
+        folder.mkdir(exist_ok=True)
+        plain = {str: "", int: 0, float: 0.0, bool: True}
+        blank = {field.name: plain.get(field.type, ()) for field in fields(Row)}
+        with (folder / "rows.jsonl").open("a", encoding="utf-8") as file:
+            for seed, value in enumerate(seconds):
+                row = {"column": column, "seed": seed, "makespan_seconds": value}
+                file.write(json.dumps(blank | row | {"policy_digest": policy}) + "\n")
+
+    write("families", "zero-shot", digest, 1.0, 2.0)
+    write("families", "zero-shot", "another", 50.0, 50.0)
+    write("families-100s", "search", "", 2.0, 4.0)
+    lines = held_out.table(tmp_path).splitlines()
+    assert "| families: zero-shot 10 s / search 100 s | 1 | 2 | 0.500 | 0.50 .. 0.50 |" in lines
+    assert sum(line.startswith("| ") and "zero-shot" in line for line in lines) == 2
+
+
+@pytest.mark.slow
+def test_kernels_are_measured_and_learned_from(tmp_path: Path) -> None:
+    """In processes of their own: a folder there is called as one of the tests' modules."""
+
+    def script(name: str, *arguments: str) -> str:
+        command = [sys.executable, str(FOLDER / name), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    folder, page, model = tmp_path / "kernels", tmp_path / "page.md", tmp_path / "new.safetensors"
+    measure = ("measure_kernels.py", str(folder), "--models", "1", "--rounds", "2")
+    only = [f"--only={name}" for name in ("generated-0", "lstm-128", "residual-24")]
+    assert "generated-0.1" in script(*measure, *only)
+    assert "kernels," not in script(*measure, *only)  # everything is there already
+    script(
+        "train_costs.py", str(folder), f"--out={page}", f"--ship={model}", "--epochs=2",
+        "--members=2",
+    )  # fmt: skip
+    table = page.read_text(encoding="utf-8")
+    assert str(tmp_path) not in table
+    assert "| lstm (lstm-128) |" in table
+    assert "| residual (residual-24) |" in table
+    assert "| softmax |" in table
+    graph = resolve("gpt2", {})
+    seconds = load_learned_costs(model).seconds(graph, core_cluster())
+    assert np.isfinite(seconds).all()
+
+
+def test_every_ablation_is_a_configuration() -> None:
+    variants = loaded(FOLDER / "ablations.py").VARIANTS
+    made = {name: change(AgentConfig()) for name, change in variants.items()}
+    same = [name for name, config in made.items() if config == AgentConfig()]
+    assert same == ["full", "no pretraining"]
