@@ -4,10 +4,10 @@
         [--ship simulator/pretrained/cpu_core.safetensors] [--validate] [--drawn] [--device cuda]
 
 `benchmarks/hardware/measure_kernels.py` makes the folder; on a machine with other devices,
-run it there. All test families of models are held out at once, then kinds of ops, one after the other: no
-kernel that holds the kind is trained on. `--validate` judges on other families, for choosing
-settings; test families are then not looked at. `--drawn` trains on drawn kernels only, on those of
-no model. The model that ships is trained on everything.
+run it there. All test families of models are held out at once, then kinds of ops, one after the
+other: no kernel that holds the kind is trained on. `--validate` judges on other families, for
+choosing settings; test families are then not looked at. `--drawn` trains on drawn kernels only, on
+those of no model. The model that ships is trained on everything.
 """
 
 import argparse

@@ -180,7 +180,8 @@ def main() -> None:
         "# Generated graphs against real ones\n\n"
         f"`python benchmarks/quality/family_statistics.py --seeds {arguments.seeds}`, "
         f"commit {commit}. Least / median / greatest; training steps only. "
-        "Distance of kinds: half the sum of absolute differences of the mean histograms (0 equal, 1 disjoint). Communication: "
+        "Distance of kinds: half the sum of absolute differences of the mean histograms "
+        "(0 equal, 1 disjoint). Communication: "
         "seconds to send every activation once over PCIe for each second of compute on a V100.\n\n"
     )
     body = table(arguments.seeds)

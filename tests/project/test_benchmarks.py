@@ -69,7 +69,7 @@ def test_kernels_are_measured_and_learned_from(tmp_path: Path) -> None:
     """In processes of their own: a folder there is called as one of the tests' modules."""
 
     def script(name: str, *arguments: str) -> str:
-        command = [sys.executable, str(FOLDER / name), *arguments]
+        command = [sys.executable, str(FOLDER / "hardware" / name), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=600
@@ -97,7 +97,7 @@ def test_kernels_are_measured_and_learned_from(tmp_path: Path) -> None:
 
 
 def test_every_ablation_is_a_configuration() -> None:
-    variants = loaded(FOLDER / "ablations.py").VARIANTS
+    variants = loaded(FOLDER / "quality" / "ablations.py").VARIANTS
     made = {name: change(AgentConfig()) for name, change in variants.items()}
     same = [name for name, config in made.items() if config == AgentConfig()]
     assert same == ["full", "no pretraining"]
