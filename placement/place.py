@@ -11,6 +11,7 @@ from placement.placer import Budget, Placed, Placer, Report, silent
 from placement.placers.registry import get_placer
 from placement.placers.warm_up import warm_up
 from placement.problem import Problem
+from placement.report.reported_plan import ReportedPlan
 from simulator.clusters.cluster import Cluster
 from simulator.costs.cost_model import CostModel
 from simulator.plan import Plan
@@ -73,12 +74,34 @@ class Placement:
 
     def report(self, out: str | Path) -> Path:
         """Write one HTML file that shows what the plan does; returns where."""
-        from placement.report import report_html, subject_of
+        from placement.report import report_html
 
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(report_html(subject_of(self)), encoding="utf-8")
+        path.write_text(report_html(self.reported), encoding="utf-8")
         return path
+
+    @property
+    def reported(self) -> ReportedPlan:
+        """What a report shows of it; the baseline is the best plan of a heuristic."""
+        heuristics = [item for item in self.placed.candidates if item.plan != self.plan]
+        best = min(heuristics, key=lambda item: item.rank_key, default=None)
+        origin = self.placed.best.origin
+        return ReportedPlan(
+            problem=self.problem,
+            plan=self.plan,
+            trace=self.trace,
+            made_by=self.placer if origin == self.placer else f"{self.placer} ({origin})",
+            candidates=self.placed.candidates,
+            progress=self.placed.progress,
+            baseline=None if best is None else best.plan,
+            baseline_name="" if best is None else f"the best heuristic, {best.origin}",
+            facts={
+                "seed": self.seed,
+                "CPU seconds spent": round(self.search_seconds, 2),
+                "plans simulated": self.placed.evaluations,
+            },
+        )
 
     def summary(self) -> Mapping[str, Any]:
         """The figures that every command reports, as plain values."""

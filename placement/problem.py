@@ -10,7 +10,8 @@ from graphs.graph import Graph
 from placement.constraints import Constraints
 from simulator.bounds import LowerBounds, lower_bounds
 from simulator.clusters.cluster import Cluster
-from simulator.costs.cost_model import CostModel, default_costs
+from simulator.costs.cost_model import CostModel
+from simulator.costs.registry import default_costs
 from simulator.errors import InfeasibleError
 from simulator.evaluation import Evaluation
 from simulator.plan import Plan

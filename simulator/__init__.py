@@ -3,7 +3,9 @@
 from simulator.bounds import LowerBounds, lower_bounds
 from simulator.cluster_file import dump_cluster, load_cluster, parse_cluster
 from simulator.clusters.cluster import Cluster, Device, Link
-from simulator.costs.cost_model import CostModel, ProfiledCosts, RooflineCosts, default_costs
+from simulator.clusters.presets import preset
+from simulator.costs.cost_model import CostModel, ProfiledCosts, RooflineCosts
+from simulator.costs.registry import default_costs
 from simulator.errors import ClusterError, InfeasibleError, PlanError
 from simulator.evaluation import BatchEvaluation, Evaluation, Evaluator, OutOfMemory
 from simulator.plan import Plan
@@ -33,6 +35,7 @@ __all__ = [
     "load_cluster",
     "lower_bounds",
     "parse_cluster",
+    "preset",
     "simulate",
     "simulate_many",
 ]

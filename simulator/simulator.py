@@ -10,7 +10,8 @@ import numpy as np
 
 from graphs.graph import Graph
 from simulator.clusters.cluster import Cluster
-from simulator.costs.cost_model import CostModel, Seconds, default_costs, kernel_costs
+from simulator.costs.cost_model import CostModel, Seconds, kernel_costs
+from simulator.costs.registry import default_costs
 from simulator.errors import PlanError
 from simulator.evaluation import BatchEvaluation, Evaluation, OutOfMemory
 from simulator.event_engine.kernel import NO_RECORDING, make_recording, make_state, run_kernel

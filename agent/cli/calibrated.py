@@ -14,11 +14,14 @@ def calibrated_prediction(simulator: "Simulator", plan: "Plan") -> Mapping[str, 
 
     from placement.runtime.fingerprint import machine_fingerprint
     from placement.runtime.programs.predictor import predictor_of
+    from simulator.costs.calibrated_costs import CalibratedCosts
 
     calibration = simulator.cluster.calibration
     if calibration is None:
         return {}
-    known = calibration.error if simulator.costs is calibration.table else None
+    costs = simulator.costs
+    is_measured = isinstance(costs, CalibratedCosts) and costs.times is calibration.times
+    known = calibration.error if is_measured else None
     found = predictor_of(simulator).evaluate(plan)
     return {
         "program_seconds": found.makespan_seconds,

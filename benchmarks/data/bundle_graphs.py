@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.data.torch_models.graphs import TORCH_GRAPHS
-from graphs.catalogue import bundled_names, load_bundled
+from graphs.bundled_graphs import bundled_names, load_bundled
 from graphs.graph import Graph
 from graphs.graph_file import SUFFIX, write_graph
 from graphs.workloads.registry import WORKLOADS, build

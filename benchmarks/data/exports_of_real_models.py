@@ -30,6 +30,7 @@ from placement import Placement, Problem, place, read_plan
 from placement.export import ExportError, ExportRequest, get_exporter
 from placement.placers.tight_memory import tightened
 from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
 
@@ -64,7 +65,7 @@ class Row:
 def plans_of(graph: Graph, name: str) -> Iterator[tuple[str, Cluster, Plan]]:
     """A plan by search where memory is so tight that one device is not enough, and a device drawn
     for each unit: the plan with the most borders."""
-    cluster = tightened(Problem(graph, Cluster.preset(name)), 1.3)
+    cluster = tightened(Problem(graph, preset(name)), 1.3)
     found: Placement = place(graph, cluster, "search", budget_seconds=BUDGET_SECONDS, seed=SEED)
     yield "search", cluster, found.plan
     unit_of = found.problem.unit_of
@@ -169,7 +170,7 @@ def torch_rows(folder: Path) -> Iterator[Row]:
     path = write_program(folder / NAME)
     graph = graphs.load(path)
     for placer in ("human-expert", "round-robin"):
-        cluster = Cluster.preset("3xv100-pcie")
+        cluster = preset("3xv100-pcie")
         found = place(graph, cluster, placer, seed=SEED)
         used = len(set(found.plan.devices.tolist()))
         for form, run in (("device-map", run_device_map), ("pipeline", run_pipeline)):

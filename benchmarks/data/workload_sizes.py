@@ -17,7 +17,7 @@ import torch
 from benchmarks.data.published_sizes import PUBLISHED, SAME_MODEL, WITHOUT, Published
 from benchmarks.data.torch_models.catalogue import MODELS
 from benchmarks.data.torch_models.graphs import TRAINING
-from graphs.catalogue import bundled_names, load_bundled
+from graphs.bundled_graphs import bundled_names, load_bundled
 from graphs.graph import Graph
 from graphs.kinds import OpKind, Phase
 from graphs.workloads.registry import WORKLOADS, build_workload

@@ -40,8 +40,8 @@ from placement.runtime.samples import Sampling
 from simulator.cluster_file import dump_cluster, load_cluster
 from simulator.clusters.calibration import PredictionError
 from simulator.clusters.cluster import Cluster
+from simulator.clusters.kernel_times import kernel_times_to_json
 from simulator.clusters.probe import probe_machine
-from simulator.costs.cost_table import table_to_json
 from simulator.plan import Plan
 
 TENSORFLOW = ("tf-branches", "tf-inception", "tf-lstm", "tf-training-step")
@@ -125,7 +125,9 @@ def calibrated(
 
         cluster, _ = calibrate_tensorflow(list(openers.values()), *machine)
     assert cluster.calibration is not None
-    (folder / "costs.json").write_text(table_to_json(cluster.calibration.table), encoding="utf-8")
+    (folder / "costs.json").write_text(
+        kernel_times_to_json(cluster.calibration.times), encoding="utf-8"
+    )
     path.write_text(dump_cluster(cluster), encoding="utf-8")
     return load_cluster(path)
 

@@ -13,8 +13,9 @@ from graphs.graph import Graph
 from graphs.kinds import DType, OpKind
 from simulator.cluster_file import load_cluster
 from simulator.clusters.cluster import Cluster
+from simulator.clusters.kernel_times import KernelTimes, signatures
+from simulator.costs.calibrated_costs import CalibratedCosts
 from simulator.costs.cost_model import RooflineCosts
-from simulator.costs.cost_table import CostTable, signatures
 from simulator.costs.kernel_features import KernelBatch, chosen, joined, kernel_batch, kernel_totals
 
 #: Ops that onnxruntime runs in another way from that opset on, which a graph does not tell.
@@ -179,18 +180,18 @@ def table_seconds(
     data: KernelData, seen: np.ndarray, asked: np.ndarray, folder: Path
 ) -> np.ndarray:
     """What a profiled table says that holds the single ops among `seen`; groups are sums."""
-    table = CostTable("here", data.cluster.devices[0].kind)
+    times = KernelTimes("here", data.cluster.devices[0].kind)
     samples = {}
     for model, rows in _by_model(data, seen):
         keys = signatures(graphs.load(folder / "models" / f"{model}.onnx"))
         alone = [row for row in rows if len(data.ops[row]) == 1]
         samples.update({keys[data.ops[row][0]]: float(data.seconds[row]) for row in alone})
-    table = replace(table, samples=samples)
+    costs = CalibratedCosts(replace(times, samples=samples))
     place = {row: at for at, row in enumerate(asked.tolist())}
     result = np.zeros(len(asked))
     for model, rows in _by_model(data, asked):
         graph = graphs.load(folder / "models" / f"{model}.onnx")
-        seconds = table.seconds(graph, data.cluster)[:, 0]
+        seconds = costs.seconds(graph, data.cluster)[:, 0]
         for row in rows:
             result[place[row]] = seconds[data.ops[row]].sum()
     return result

@@ -25,7 +25,7 @@ from placement.place import place_problem
 from placement.placers.registry import PLACERS, get_placer
 from placement.placers.tight_memory import tightened
 from placement.problem import Problem
-from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 
 GRAPHS = ("inception-v3", "rnnlm-4", "transformer-xl-4", "wavenet-2x18", "gnmt-2")
 CLUSTERS = ("4xv100-pcie", "4xv100-nvlink", "4xv100-pcie-tight1.3", "2xa100+2xv100-pcie")
@@ -38,7 +38,7 @@ def problem_of(graph_name: str, cluster_name: str) -> Problem:
     bundled = files("graphs") / "bundled" / f"{graph_name}.gwgraph"
     graph = graphs.load(Path(str(bundled)) if bundled.is_file() else Path(graph_name))
     base, _, factor = cluster_name.partition("-tight")
-    cluster = Cluster.preset(base)
+    cluster = preset(base)
     if factor:
         cluster = tightened(Problem(graph, cluster), float(factor))
     return Problem(graph, cluster)

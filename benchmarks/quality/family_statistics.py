@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphs.catalogue import load_bundled
+from graphs.bundled_graphs import load_bundled
 from graphs.families.registry import FAMILIES, generate
 from graphs.graph import Graph
 from graphs.kinds import OpKind, Phase, Storage

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from graphs.catalogue import bundled_names, load_bundled
+from graphs.bundled_graphs import bundled_names, load_bundled
 from graphs.graph import Graph
 from placement.place import place_problem
 from placement.placers.registry import get_placer
 from placement.problem import Problem
-from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 from simulator.event_engine.kernel import NO_RECORDING, make_state, run_kernel
 from simulator.event_engine.reference import simulate_reference
 from simulator.plan import Plan
@@ -87,7 +87,7 @@ def exactness(count: int, *, hosts: bool = False) -> str:
 
 def speed_row(graph: Graph) -> str:
     """Nanoseconds per (op + edge) under three placements."""
-    problem = Problem(graph, Cluster.preset(CLUSTER))
+    problem = Problem(graph, preset(CLUSTER))
     rng = np.random.default_rng(0)
     found = place_problem(problem, get_placer("portfolio"), "portfolio", 1.0, 0).plan
     spread = rng.integers(0, 4, problem.unit_count).astype(np.int32)[problem.unit_of]
@@ -118,7 +118,7 @@ def fastest(work: Callable[[], object], repeats: int) -> float:
 
 def reference_ratio() -> str:
     """Kernel against plain Python on 10,000 ops."""
-    graph, cluster = random_graph(1, 10_000, groups=False), Cluster.preset(CLUSTER)
+    graph, cluster = random_graph(1, 10_000, groups=False), preset(CLUSTER)
     simulator = Simulator.of(graph, cluster)
     plan = Plan.of(random_devices(graph, cluster, 0))
     kernel = kernel_seconds(simulator, plan)
@@ -130,7 +130,7 @@ def reference_ratio() -> str:
 
 def threads_ratio() -> str:
     """`evaluate_many` on one thread against two, by wall time."""
-    graph, cluster = random_graph(1, 10_000, groups=False), Cluster.preset(CLUSTER)
+    graph, cluster = random_graph(1, 10_000, groups=False), preset(CLUSTER)
     simulator = Simulator.of(graph, cluster)
     plans = [Plan.of(random_devices(graph, cluster, seed)) for seed in range(200)]
     times = []

@@ -10,12 +10,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from graphs.catalogue import load_bundled
+from graphs.bundled_graphs import load_bundled
 from placement.place import place_problem
 from placement.placers.registry import get_placer
 from placement.placers.tight_memory import tightened
 from placement.problem import Problem
-from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 
 GRAPHS = ("transformer-xl-4", "nasnet-large", "gnmt-8", "gnmt-8-80k")
 CLUSTERS = ("4xv100-pcie", "8xp100-pcie", "4xv100-pcie tight 1.2")
@@ -35,7 +35,7 @@ def main() -> None:
     for name in GRAPHS:
         for cluster_name in CLUSTERS:
             base, _, factor = cluster_name.partition(" tight ")
-            problem = Problem(load_bundled(name), Cluster.preset(base))
+            problem = Problem(load_bundled(name), preset(base))
             if factor:
                 problem = Problem(problem.graph, tightened(problem, float(factor)))
             done = place_problem(problem, get_placer("portfolio"), "portfolio", 60.0, 0)

@@ -12,7 +12,7 @@ import numpy as np
 import envs  # noqa: F401  (registers the ids)
 import placement
 import simulator
-from graphs.catalogue import load_bundled
+from graphs.bundled_graphs import load_bundled
 from placement import Budget, Candidate, Placed, Problem
 
 
@@ -38,7 +38,7 @@ class PayForTraffic(gymnasium.Wrapper):
 
 
 def run() -> dict[str, float]:
-    graph, cluster = load_bundled("rnnlm-2"), simulator.Cluster.preset("2xv100-pcie")
+    graph, cluster = load_bundled("rnnlm-2"), simulator.preset("2xv100-pcie")
     seconds = {
         name: placement.place(graph, cluster, placer).trace.makespan_seconds
         for name, placer in (("by halves", by_halves), ("portfolio", "portfolio"))

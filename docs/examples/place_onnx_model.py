@@ -20,7 +20,7 @@ import simulator
 
 def run(model: Path, folder: Path) -> dict[str, float]:
     graph = graphs.load(model)
-    cluster = simulator.Cluster.preset("cpu+2xv100")
+    cluster = simulator.preset("cpu+2xv100")
     result = placement.place(graph, cluster, placer="search", budget_seconds=1)
     result.report(folder / "report.html")
     (split,) = result.export(model, folder, "onnx-split")

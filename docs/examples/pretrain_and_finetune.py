@@ -39,7 +39,7 @@ def run(folder: Path, rounds: int = 2, updates: int = 2) -> dict[str, float]:
     )
     pretrain(config, folder, Silent())
     graph = graph_of_reference("rnnlm:17:200")
-    problem = placement.Problem(graph, simulator.Cluster.preset("2xv100-pcie"))
+    problem = placement.Problem(graph, simulator.preset("2xv100-pcie"))
     settings = FineTuneConfig(updates=updates, budget_seconds=1)
     tuned = fine_tune(problem, load_checkpoint(folder / "checkpoint"), settings, Silent())
     figures = {

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from graphs.catalogue import load_bundled
+from graphs.bundled_graphs import load_bundled
 from graphs.graph import Graph
 from graphs.kinds import OpKind, Phase, Storage
 

@@ -8,7 +8,7 @@ import numpy as np
 from placement.export.errors import ExportError
 from placement.export.request import Exported, ExportRequest, write_whole
 from placement.export.torch_modules import TorchModules, torch_modules
-from simulator.costs.cost_model import default_costs
+from simulator.costs.registry import default_costs
 
 
 def export_device_map(request: ExportRequest) -> Exported:

@@ -8,7 +8,7 @@ import numpy as np
 from graphs.importers.tensorflow_models.control_flow import LOOP_FRAME
 from placement.export.errors import ExportError
 from placement.export.request import ExportRequest
-from simulator.costs.cost_model import default_costs
+from simulator.costs.registry import default_costs
 from simulator.plan import Plan
 from simulator.simulator import Simulator
 from simulator.traces.trace import Trace

@@ -1,6 +1,6 @@
 """Reports: one HTML file that shows what a plan does and why."""
 
 from placement.report.plan_report import report_html
-from placement.report.subject import Subject, subject_of
+from placement.report.reported_plan import ReportedPlan
 
-__all__ = ["Subject", "report_html", "subject_of"]
+__all__ = ["ReportedPlan", "report_html"]

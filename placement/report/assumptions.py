@@ -1,24 +1,24 @@
 """What the figures rest on: the import's assumptions, costs, constraints, the simulator's error."""
 
 from placement.report.blocks import Section, Table, Text
-from placement.report.subject import Subject
+from placement.report.reported_plan import ReportedPlan
 from simulator.units import format_bytes
 
 _LONGEST_LIST = 12
 
 
-def assumptions_section(subject: Subject) -> Section:
+def assumptions_section(reported: ReportedPlan) -> Section:
     """Everything that a reader should know before quoting a figure."""
-    problem = subject.problem
+    problem = reported.problem
     report, cluster = problem.graph.report, problem.given_cluster
     rows = [
         ["graph", f"{problem.graph.name}, {problem.graph.op_count:,} ops, {problem.graph.digest}"],
         ["imported from", report.source_format],
         ["cluster", f"{cluster.name}, {cluster.digest}"],
         ["costs", problem.costs.name],
-        ["figures", subject.trace.evaluation.source],
-        ["plan", f"{subject.made_by}, {subject.plan.digest}"],
-        *([name, str(value)] for name, value in subject.facts.items()),
+        ["figures", reported.trace.evaluation.source],
+        ["plan", f"{reported.made_by}, {reported.plan.digest}"],
+        *([name, str(value)] for name, value in reported.facts.items()),
     ]
     for label, sizes in (("assumed", report.assumed_dims), ("bound", report.bound_dims)):
         if sizes:

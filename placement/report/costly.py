@@ -4,16 +4,16 @@ import numpy as np
 
 from graphs.kinds import OpKind
 from placement.report.blocks import Section, Table, Text
-from placement.report.subject import Subject
+from placement.report.reported_plan import ReportedPlan
 from simulator.traces.critical_path import critical_path
 from simulator.units import format_bytes, format_seconds
 
 _ROWS = 20
 
 
-def costly_section(subject: Subject) -> Section:
+def costly_section(reported: ReportedPlan) -> Section:
     """The longest of each, with what is on the critical path."""
-    trace = subject.trace
+    trace = reported.trace
     graph, names = trace.graph, trace.cluster.device_names
     path = critical_path(trace)
     on_path = {(step.what, step.index) for step in path}

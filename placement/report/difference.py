@@ -3,27 +3,27 @@
 import numpy as np
 
 from placement.report.blocks import Section, Table, Text
-from placement.report.subject import Subject
+from placement.report.reported_plan import ReportedPlan
 from simulator.traces.trace import Trace
 from simulator.units import format_seconds
 
 _ROWS = 20
 
 
-def difference_section(subject: Subject) -> Section | None:
+def difference_section(reported: ReportedPlan) -> Section | None:
     """Ops moved from device to device, and times of both plans; None without a baseline."""
-    if subject.baseline is None:
+    if reported.baseline is None:
         return None
-    problem, names = subject.problem, subject.device_names
-    before = problem.simulator.trace(subject.baseline)
-    after = subject.trace
+    problem, names = reported.problem, reported.device_names
+    before = problem.simulator.trace(reported.baseline)
+    after = reported.trace
     graph = problem.graph
-    old, new = subject.baseline.devices, subject.plan.devices
+    old, new = reported.baseline.devices, reported.plan.devices
     moved = np.flatnonzero(old != new)
     seconds = problem.simulator.seconds[np.arange(graph.op_count), new]
     faster = before.makespan_seconds - after.makespan_seconds
     words = (
-        f"Against {subject.baseline_name}: {format_seconds(abs(faster))} "
+        f"Against {reported.baseline_name}: {format_seconds(abs(faster))} "
         f"{'shorter' if faster >= 0 else 'longer'} "
         f"({after.makespan_seconds / (before.makespan_seconds or 1.0):.3f} of its time), "
         f"{len(moved)} of {graph.op_count} ops elsewhere."

@@ -3,7 +3,7 @@
 import numpy as np
 
 from placement.report.blocks import Section, Table, Text
-from placement.report.subject import Subject
+from placement.report.reported_plan import ReportedPlan
 from simulator.fusion import fuse
 from simulator.plan import Plan
 from simulator.units import format_bytes, format_seconds
@@ -11,12 +11,12 @@ from simulator.units import format_bytes, format_seconds
 _ROWS = 40
 
 
-def fusion_section(subject: Subject) -> Section | None:
+def fusion_section(reported: ReportedPlan) -> Section | None:
     """Compute seconds and bytes of each group, before and after; None for an unfused plan."""
-    plan, problem = subject.plan, subject.problem
+    plan, problem = reported.plan, reported.problem
     if not plan.is_fused:
         return None
-    graph, names = problem.graph, subject.device_names
+    graph, names = problem.graph, reported.device_names
     fused = fuse(graph, plan.fusion, plan.devices)
     after = problem.costs.seconds(fused.graph, problem.cluster)
     apart = problem.simulator.seconds[np.arange(graph.op_count), plan.devices]
@@ -47,7 +47,7 @@ def fusion_section(subject: Subject) -> Section | None:
     ]
     more = f", of {len(groups)}" if len(groups) > _ROWS else ""
     apart_step = problem.simulator.evaluate(Plan.of(plan.devices, plan.priorities))
-    gain = apart_step.makespan_seconds - subject.trace.makespan_seconds
+    gain = apart_step.makespan_seconds - reported.trace.makespan_seconds
     return Section(
         "fusion",
         "Fusion",

@@ -6,7 +6,7 @@ import numpy as np
 
 from graphs.kinds import OpKind
 from placement.report.blocks import DEVICE_COLOURS, Chart, Section, Text, milliseconds
-from placement.report.subject import Subject
+from placement.report.reported_plan import ReportedPlan
 from simulator.traces.critical_path import critical_path, critical_seconds
 from simulator.traces.trace import Trace
 from simulator.units import format_bytes, format_seconds
@@ -17,9 +17,9 @@ _MOST_LINKS = 16
 _KINDS_SHOWN = 8
 
 
-def gantt_section(subject: Subject) -> Section:
+def gantt_section(reported: ReportedPlan) -> Section:
     """Compute per device, transfers per link; slices too short to see are drawn as runs."""
-    trace = subject.trace
+    trace = reported.trace
     path = critical_path(trace)
     parts = critical_seconds(trace)
     ops = {step.index for step in path if step.what == "op"}

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from placement.report.blocks import Map, Section, Text, device_colour, milliseconds
-from placement.report.subject import Subject
+from placement.report.reported_plan import ReportedPlan
 from simulator.traces.trace import Trace
 
 #: A group of at most so many ops shows them all.
@@ -32,17 +32,17 @@ class _Group:
     """Bytes between children (or ops, in a leaf) by their positions."""
 
 
-def map_section(subject: Subject) -> Section:
+def map_section(reported: ReportedPlan) -> Section:
     """Ops grouped by the parts of their names; long lists cut into runs in topological order."""
-    trace = subject.trace
+    trace = reported.trace
     graph = trace.graph
     parts = [[part for part in _SEPARATORS.split(name) if part] for name in graph.op_names]
     lasting = trace.end - trace.start
     root = _grouped("whole graph", list(range(graph.op_count)), parts, 0, lasting)
     _connect(root, trace)
     document = {
-        "devices": list(subject.device_names),
-        "colours": [device_colour(index) for index in range(len(subject.device_names))],
+        "devices": list(reported.device_names),
+        "colours": [device_colour(index) for index in range(len(reported.device_names))],
         "types": (types := sorted(set(graph.op_types))),
         "root": _plain(root, trace, {name: index for index, name in enumerate(types)}),
     }

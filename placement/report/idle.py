@@ -3,7 +3,7 @@
 import numpy as np
 
 from placement.report.blocks import Chart, Section, Table, Text, milliseconds
-from placement.report.subject import Subject
+from placement.report.reported_plan import ReportedPlan
 from simulator.traces.idle import CAUSES, idle_stretches
 from simulator.units import format_seconds
 
@@ -17,10 +17,10 @@ _COLOURS = {
 _LONGEST = 8
 
 
-def idle_section(subject: Subject) -> Section:
+def idle_section(reported: ReportedPlan) -> Section:
     """A stacked bar per device, and the longest pauses with what ended them."""
-    trace = subject.trace
-    names = subject.device_names
+    trace = reported.trace
+    names = reported.device_names
     stretches = list(idle_stretches(trace))
     totals = {name: dict.fromkeys(("computing", *CAUSES), 0.0) for name in names}
     for index, name in enumerate(names):

@@ -3,19 +3,19 @@
 import numpy as np
 
 from placement.report.blocks import Chart, Section, Table, Text, milliseconds
-from placement.report.subject import Subject
+from placement.report.reported_plan import ReportedPlan
 from simulator.clusters.cluster import Device
 from simulator.units import format_bytes
 
 _POINTS = 240
 
 
-def memory_section(subject: Subject) -> Section:
+def memory_section(reported: ReportedPlan) -> Section:
     """A curve per device with its capacity; the highest of each short interval is kept."""
-    trace = subject.trace
+    trace = reported.trace
     charts: list[Chart] = []
     rows = []
-    cluster = subject.problem.cluster
+    cluster = reported.problem.cluster
     scale, unit = _unit(float(max(trace.peak_bytes.max(), 1)))
     for index, device in enumerate(cluster.devices):
         peak = int(trace.peak_bytes[index])

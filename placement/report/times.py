@@ -3,25 +3,25 @@
 import math
 
 from placement.report.blocks import Chart, Section, Table, Text, milliseconds
-from placement.report.subject import Subject
+from placement.report.reported_plan import ReportedPlan
 from simulator.units import format_seconds
 
 _THIS = "this plan"
 _MOST_STEPS = 400
 
 
-def times_section(subject: Subject) -> Section:
+def times_section(reported: ReportedPlan) -> Section:
     """A bar per family of placers; where a family has variants, a line from best to worst."""
-    bound = subject.problem.bounds.seconds
-    step = subject.trace.makespan_seconds
+    bound = reported.problem.bounds.seconds
+    step = reported.trace.makespan_seconds
     families: dict[str, list[tuple[float, bool]]] = {}
-    for item in subject.candidates:
+    for item in reported.candidates:
         if math.isfinite(item.evaluation.makespan_seconds):
             families.setdefault(item.origin.split(":")[0], []).append(
                 (item.evaluation.makespan_seconds, item.evaluation.feasible)
             )
-    rows = [_row(_THIS, [(step, subject.trace.evaluation.feasible)], bound)]
-    calibration = subject.problem.given_cluster.calibration
+    rows = [_row(_THIS, [(step, reported.trace.evaluation.feasible)], bound)]
+    calibration = reported.problem.given_cluster.calibration
     error = None if calibration is None else calibration.error
     if error is not None:
         rows[0] |= {
@@ -62,11 +62,11 @@ def times_section(subject: Subject) -> Section:
     return Section("times", "Step time", blocks)
 
 
-def progress_section(subject: Subject) -> Section | None:
+def progress_section(reported: ReportedPlan) -> Section | None:
     """The best step time over CPU seconds; None where there was no search."""
-    if len(subject.progress) < 2:
+    if len(reported.progress) < 2:
         return None
-    points = [point for point in subject.progress if math.isfinite(point[1])]
+    points = [point for point in reported.progress if math.isfinite(point[1])]
     every = max(1, len(points) // _MOST_STEPS)
     kept = points[::every] + points[-1:]
     values = [{"s": round(s, 4), "ms": milliseconds(best)} for s, best in kept]

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from simulator.costs.cost_table import CostTable, read_table
+from simulator.clusters.kernel_times import KernelTimes, read_kernel_times
 from simulator.errors import ClusterError
 
 
@@ -46,9 +46,9 @@ class Calibration:
     machine: str
     """Fingerprint of the machine that was measured."""
     runtime: str
-    table: CostTable
+    times: KernelTimes
     costs_file: str
-    """Where the table is kept."""
+    """Where the kernel times are kept."""
     error: PredictionError | None = None
     step_seconds: float = 0.0
     """What every step takes beside its plan, such as a client's call."""
@@ -69,17 +69,12 @@ def calibration_document(calibration: Calibration) -> dict[str, Any]:
 
 
 def calibration_from(body: Mapping[str, Any], folder: Path, origin: str) -> Calibration:
-    """Read a calibration; its cost table is looked for beside the cluster file.
+    """Read a calibration; its kernel times are looked for beside the cluster file.
 
     Raises:
-        ClusterError: keys or figures that are missing or out of place, or no table.
+        ClusterError: keys or figures that are missing or out of place, or no kernel times.
     """
     where = f"{origin}: calibration"
-    if "program" in body:
-        raise ClusterError(
-            f"{where}: written by an earlier version, before devices had host costs of their own; "
-            "calibrate again"
-        )
     for key in ("machine", "runtime", "costs"):
         if not isinstance(body.get(key), str):
             raise ClusterError(f"{where}: {key!r} must be text")
@@ -87,12 +82,12 @@ def calibration_from(body: Mapping[str, Any], folder: Path, origin: str) -> Cali
     if body.get("error") is not None:
         error = PredictionError(**_figures(body["error"], PredictionError, f"{where}: error"))
     path = folder / body["costs"]
-    table = read_table(path)
+    times = read_kernel_times(path)
     step = body.get("step_seconds", 0.0)
     if isinstance(step, bool) or not isinstance(step, int | float) or not 0 <= step < math.inf:
         raise ClusterError(f"{where}: step_seconds is {step!r:.40}; it must be a figure >= 0")
     return Calibration(
-        body["machine"], body["runtime"], table, str(path.resolve()), error, float(step)
+        body["machine"], body["runtime"], times, str(path.resolve()), error, float(step)
     )
 
 

@@ -6,17 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int32
 
 from graphs.kinds import DType, OpKind
+from simulator.clusters.calibration import Calibration
 from simulator.clusters.host_costs import HostCosts
 from simulator.errors import ClusterError
-
-if TYPE_CHECKING:
-    from simulator.clusters.calibration import Calibration
 
 #: Which type's peak stands in where a device states none for an op's own type.
 _PEAK_FALLBACK = {
@@ -124,7 +122,7 @@ class Cluster:
     name: str
     devices: tuple[Device, ...]
     links: tuple[Link, ...] = ()
-    calibration: "Calibration | None" = None
+    calibration: Calibration | None = None
     """What was measured on the machine whose devices these are."""
 
     def __post_init__(self) -> None:
@@ -154,13 +152,6 @@ class Cluster:
                 f"cluster {self.name!r}: no link for {shown}{' ...' if missing[4:] else ''}; "
                 "each ordered pair of devices needs one"
             )
-
-    @staticmethod
-    def preset(name: str) -> "Cluster":
-        """A cluster by preset name, such as `4xv100-pcie` or `8xa100-nvlink@16GiB`."""
-        from simulator.clusters.presets import preset
-
-        return preset(name)
 
     @property
     def device_count(self) -> int:

@@ -92,22 +92,6 @@ class ProfiledCosts:
         )
 
 
-def default_costs(graph: Graph, cluster: Cluster) -> CostModel:
-    """Profiled times where the graph has them for every device of the cluster, else what the
-    cluster was calibrated with, else roofline."""
-    if all(device.kind in graph.profiled_seconds for device in cluster.devices):
-        return ProfiledCosts()
-    if cluster.calibration is not None and graph.flops.any():
-        return cluster.calibration.table
-    if graph.profiled_seconds and not graph.flops.any():
-        known = ", ".join(sorted(graph.profiled_seconds))
-        raise ClusterError(
-            f"graph {graph.name!r} only has profiled times, for device kinds {known}; give a "
-            "cluster of those kinds (for a benchmark file, the file itself is one)"
-        )
-    return RooflineCosts()
-
-
 def _without_unsupported(
     graph: Graph, device: Device, seconds: Float64[np.ndarray, " ops"]
 ) -> Float64[np.ndarray, " ops"]:

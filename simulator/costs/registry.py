@@ -5,8 +5,25 @@ from pathlib import Path
 
 from graphs.graph import Graph
 from simulator.clusters.cluster import Cluster
-from simulator.costs.cost_model import CostModel, ProfiledCosts, RooflineCosts, default_costs
+from simulator.costs.calibrated_costs import CalibratedCosts
+from simulator.costs.cost_model import CostModel, ProfiledCosts, RooflineCosts
 from simulator.errors import ClusterError
+
+
+def default_costs(graph: Graph, cluster: Cluster) -> CostModel:
+    """Profiled times where the graph has them for every device of the cluster, else what the
+    cluster was calibrated with, else roofline."""
+    if all(device.kind in graph.profiled_seconds for device in cluster.devices):
+        return ProfiledCosts()
+    if cluster.calibration is not None and graph.flops.any():
+        return CalibratedCosts(cluster.calibration.times)
+    if graph.profiled_seconds and not graph.flops.any():
+        known = ", ".join(sorted(graph.profiled_seconds))
+        raise ClusterError(
+            f"graph {graph.name!r} only has profiled times, for device kinds {known}; give a "
+            "cluster of those kinds (for a benchmark file, the file itself is one)"
+        )
+    return RooflineCosts()
 
 
 def _calibrated(graph: Graph, cluster: Cluster) -> CostModel:
@@ -14,7 +31,7 @@ def _calibrated(graph: Graph, cluster: Cluster) -> CostModel:
         raise ClusterError(
             f"cluster {cluster.name!r} was never measured; `graphwright calibrate` measures"
         )
-    return cluster.calibration.table
+    return CalibratedCosts(cluster.calibration.times)
 
 
 def _learned(graph: Graph, cluster: Cluster) -> CostModel:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from spread_plans import spread
 
-from graphs.catalogue import bundled_names, load_bundled
+from graphs.bundled_graphs import bundled_names, load_bundled
 from graphs.kinds import Phase
 from graphs.workloads.registry import WORKLOADS, build
 from simulator import Simulator

@@ -9,7 +9,7 @@ import pytest
 from spread_plans import spread
 
 from graphs import Graph, ModelError, OpKind, Phase
-from graphs.catalogue import load_bundled
+from graphs.bundled_graphs import load_bundled
 from graphs.families.layers import (
     classification,
     conv_bn,

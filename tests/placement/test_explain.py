@@ -8,16 +8,16 @@ import pytest
 from graph_samples import graph_of, op
 
 from agent.cli.app import run
-from graphs.catalogue import load_bundled
+from graphs.bundled_graphs import load_bundled
 from graphs.errors import GraphwrightError
 from graphs.graph_file import write_graph
 from placement import Constraints, Problem, place
 from placement.report.explain import explain_op, explain_plan
-from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
 
-CLUSTER = Cluster.preset("2xv100-pcie")
+CLUSTER = preset("2xv100-pcie")
 
 
 def chains() -> Problem:
@@ -80,7 +80,7 @@ def test_a_unit_moves_as_a_whole() -> None:
 
 
 def test_the_whole_plan_adds_up() -> None:
-    result = place(load_bundled("rnnlm-2"), Cluster.preset("4xv100-pcie"), "portfolio")
+    result = place(load_bundled("rnnlm-2"), preset("4xv100-pcie"), "portfolio")
     whole = explain_plan(result.problem, result.plan, result.trace)
     for parts in whole.devices.values():
         assert sum(parts.values()) == pytest.approx(whole.makespan_seconds)

@@ -15,12 +15,12 @@ from graphs.importers.tensorflow_models.prune import FETCH_MARK
 from placement.export import ExportError, ExportRequest
 from placement.export.tensorflow_model import export_graph_def, export_saved_model
 from placement.export.tensorflow_schedule import start_order
-from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
 
 tf1 = tf.compat.v1
-CLUSTER = Cluster.preset("3xv100-pcie")
+CLUSTER = preset("3xv100-pcie")
 ON_CPUS = {f"v100:{index}": f"/device:CPU:{index}" for index in range(3)}
 
 

@@ -14,10 +14,10 @@ from graphs import load
 from placement.export import ExportError, export_all
 from placement.export.device_map import export_device_map
 from placement.export.pipeline_stages import export_pipeline
-from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 from simulator.plan import Plan
 
-CLUSTER = Cluster.preset("cpu+2xv100")
+CLUSTER = preset("cpu+2xv100")
 
 
 class Block(torch.nn.Module):

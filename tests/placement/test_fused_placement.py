@@ -7,7 +7,7 @@ from graph_samples import random_graph, toy_cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphs.catalogue import load_bundled
+from graphs.bundled_graphs import load_bundled
 from placement.constraints import Constraints
 from placement.placer import Budget, silent
 from placement.placers.fused import FusedPlacer, fuse_problem

@@ -10,7 +10,7 @@ from placement.annealing.hierarchy import Hierarchy, build_hierarchy
 from placement.constraints import Constraints
 from placement.partition import cut, subgraph, unit_graph
 from placement.problem import Problem
-from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 
 
 def groups(hierarchy: Hierarchy, level: int) -> list[set[int]]:
@@ -136,6 +136,6 @@ def test_cuts_of_tiny_graphs(parts: int) -> None:
 
 
 def test_cuts_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    problem = Problem(graph_of(*(op(f"n{i}", 1) for i in range(12))), Cluster.preset("8xv100-pcie"))
+    problem = Problem(graph_of(*(op(f"n{i}", 1) for i in range(12))), preset("8xv100-pcie"))
     cut(unit_graph(problem), 8, 0)
     assert capfd.readouterr().out == ""

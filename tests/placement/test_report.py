@@ -10,11 +10,11 @@ from browser import open_page
 from graph_samples import graph_of, op
 
 from agent.cli.app import run
-from graphs.catalogue import load_bundled
+from graphs.bundled_graphs import load_bundled
 from graphs.graph_file import write_graph
 from placement import Problem, place
 from placement.place import Placement
-from placement.report import report_html, subject_of
+from placement.report import report_html
 from placement.report.assumptions import assumptions_section
 from placement.report.blocks import Chart, Table
 from placement.report.gantt import MOST_SLICES, gantt_section
@@ -23,25 +23,25 @@ from placement.report.memory import memory_section
 from placement.report.plan_report import sections_of
 from placement.report.times import times_section
 from simulator.clusters.calibration import Calibration, PredictionError
-from simulator.clusters.cluster import Cluster
-from simulator.costs.cost_table import CostTable
+from simulator.clusters.kernel_times import KernelTimes
+from simulator.clusters.presets import preset
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
 
 
 @pytest.fixture(scope="module")
 def placement() -> Placement:
-    return place(load_bundled("inception-v3"), Cluster.preset("4xv100-pcie"), "portfolio")
+    return place(load_bundled("inception-v3"), preset("4xv100-pcie"), "portfolio")
 
 
 @pytest.fixture(scope="module")
 def page(placement: Placement) -> str:
-    subject = subject_of(placement)
+    reported = placement.reported
     groups = xla_like_groups(placement.problem.graph, placement.plan.devices)
     fused = Plan.of(placement.plan.devices, placement.plan.priorities, groups)
     return report_html(
         dataclasses.replace(
-            subject,
+            reported,
             plan=fused,
             trace=placement.problem.simulator.trace(fused),
             progress=((0.1, 0.2), (0.5, 0.15), (1.0, 0.13)),
@@ -122,8 +122,8 @@ def test_sizes_stay_small(page: str) -> None:
 
 @pytest.mark.slow
 def test_the_largest_graph_stays_below_ten_megabytes(tmp_path: Path) -> None:
-    large = place(load_bundled("gnmt-8-80k"), Cluster.preset("8xv100-nvlink"), "metis")
-    page = report_html(subject_of(large))
+    large = place(load_bundled("gnmt-8-80k"), preset("8xv100-nvlink"), "metis")
+    page = report_html(large.reported)
     assert len(page.encode()) < 10e6
     (tmp_path / "large.html").write_text(page, encoding="utf-8")
     assert open_page(tmp_path / "large.html", tmp_path).console == ()
@@ -132,19 +132,19 @@ def test_the_largest_graph_stays_below_ten_megabytes(tmp_path: Path) -> None:
 def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     evil = "</script><img src=x onerror=console.error('out')>&quot;"
     graph = graph_of(op(evil, 1e12, (), 1 << 20), op("b", 1e12, (evil,), 10))
-    placement = place(graph, Cluster.preset("2xv100-pcie"), "round-robin")
-    page = report_html(subject_of(placement))
+    placement = place(graph, preset("2xv100-pcie"), "round-robin")
+    page = report_html(placement.reported)
     assert "<img src=x" not in page
     (tmp_path / "evil.html").write_text(page, encoding="utf-8")
     assert open_page(tmp_path / "evil.html", tmp_path).console == ()
 
 
 def test_charts_say_what_the_trace_says(placement: Placement) -> None:
-    subject = subject_of(placement)
+    reported = placement.reported
     trace = placement.trace
-    (bars,) = [b for b in times_section(subject).blocks if isinstance(b, Chart)]
+    (bars,) = [b for b in times_section(reported).blocks if isinstance(b, Chart)]
     assert bars.spec["data"]["values"][0]["ms"] == pytest.approx(1e3 * trace.makespan_seconds, 1e-4)
-    (gantt,) = [b for b in gantt_section(subject).blocks if isinstance(b, Chart)]
+    (gantt,) = [b for b in gantt_section(reported).blocks if isinstance(b, Chart)]
     slices = gantt.spec["data"]["values"]
     assert len(slices) <= MOST_SLICES
     for device in range(4):
@@ -152,7 +152,7 @@ def test_charts_say_what_the_trace_says(placement: Placement) -> None:
         assert busy == pytest.approx(1e3 * trace.busy_seconds[device], rel=1e-3)
     critical = [item for item in slices if item.get("c")]
     assert max(item["b"] for item in critical) == pytest.approx(1e3 * trace.makespan_seconds, 1e-4)
-    memory = [b for b in memory_section(subject).blocks if isinstance(b, Chart)]
+    memory = [b for b in memory_section(reported).blocks if isinstance(b, Chart)]
     for device, chart in enumerate(memory):
         top = max(item["m"] for item in chart.spec["data"]["values"])
         unit = {"GiB": 2**30, "MiB": 2**20}[chart.spec["layer"][0]["encoding"]["y"]["title"]]
@@ -160,7 +160,7 @@ def test_charts_say_what_the_trace_says(placement: Placement) -> None:
 
 
 def test_the_map_holds_every_op_once(placement: Placement) -> None:
-    (_, drawn) = map_section(subject_of(placement)).blocks
+    (_, drawn) = map_section(placement.reported).blocks
     names: list[str] = []
 
     def walk(group: dict) -> int:
@@ -178,13 +178,13 @@ def test_the_map_holds_every_op_once(placement: Placement) -> None:
 
 
 def test_a_plan_that_does_not_fit_says_so(placement: Placement) -> None:
-    small = place(placement.problem.graph, Cluster.preset("2xv100-pcie@64MiB"), "single")
-    page = report_html(subject_of(small))
+    small = place(placement.problem.graph, preset("2xv100-pcie@64MiB"), "single")
+    page = report_html(small.reported)
     assert 'class="warning">Not feasible: v100:0 runs out of memory' in page
 
 
 def test_each_table_has_a_cell_for_each_column(placement: Placement) -> None:
-    for section in filter(None, sections_of(subject_of(placement))):
+    for section in filter(None, sections_of(placement.reported)):
         for block in section.blocks:
             if isinstance(block, Table):
                 assert {len(row) for row in block.rows} <= {len(block.columns)}
@@ -214,18 +214,18 @@ def test_report_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_calibrated_cluster_says_how_far_off_it_is(placement: Placement) -> None:
     """And one without says that figures are estimates."""
     error = PredictionError(4, 0.03, 0.02, 0.1, "plan 2", 0.99, 0.9, 1.0, 0.0)
-    table = CostTable("this machine", "v100")
-    calibration = Calibration("this machine", "ort", table, "costs.json", error)
+    times = KernelTimes("this machine", "v100")
+    calibration = Calibration("this machine", "ort", times, "costs.json", error)
     problem = placement.problem
     cluster = dataclasses.replace(problem.given_cluster, calibration=calibration)
     known = Problem(problem.graph, cluster, given_costs=problem.costs)
-    subject = subject_of(placement)
+    reported = placement.reported
     for given, words in ((problem, "no calibration"), (known, "mean error 3.0%")):
-        section = assumptions_section(dataclasses.replace(subject, problem=given))
+        section = assumptions_section(dataclasses.replace(reported, problem=given))
         assert words in section.blocks[0].words
     (bars,) = [
         block
-        for block in times_section(dataclasses.replace(subject, problem=known)).blocks
+        for block in times_section(dataclasses.replace(reported, problem=known)).blocks
         if isinstance(block, Chart)
     ]
     mine = bars.spec["data"]["values"][0]

@@ -9,7 +9,7 @@ from graph_samples import graph_of, op
 
 from agent.cli.app import run
 from graphs import ModelError
-from graphs.catalogue import bundled_names, load_bundled
+from graphs.bundled_graphs import bundled_names, load_bundled
 from graphs.errors import GraphwrightError
 from graphs.families.perturbed import SOURCES
 from graphs.families.reference import is_reference

@@ -43,9 +43,9 @@ def test_the_light_packages_import_no_framework() -> None:
 def test_simulating_needs_no_framework() -> None:
     code = (
         "import sys; from pathlib import Path; "
-        "from graphs import load; from simulator import Cluster; from placement import place; "
+        "from graphs import load; from simulator import preset; from placement import place; "
         "graph = load(next(Path('graphs/bundled').glob('*.gwgraph'))); "
-        "assert place(graph, Cluster.preset('2xv100-pcie'), 'single').feasible; "
+        "assert place(graph, preset('2xv100-pcie'), 'single').feasible; "
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     assert python(code) == "[]"

@@ -10,10 +10,11 @@ import graphs
 from graphs.graph import Graph
 from placement.export import ExportRequest
 from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 from simulator.plan import Plan
 
 FLOAT = TensorProto.FLOAT
-CLUSTER = Cluster.preset("cpu+2xv100")
+CLUSTER = preset("cpu+2xv100")
 
 
 def save(path: Path, nodes: list, inputs: list, outputs: list, weights: dict, **options) -> Path:

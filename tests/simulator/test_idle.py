@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from graph_samples import graph_of, op
 
-from graphs.catalogue import load_bundled
+from graphs.bundled_graphs import load_bundled
 from placement import place
-from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 from simulator.plan import Plan
 from simulator.simulator import simulate
 from simulator.traces.idle import CAUSES, idle_stretches
 
-CLUSTER = Cluster.preset("2xv100-pcie")
+CLUSTER = preset("2xv100-pcie")
 
 
 def test_a_device_waits_for_the_other_then_for_the_link() -> None:
@@ -42,7 +42,7 @@ def test_a_busy_link_is_told_from_sending() -> None:
 
 @pytest.mark.parametrize("placer", ["portfolio", "round-robin"])
 def test_stretches_add_up_to_the_idle_time(placer: str) -> None:
-    trace = place(load_bundled("inception-v3"), Cluster.preset("4xv100-pcie"), placer).trace
+    trace = place(load_bundled("inception-v3"), preset("4xv100-pcie"), placer).trace
     for device in range(4):
         mine = [item for item in idle_stretches(trace) if item.device == device]
         idle = trace.makespan_seconds - trace.busy_seconds[device]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from graphs.graph import Graph
 from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 from simulator.errors import TraceError
 from simulator.plan import Plan
 from simulator.simulator import Simulator, simulate
@@ -174,7 +175,7 @@ def test_a_step_that_takes_no_time_has_a_text() -> None:
 def test_two_traces_lie_one_below_the_other(tmp_path: Path) -> None:
     """Every slice of both is there, on tracks of its own, under the name of its run."""
     graph = graph_of(op("a", 1e12, (), 1 << 20), op("b", 1e12, ("a",), 10))
-    cluster = Cluster.preset("2xv100-pcie")
+    cluster = preset("2xv100-pcie")
     texts = [
         perfetto_json(simulate(graph, cluster, Plan.of(np.array(devices))))
         for devices in ([0, 1], [0, 0])

@@ -12,11 +12,11 @@ from graphs.graph_file import write_graph
 from placement.placers.registry import get_placer
 from placement.report.sweep import efficient, sweep
 from placement.report.sweep_report import sweep_html
-from simulator.clusters.cluster import Cluster
+from simulator.clusters.presets import preset
 from simulator.clusters.what_if import changed
 from simulator.errors import ClusterError
 
-CLUSTER = Cluster.preset("cpu+2xv100-pcie")
+CLUSTER = preset("cpu+2xv100-pcie")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def heavy_chains():
 
 
 def test_two_devices_halve_the_time_and_eight_waste_money() -> None:
-    clusters = [Cluster.preset(f"{count}xv100-pcie") for count in (1, 2, 4, 8)]
+    clusters = [preset(f"{count}xv100-pcie") for count in (1, 2, 4, 8)]
     points = sweep(heavy_chains(), clusters, get_placer("eft"), "eft", 1.0, 0)
     times = [point.seconds / points[0].seconds for point in points]
     assert times == pytest.approx([1, 1 / 2, 1 / 4, 1 / 4], rel=1e-3)
@@ -85,7 +85,7 @@ def test_two_devices_halve_the_time_and_eight_waste_money() -> None:
 
 
 def test_the_page_of_a_sweep_draws(tmp_path: Path) -> None:
-    clusters = [Cluster.preset(f"{count}xv100-pcie") for count in (1, 2)]
+    clusters = [preset(f"{count}xv100-pcie") for count in (1, 2)]
     points = sweep(heavy_chains(), clusters, get_placer("eft"), "eft", 1.0, 0)
     page = tmp_path / "sweep.html"
     page.write_text(sweep_html(points, "device-seconds"), encoding="utf-8")

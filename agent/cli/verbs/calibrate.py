@@ -66,8 +66,8 @@ def calibrate(
     from placement.runtime.calibration.judging import CalibrationConfig
     from placement.runtime.fingerprint import machine_fingerprint
     from simulator.cluster_file import dump_cluster
+    from simulator.clusters.kernel_times import kernel_times_to_json
     from simulator.clusters.probe import probe_machine
-    from simulator.costs.cost_table import table_to_json
 
     if plans < 2 or judged < 2 or repeats < 2 or devices < 0:
         raise GraphwrightError(
@@ -112,7 +112,7 @@ def calibrate(
     assert found.calibration is not None
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("costs.json", table_to_json(found.calibration.table)),
+        ("costs.json", kernel_times_to_json(found.calibration.times)),
         ("cluster.yaml", dump_cluster(found)),
     ):
         partial_file = out / f"{name}.partial"

@@ -77,12 +77,12 @@ def _kernels() -> tuple[bool, str]:
 
 
 def _placement() -> tuple[bool, str]:
-    from graphs.catalogue import bundled_names, load_bundled
+    from graphs.bundled_graphs import bundled_names, load_bundled
     from placement.place import place
-    from simulator.clusters.cluster import Cluster
+    from simulator.clusters.presets import preset
     from simulator.units import format_seconds
 
     graph = load_bundled(bundled_names()[0])
-    placement = place(graph, Cluster.preset("2xv100-pcie"))
+    placement = place(graph, preset("2xv100-pcie"))
     step = format_seconds(placement.trace.makespan_seconds)
     return placement.feasible, f"{graph.name} on 2xv100-pcie: {step} (simulated)"

@@ -66,7 +66,7 @@ def list_graphs(*, json: Annotated[bool, Parameter(negative=())] = False) -> int
     json
         Print one JSON object instead of a table.
     """
-    from graphs.catalogue import bundled_names, load_bundled
+    from graphs.bundled_graphs import bundled_names, load_bundled
 
     found = [load_bundled(name) for name in bundled_names()]
     if json:

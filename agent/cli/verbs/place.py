@@ -98,7 +98,6 @@ def place(
 def write_outputs(placement: "Placement", out: Path) -> dict[str, str]:
     """Write plan, report, trace and cluster; returns what was written where."""
     from placement.plan_file import PlanDocument, write_plan
-    from placement.report import subject_of
     from simulator.cluster_file import dump_cluster
     from simulator.traces.perfetto import perfetto_json
 
@@ -122,7 +121,7 @@ def write_outputs(placement: "Placement", out: Path) -> dict[str, str]:
     write_plan(document, problem.graph, problem.given_cluster, files["plan.json"])
     files["trace.json"].write_text(perfetto_json(placement.trace), encoding="utf-8")
     files["cluster.yaml"].write_text(dump_cluster(problem.given_cluster), encoding="utf-8")
-    write_report(subject_of(placement), files["report.html"])
+    write_report(placement.reported, files["report.html"])
     return {name: str(path) for name, path in files.items()}
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from graphs.graph import Graph
     from placement.constraints import Constraints
-    from placement.report import Subject
+    from placement.report import ReportedPlan
     from simulator.clusters.cluster import Cluster
 
 INFEASIBLE = 3
@@ -53,9 +53,11 @@ def report(
     """
     target = of_plan(plan, target)
     graph, cluster = read_model(model, target), read_cluster(model, target)
-    subject = _subject(graph, cluster, plan, baseline, baselines, read_rules(rules), quiet=json)
-    write_report(subject, out)
-    evaluation = subject.trace.evaluation
+    reported = _reported_plan(
+        graph, cluster, plan, baseline, baselines, read_rules(rules), quiet=json
+    )
+    write_report(reported, out)
+    evaluation = reported.trace.evaluation
     if json:
         print_json(
             {
@@ -72,11 +74,11 @@ def report(
     return 0 if evaluation.feasible else INFEASIBLE
 
 
-def write_report(subject: "Subject", out: Path) -> None:
+def write_report(reported: "ReportedPlan", out: Path) -> None:
     """Write the page of a plan."""
     from placement.report import report_html
 
-    write_page(report_html(subject), out)
+    write_page(report_html(reported), out)
 
 
 def write_page(page: str, out: Path) -> None:
@@ -87,7 +89,7 @@ def write_page(page: str, out: Path) -> None:
     partial.replace(out)
 
 
-def _subject(
+def _reported_plan(
     graph: "Graph",
     cluster: "Cluster",
     path: Path,
@@ -95,12 +97,12 @@ def _subject(
     baselines: bool,
     rules: "Constraints",
     quiet: bool,
-) -> "Subject":
+) -> "ReportedPlan":
     from placement.placer import Budget, silent
     from placement.placers.portfolio import portfolio
     from placement.plan_file import read_plan
     from placement.problem import Problem
-    from placement.report import Subject
+    from placement.report import ReportedPlan
 
     document = read_plan(path, graph, cluster)
     other = None if baseline is None else read_plan(baseline, graph, cluster).plan
@@ -112,7 +114,7 @@ def _subject(
     name = "" if baseline is None else str(baseline)
     if other is None and placed is not None and placed.best.plan != document.plan:
         other, name = placed.best.plan, f"the best heuristic, {placed.best.origin}"
-    return Subject(
+    return ReportedPlan(
         problem=problem,
         plan=document.plan,
         trace=trace,

@@ -32,7 +32,8 @@ from placement.runtime.samples import Sampling
 from simulator.clusters.calibration import Calibration
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.host_costs import HostCosts
-from simulator.costs.cost_table import CostTable, signatures
+from simulator.clusters.kernel_times import KernelTimes, signatures
+from simulator.costs.calibrated_costs import CalibratedCosts
 from simulator.plan import Plan
 
 _SHORTEST_SECONDS = 2e-7
@@ -274,24 +275,24 @@ def calibrate(
     Raises:
         RuntimeRefusal: a model that cannot run here.
     """
-    table = CostTable(machine, cluster.devices[0].kind)
+    times = KernelTimes(machine, cluster.devices[0].kind)
     stages, done = 2 * len(models) + len(profiled), 0
     samples: list[Sample] = []
     for open_runtime in profiled:
         with open_runtime(cluster) as runtime:
-            table = table.with_graph(runtime.graph, profile_kernels(runtime, config.rounds))
+            times = times.with_graph(runtime.graph, profile_kernels(runtime, config.rounds))
         done += 1
         report(done / stages)
     for open_runtime in models:
         with open_runtime(cluster) as runtime:
             seconds = profile_kernels(runtime, config.rounds)
-            table = table.with_graph(runtime.graph, seconds)
-            runtime.costs = table
+            times = times.with_graph(runtime.graph, seconds)
+            runtime.costs = CalibratedCosts(times)
             samples += _fitting_runs(runtime, config)
         done += 1
         report(done / stages)
     found = with_host_costs(cluster, fit_host_costs(samples), probe_links(cluster))
-    calibration = Calibration(machine, "ort", table, costs_file)
+    calibration = Calibration(machine, "ort", times, costs_file)
     found = replace(found, calibration=calibration)
     judged = []
     sampling = Sampling(rounds=config.rounds, clock=Clock.VIRTUAL)

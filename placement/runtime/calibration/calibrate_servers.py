@@ -21,7 +21,8 @@ from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime
 from simulator.clusters.calibration import Calibration
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.host_costs import HostCosts
-from simulator.costs.cost_table import CostTable
+from simulator.clusters.kernel_times import KernelTimes
+from simulator.costs.calibrated_costs import CalibratedCosts
 from simulator.plan import Plan
 from simulator.simulator import Simulator
 
@@ -82,7 +83,7 @@ def calibrate_tensorflow(
     Raises:
         RuntimeRefusal: a model that cannot run here.
     """
-    table = CostTable(machine, cluster.devices[0].kind)
+    times = KernelTimes(machine, cluster.devices[0].kind)
     stages, done = 2 * len(models), 0
     sampling = wall_sampling(config.rounds)
     found: list[_Measured] = []
@@ -90,9 +91,8 @@ def calibrate_tensorflow(
     for open_servers in models:
         with open_servers(cluster) as runtime:
             seconds = runtime.profile(_TRACED_STEPS)
-            runtime.costs = CostTable(machine, cluster.devices[0].kind).with_graph(
-                runtime.graph, seconds
-            )
+            traced = KernelTimes(machine, cluster.devices[0].kind)
+            runtime.costs = CalibratedCosts(traced.with_graph(runtime.graph, seconds))
             simulator = runtime.simulator
             profiles.append((simulator, seconds))
             problem = Problem(runtime.graph, cluster, given_costs=runtime.costs)
@@ -108,8 +108,8 @@ def calibrate_tensorflow(
         report(done / stages)
     costs = fit_server_costs(found)
     for simulator, seconds in profiles:
-        table = table.with_graph(simulator.graph, seconds * costs.kernel_share)
-    calibration = Calibration(machine, "tf", table, costs_file, None, costs.step_seconds)
+        times = times.with_graph(simulator.graph, seconds * costs.kernel_share)
+    calibration = Calibration(machine, "tf", times, costs_file, None, costs.step_seconds)
     fitted = replace(with_server_costs(cluster, costs), calibration=calibration)
     judged = []
     for open_servers in models:

@@ -24,7 +24,8 @@ from placement.runtime.programs.program_order import program_order
 from placement.runtime.programs.program_runtime import ProgramRuntime
 from placement.runtime.samples import Sampling
 from simulator.clusters.cluster import Cluster
-from simulator.costs.cost_model import CostModel, default_costs
+from simulator.costs.cost_model import CostModel
+from simulator.costs.registry import default_costs
 from simulator.plan import Plan
 
 _WHOLE_SECONDS = 300.0

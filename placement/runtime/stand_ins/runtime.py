@@ -22,7 +22,8 @@ from placement.runtime.stand_ins.messages import Connect, Export, LoadStandIns, 
 from placement.runtime.stand_ins.segments import torch_segments
 from placement.runtime.stand_ins.stand_ins import StandIn, elements, stand_in
 from simulator.clusters.cluster import Cluster
-from simulator.costs.cost_model import CostModel, default_costs
+from simulator.costs.cost_model import CostModel
+from simulator.costs.registry import default_costs
 from simulator.plan import Plan
 
 _GIVEN = (OpKind.INPUT, OpKind.CONSTANT, OpKind.VARIABLE)

@@ -34,7 +34,8 @@ from placement.runtime.tensorflow_servers.messages import (
     TraceGraph,
 )
 from simulator.clusters.cluster import Cluster
-from simulator.costs.cost_model import CostModel, default_costs
+from simulator.costs.cost_model import CostModel
+from simulator.costs.registry import default_costs
 from simulator.plan import Plan
 
 _START_SECONDS = 60.0

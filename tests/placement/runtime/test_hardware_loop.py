@@ -19,8 +19,8 @@ from placement.runtime.measured_search import MeasuredSearchConfig, measured_sea
 from placement.runtime.measurement import Clock, Measurement
 from placement.runtime.samples import Sampling
 from simulator.clusters.calibration import Calibration
+from simulator.clusters.kernel_times import KernelTimes
 from simulator.costs.cost_model import RooflineCosts
-from simulator.costs.cost_table import CostTable
 from simulator.errors import ClusterError
 from simulator.plan import Plan
 from simulator.simulator import Simulator
@@ -52,8 +52,8 @@ class Pretended:
 
 def pretended(seed: int = 0) -> tuple[Problem, Pretended]:
     graph = random_graph(seed, 40, groups=False)
-    table = CostTable("m", "none")
-    calibration = Calibration("m", "ort", table, "costs.json")
+    times = KernelTimes("m", "none")
+    calibration = Calibration("m", "ort", times, "costs.json")
     cluster = replace(core_cluster(), calibration=calibration)
     problem = Problem(graph, cluster, given_costs=RooflineCosts())
     return problem, Pretended(problem.simulator)

@@ -23,8 +23,8 @@ from placement.runtime.calibration.calibrate_servers import (
 from placement.runtime.programs.predictor import predictor_of
 from simulator.cluster_file import dump_cluster, load_cluster
 from simulator.clusters.calibration import Calibration
+from simulator.clusters.kernel_times import KernelTimes, kernel_times_to_json
 from simulator.costs.cost_model import RooflineCosts
-from simulator.costs.cost_table import CostTable, table_to_json
 from simulator.errors import ClusterError
 from simulator.plan import Plan
 from simulator.simulator import Simulator
@@ -53,14 +53,14 @@ def test_costs_are_fitted_to_step_times() -> None:
 
 def test_what_a_step_takes_beside_its_plan_is_kept_and_predicted(tmp_path: Path) -> None:
     graph = random_graph(4, 50, groups=False)
-    table = CostTable("m", "cpu-core")
-    calibration = Calibration("m", "tf", table, "costs.json", None, 0.25)
+    times = KernelTimes("m", "cpu-core")
+    calibration = Calibration("m", "tf", times, "costs.json", None, 0.25)
     cluster = replace(core_cluster(), calibration=calibration)
     simulator = Simulator(graph, cluster, RooflineCosts())
     plan = Plan.of(np.zeros(50, np.int32))
     guess = predictor_of(simulator).evaluate(plan).makespan_seconds
     assert guess == simulator.evaluate(plan).makespan_seconds + 0.25
-    (tmp_path / "costs.json").write_text(table_to_json(table), encoding="utf-8")
+    (tmp_path / "costs.json").write_text(kernel_times_to_json(times), encoding="utf-8")
     path = tmp_path / "cluster.yaml"
     path.write_text(dump_cluster(cluster), encoding="utf-8")
     read = load_cluster(path).calibration
