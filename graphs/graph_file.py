@@ -8,6 +8,7 @@ Nothing in the file is ever executed.
 import json
 import lzma
 import struct
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,13 @@ def write_graph(graph: Graph, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(graph_to_bytes(graph))
     partial.replace(path)
+
+
+def read_graph(path: Path, dims: Mapping[str, int]) -> Graph:
+    """Read a graph file; sizes of dimensions were settled when it was written.
+
+    Raises:
+        GraphError: a damaged file, or one of another version.
+    """
+    del dims
+    return graph_from_bytes(path.read_bytes(), str(path))

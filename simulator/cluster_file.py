@@ -14,7 +14,7 @@ from simulator.clusters.cluster import Cluster, Device, Link
 from simulator.clusters.device_specs import DEVICE_SPECS
 from simulator.clusters.host_costs import HostCosts
 from simulator.clusters.plain_yaml import load_plain_yaml
-from simulator.clusters.presets import preset
+from simulator.clusters.presets import PRESET_NAMES, preset
 from simulator.clusters.topology_matrix import cluster_from_topology, looks_like_topology
 from simulator.errors import ClusterError
 from simulator.units import (
@@ -35,18 +35,34 @@ _DEVICE_KEYS = {
 _LINK_KEYS = {"from", "to", "between", "bandwidth", "latency", "channels"}
 
 
+#: Clusters that ship with the package as files of their own.
+_NAMED = Path(__file__).parent / "clusters" / "named"
+
+
+def cluster_names() -> tuple[str, ...]:
+    """Names that lists walk over: presets, and the clusters that ship as files."""
+    return (*PRESET_NAMES, *_named_clusters())
+
+
+def _named_clusters() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in _NAMED.glob("*.yaml")))
+
+
 def load_cluster(name_or_path: str | Path) -> Cluster:
-    """A cluster by preset name or from a file.
+    """A cluster by name or from a file.
 
     Files are YAML, a dnn-partitioning benchmark (.json), or saved `nvidia-smi topo -m` output.
 
     Raises:
-        ClusterError: neither a file nor a preset, or a description that cannot be used.
+        ClusterError: neither a file nor a known name, or a description that cannot be used.
     """
     path = Path(name_or_path)
     if not path.is_file():
         if path.suffix.lower() in (".yaml", ".yml", ".json", ".txt"):
             raise ClusterError(f"{path}: no such file")
+        if str(name_or_path) in _named_clusters():
+            text = (_NAMED / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+            return parse_cluster(text, str(name_or_path))
         return preset(str(name_or_path))
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:

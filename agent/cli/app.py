@@ -5,11 +5,12 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cyclopts import App, CycloptsError
 
+from agent.cli.exit_codes import DONE, INTERRUPTED, OUR_FAULT, USER_MISTAKE
 from agent.cli.verbs.calibrate import calibrate
 from agent.cli.verbs.clusters import clusters_app
 from agent.cli.verbs.compare import compare
@@ -27,31 +28,47 @@ from agent.cli.verbs.suites import suites_app
 from agent.cli.verbs.sweep_clusters import sweep_clusters
 from graphs.errors import GraphwrightError
 
-DONE, OUR_FAULT, USER_MISTAKE, INFEASIBLE = 0, 1, 2, 3
+#: Every verb by name, in the order of `--help`; a text names what is imported when it is used.
+VERBS: dict[str, Callable[..., int] | App | str] = {
+    "place": place,
+    "compare": compare,
+    "simulate": simulate,
+    "report": report,
+    "explain": explain,
+    "sweep-clusters": sweep_clusters,
+    "export": export,
+    "measure": measure,
+    "calibrate": calibrate,
+    "evaluate": evaluate,
+    "graphs": graphs_app,
+    "clusters": clusters_app,
+    "suites": suites_app,
+    "train": "agent.cli.verbs.train:train_app",
+    "finetune": finetune,
+    "doctor": doctor,
+}
 
-app = App(
-    name="graphwright",
-    help="Place, fuse and schedule dataflow graphs of neural networks on several devices.",
-    help_epilogue="Exit codes: 0 done, 1 a fault of graphwright, 2 a mistake in what was given, "
-    "3 no feasible plan. Every verb takes --json and then prints one JSON object.",
-)
-app.command(place)
-app.command(compare)
-app.command(simulate)
-app.command(report)
-app.command(explain)
-app.command(sweep_clusters)
-app.command(export)
-app.command(measure)
-app.command(calibrate)
-app.command(evaluate)
-app.command(graphs_app)
-app.command(clusters_app)
-app.command(suites_app)
-app.command("agent.cli.verbs.train:train_app", name="train", help="Pretrain a policy on a suite.")
-app.command(finetune)
-app.command(doctor)
-app.register_install_completion_command(add_to_startup=False)
+#: Of verbs that are not imported for `--help`.
+_HELP = {"train": "Pretrain a policy on a suite."}
+
+
+def command_line() -> App:
+    """The command with all its verbs."""
+    app = App(
+        name="graphwright",
+        help="Place, fuse and schedule dataflow graphs of neural networks on several devices.",
+        help_epilogue="Exit codes: 0 done, 1 a fault of graphwright, 2 a mistake in what was "
+        "given, 3 no feasible plan. Every verb takes --json and then prints one JSON object.",
+    )
+    for name, verb in VERBS.items():
+        if isinstance(verb, App):
+            app.command(verb)
+        elif isinstance(verb, str):
+            app.command(verb, name=name, help=_HELP[name])
+        else:
+            app.command(verb, name=name)
+    app.register_install_completion_command(add_to_startup=False)
+    return app
 
 
 def main() -> None:
@@ -63,7 +80,7 @@ def run(tokens: Sequence[str]) -> int:
     """Run one command and return its exit code; nothing but `SystemExit` leaves this function."""
     as_json = "--json" in tokens
     try:
-        result = app(
+        result = command_line()(
             list(tokens), exit_on_error=False, print_error=False, result_action="return_value"
         )
         return result if isinstance(result, int) else DONE
@@ -77,7 +94,7 @@ def run(tokens: Sequence[str]) -> int:
     except OSError as error:
         return _fail(_os_error(error), USER_MISTAKE, as_json)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130, as_json)
+        return _fail("interrupted", INTERRUPTED, as_json)
     except Exception:  # noqa: BLE001 - the outermost frame: reported as our fault, then the end
         return _fail(_our_fault(), OUR_FAULT, as_json)
 

@@ -53,6 +53,14 @@ def print_table(
     console.print(table)
 
 
+def write_page(page: str, out: Path) -> None:
+    """Write a page; an existing file is replaced whole or not at all."""
+    partial = out.with_name(out.name + ".partial")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(out)
+
+
 @contextmanager
 def progress(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     """Report the share done; a bar appears on a terminal once two seconds have passed."""

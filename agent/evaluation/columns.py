@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from graphs.errors import GraphwrightError
+from placement.heuristics.registry import HEURISTICS
+from placement.placers.registry import PLACERS
+
 TENSORFLOW, UNTRAINED, GDP, HDP = "tensorflow", "untrained", "gdp", "hdp"
 GREEDY, ZERO_SHOT, FINE_TUNED = "zero-shot-greedy", "zero-shot", "fine-tuned"
 PORTFOLIO, SEARCH = "portfolio", "search"
@@ -19,6 +23,7 @@ class Column:
     """Whether it goes on until the budget is spent."""
 
 
+#: The columns of the table unless others are asked for.
 COLUMNS: Mapping[str, Column] = {
     TENSORFLOW: Column("TensorFlow's default: the first accelerator, first come first served"),
     "single": Column("the best single device"),
@@ -38,6 +43,27 @@ COLUMNS: Mapping[str, Column] = {
         "the policy after updates on the graph", uses_policy=True, spends_budget=True
     ),
 }
+
+
+def column_of(name: str) -> Column:
+    """A column by name; every placer of the registry makes one.
+
+    Raises:
+        GraphwrightError: no such column.
+    """
+    if name in COLUMNS:
+        return COLUMNS[name]
+    if name not in PLACERS:
+        raise GraphwrightError(f"no column {name!r}; there are {', '.join(column_names())}")
+    placer = PLACERS[name]
+    about = (placer.__doc__ or f"the placer {name}").splitlines()[0].rstrip(".")
+    return Column(about, spends_budget=name not in HEURISTICS)
+
+
+def column_names() -> tuple[str, ...]:
+    """All that may be asked for: the table's own columns first, then the other placers."""
+    return (*COLUMNS, *(name for name in PLACERS if name not in COLUMNS))
+
 
 #: What is claimed, and the rivals that a policy has to beat to be of use.
 CLAIMS = (ZERO_SHOT, FINE_TUNED)

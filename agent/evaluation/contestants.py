@@ -21,6 +21,8 @@ from agent.evaluation.columns import (
     TENSORFLOW,
     UNTRAINED,
     ZERO_SHOT,
+    column_names,
+    column_of,
 )
 from agent.learning.rollout import greedy
 from agent.placing.policy_placer import PolicyPlacer, untrained
@@ -81,16 +83,17 @@ def contestants(
     Raises:
         GraphwrightError: an unknown column, or one that needs a policy where there is none.
     """
-    if unknown := [name for name in names if name not in COLUMNS]:
-        raise GraphwrightError(f"no column {unknown[0]!r}; there are {', '.join(COLUMNS)}")
+    for name in names:
+        column_of(name)
     wanted = names or tuple(
         name for name, column in COLUMNS.items() if checkpoint or not column.uses_policy
     )
     digest = policy_digest(checkpoint.policy, checkpoint.config) if checkpoint else None
     found = []
-    for name, column in COLUMNS.items():
+    for name in column_names():
         if name not in wanted:
             continue
+        column = column_of(name)
         if column.uses_policy and checkpoint is None:
             raise GraphwrightError(f"column {name} needs a trained policy; give --policy")
         found.append(
@@ -125,7 +128,7 @@ def _attempting(name: str, checkpoint: Checkpoint | None, updates: int) -> Attem
         return lambda problem, budget, seed: _placed(
             control(config, seed, checkpoint), problem, budget, seed
         )
-    if checkpoint is None or not COLUMNS[name].uses_policy:
+    if checkpoint is None or not column_of(name).uses_policy:
         placer = others[name] if name in others else get_placer(name)
         return lambda problem, budget, seed: _placed(placer, problem, budget, seed)
     trained = PolicyPlacer(checkpoint.policy, config)

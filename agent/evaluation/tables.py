@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from agent.evaluation.columns import CLAIMS, COLUMNS, FINE_TUNED, GREEDY, PORTFOLIO, RIVALS
+from agent.evaluation.columns import (
+    CLAIMS,
+    FINE_TUNED,
+    GREEDY,
+    PORTFOLIO,
+    RIVALS,
+    column_names,
+    column_of,
+)
 from agent.evaluation.ratios import (
     MATTERS,
     PairRatio,
@@ -34,7 +42,7 @@ class Results:
     def columns(self) -> tuple[str, ...]:
         """Those that have a row, in the order of the table."""
         present = {row.column for row in self.rows}
-        return tuple(name for name in COLUMNS if name in present)
+        return tuple(name for name in column_names() if name in present)
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -49,8 +57,8 @@ class Results:
 def ratios(rows: Sequence[Row]) -> tuple[Ratio, ...]:
     """Policies against all others and among each other, and all others against the portfolio."""
     found = times(rows)
-    present = [name for name in COLUMNS if name in found]
-    focus = [name for name in present if COLUMNS[name].uses_policy]
+    present = [name for name in column_names() if name in found]
+    focus = [name for name in present if column_of(name).uses_policy]
     others = [name for name in present if name not in focus]
     versus = [
         *((column, other) for column in reversed(focus) for other in (*others, *focus)),
@@ -165,7 +173,7 @@ def _about(results: Results) -> str:
 
 def _columns(results: Results) -> str:
     lines = [
-        f"- {_head(name, results)}: {COLUMNS[name].about}{_effort(name, results)}"
+        f"- {_head(name, results)}: {column_of(name).about}{_effort(name, results)}"
         for name in results.columns
     ]
     return "\n".join(lines)
@@ -177,14 +185,14 @@ def _effort(name: str, results: Results) -> str:
     if name == FINE_TUNED:
         done = [row.updates for row in mine]
         text = f"; {min(done)} to {max(done)} updates of at most {mine[0].max_updates}"
-    if COLUMNS[name].spends_budget:
+    if column_of(name).spends_budget:
         plans = int(np.median([row.evaluations for row in mine]))
         text += f"; {plans:,} plans simulated in the median"
     return text
 
 
 def _head(name: str, results: Results) -> str:
-    return f"{name}*" if COLUMNS[name].spends_budget else name
+    return f"{name}*" if column_of(name).spends_budget else name
 
 
 def _step_times(results: Results) -> str:

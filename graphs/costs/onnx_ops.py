@@ -13,7 +13,7 @@ from graphs.kinds import OpKind
 _STANDARD: Mapping[str, OpCost] = {**DENSE_OPS, **POINTWISE_OPS, **MOVEMENT_OPS}
 
 #: Domain to op type to cost. The internal layout domains of onnxruntime hold standard ops.
-ONNX_OPS: Mapping[str, Mapping[str, OpCost]] = {
+ONNX_OPS: dict[str, Mapping[str, OpCost]] = {
     "": _STANDARD,
     "ai.onnx": _STANDARD,
     "ai.onnx.ml": CLASSICAL_OPS,

@@ -1,6 +1,6 @@
 """All families by name, and the one function that makes a graph of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -42,7 +42,7 @@ class Family:
 
 _IMAGES = ("momentum", "momentum", "momentum", "adam")
 
-FAMILIES: Mapping[str, Family | Callable[[Random, int], Graph]] = {
+FAMILIES: dict[str, Family | Callable[[Random, int], Graph]] = {
     "rnnlm": Family(rnnlm),
     "gnmt": Family(gnmt),
     "convnet": Family(convnet, _IMAGES),

@@ -7,10 +7,12 @@ a cluster whose accelerator-host links have that bandwidth, and whose accelerato
 links have half of it, reproduces the benchmark's transfer times.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
+from pathlib import Path
 
 from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.errors import ModelError
@@ -41,6 +43,20 @@ class _Edge:
     source: int
     target: int
     hop_seconds: float
+
+
+def import_msr_file(path: Path, dims: Mapping[str, int]) -> Graph:
+    """Import a benchmark file, which has no symbolic dimensions.
+
+    Raises:
+        ModelError: not JSON, or not a benchmark graph.
+    """
+    del dims
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: looks like JSON but is not ({error})") from error
+    return import_msr_benchmark(document, str(path))
 
 
 def import_msr_benchmark(document: object, origin: str) -> Graph:

@@ -1,6 +1,6 @@
 """All workloads by name, with the parameters under which they are known."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from graphs.errors import ModelError
 from graphs.graph import Graph
@@ -15,7 +15,7 @@ from graphs.workloads.training import Workload
 from graphs.workloads.transformer_xl import TransformerXlConfig, transformer_xl
 from graphs.workloads.wavenet import WavenetConfig, wavenet
 
-WORKLOADS: Mapping[str, Callable[[], Workload]] = {
+WORKLOADS: dict[str, Callable[[], Workload]] = {
     "rnnlm-2": lambda: rnnlm(RnnlmConfig(layers=2)),
     "rnnlm-4": lambda: rnnlm(RnnlmConfig(layers=4)),
     "rnnlm-8": lambda: rnnlm(RnnlmConfig(layers=8)),

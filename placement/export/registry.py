@@ -1,27 +1,31 @@
 """The forms that a plan can take; each exporter is imported when it is asked for."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 
 from placement.export.errors import ExportError
 from placement.export.request import Exported, Exporter, ExportRequest
 
-#: Form to the module and function that write it.
-FORMS: Mapping[str, tuple[str, str]] = {
-    "plan": ("placement.export.plan_document", "export_plan_file"),
-    "onnx-split": ("placement.export.onnx_split", "export_onnx_split"),
-    "onnx-annotated": ("placement.export.onnx_annotated", "export_onnx_annotated"),
-    "graph-def": ("placement.export.tensorflow_model", "export_graph_def"),
-    "saved-model": ("placement.export.tensorflow_model", "export_saved_model"),
-    "device-map": ("placement.export.device_map", "export_device_map"),
-    "pipeline": ("placement.export.pipeline_stages", "export_pipeline"),
-}
 
-#: Forms that make sense for what a graph was imported from.
-_BY_SOURCE: Mapping[str, tuple[str, ...]] = {
-    "onnx": ("onnx-split", "onnx-annotated", "device-map", "pipeline"),
-    "torch-export": ("device-map", "pipeline"),
-    "tensorflow": ("graph-def", "saved-model"),
+@dataclass(frozen=True)
+class Form:
+    """One form that a plan can take."""
+
+    exporter: str
+    """`module:function` of an `Exporter`."""
+    sources: tuple[str, ...] | None = None
+    """Formats of models that it makes sense for; None: all."""
+
+
+#: By name; what `export` writes where no form is named, in this order.
+FORMS: dict[str, Form] = {
+    "plan": Form("placement.export.plan_document:export_plan_file"),
+    "onnx-split": Form("placement.export.onnx_split:export_onnx_split", ("onnx",)),
+    "onnx-annotated": Form("placement.export.onnx_annotated:export_onnx_annotated", ("onnx",)),
+    "graph-def": Form("placement.export.tensorflow_model:export_graph_def", ("tensorflow",)),
+    "saved-model": Form("placement.export.tensorflow_model:export_saved_model", ("tensorflow",)),
+    "device-map": Form("placement.export.device_map:export_device_map", ("onnx", "torch-export")),
+    "pipeline": Form("placement.export.pipeline_stages:export_pipeline", ("onnx", "torch-export")),
 }
 
 
@@ -33,14 +37,17 @@ def get_exporter(form: str) -> Exporter:
     """
     if form not in FORMS:
         raise ExportError(f"no form {form!r}; there are {', '.join(FORMS)}")
-    module, name = FORMS[form]
+    module, _, name = FORMS[form].exporter.partition(":")
     found: Exporter = getattr(import_module(module), name)
     return found
 
 
 def forms_of(request: ExportRequest) -> tuple[str, ...]:
     """The forms that may apply to a model."""
-    return ("plan", *_BY_SOURCE.get(request.graph.report.source_format, ()))
+    source = request.graph.report.source_format
+    return tuple(
+        name for name, form in FORMS.items() if form.sources is None or source in form.sources
+    )
 
 
 def export_all(request: ExportRequest) -> tuple[list[Exported], dict[str, str]]:

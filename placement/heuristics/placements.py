@@ -36,6 +36,7 @@ class HeuristicPlacer:
 
     def __init__(self, heuristic: Heuristic) -> None:
         self._heuristic = heuristic
+        self.__doc__ = heuristic.__doc__  # what tables say of the placer
 
     def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
         placements = self._heuristic(problem, seed)

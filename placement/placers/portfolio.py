@@ -2,36 +2,10 @@
 
 from collections.abc import Iterable
 
-from placement.heuristics.placements import (
-    Heuristic,
-    HeuristicPlacer,
-    eft_grid,
-    heft,
-    human_expert,
-    layers_balanced,
-    m_etf,
-    m_sct,
-    metis_all,
-    metis_subsets,
-    round_robin,
-    single_device,
-)
+from placement.heuristics.registry import HEURISTICS
 from placement.placer import Budget, Candidate, Placed, Report
 from placement.placers.repair import repair
 from placement.problem import Problem
-
-MEMBERS: dict[str, Heuristic] = {
-    "single": single_device,
-    "round-robin": round_robin,
-    "human-expert": human_expert,
-    "layers": layers_balanced,
-    "metis": metis_all,
-    "metis-subsets": metis_subsets,
-    "heft": heft,
-    "eft": eft_grid,
-    "m-etf": m_etf,
-    "m-sct": m_sct,
-}
 
 
 def portfolio(problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
@@ -43,9 +17,9 @@ def portfolio(problem: Problem, budget: Budget, seed: int, report: Report) -> Pl
     """
     members: list[Candidate] = []
     tried: list[Candidate] = []
-    for index, heuristic in enumerate(MEMBERS.values()):
-        report(index / len(MEMBERS))
-        placed = HeuristicPlacer(heuristic)(problem, budget, seed, report)
+    for index, heuristic in enumerate(HEURISTICS.values()):
+        report(index / len(HEURISTICS))
+        placed = heuristic(problem, budget, seed, report)
         members.append(placed.best)
         tried.extend(placed.candidates)
     tried.extend(Candidate(plan, problem.evaluate(plan), "given") for plan in problem.known_plans)

@@ -1,20 +1,25 @@
-"""All placers by name."""
+"""All placers by name: heuristics, and what searches from their plans."""
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping
+from typing import cast
 
 from graphs.errors import GraphwrightError
-from placement.heuristics.placements import HeuristicPlacer
+from placement.heuristics.registry import HEURISTICS
 from placement.placer import Placer
 from placement.placers.genetic import genetic
-from placement.placers.portfolio import MEMBERS, portfolio
+from placement.placers.portfolio import portfolio
 from placement.placers.search import search
 
-PLACERS: Mapping[str, Placer] = {
-    **{name: HeuristicPlacer(heuristic) for name, heuristic in MEMBERS.items()},
+#: Placers that run all heuristics first; heuristics are in `HEURISTICS`.
+SEARCHES: dict[str, Placer] = {
     "portfolio": portfolio,
     "genetic": genetic,
     "search": search,
 }
+
+#: Both together, heuristics first; what is added to either is in it.
+PLACERS: Mapping[str, Placer] = ChainMap(SEARCHES, cast("MutableMapping[str, Placer]", HEURISTICS))
 
 
 def get_placer(name: str) -> Placer:

@@ -9,9 +9,8 @@ from placement.annealing.anneal import Annealer
 from placement.annealing.guided_anneal import GuidedAnnealer
 from placement.annealing.hierarchy import build_hierarchy
 from placement.annealing.move_scorer import blank_scorer
-from placement.heuristics.placements import HeuristicPlacer
+from placement.heuristics.registry import HEURISTICS
 from placement.placer import Budget, silent
-from placement.placers.portfolio import MEMBERS
 from placement.problem import Problem
 from simulator.clusters.presets import preset
 from simulator.fusion import xla_like_groups
@@ -35,8 +34,8 @@ def warm_up() -> None:
         )
     problem = Problem(builder.build(ImportReport()), preset("2xv100-pcie"))
     budget = Budget(0.0)
-    for heuristic in MEMBERS.values():
-        best = HeuristicPlacer(heuristic)(problem, budget, 0, silent).best
+    for heuristic in HEURISTICS.values():
+        best = heuristic(problem, budget, 0, silent).best
     problem.simulator.trace(best.plan)
     xla_like_groups(problem.graph, best.plan.devices)
     annealer = Annealer(problem, build_hierarchy(problem, 0))

@@ -1,6 +1,6 @@
 """The report of a plan."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from html import escape
 
 from placement.report.assumptions import assumptions_section
@@ -17,25 +17,31 @@ from placement.report.reported_plan import ReportedPlan
 from placement.report.times import progress_section, times_section
 from simulator.units import format_bytes, format_seconds
 
+#: In the order of the page; each says nothing where there is nothing to say.
+SECTIONS: list[Callable[[ReportedPlan], Section | None]] = [
+    times_section,
+    gantt_section,
+    idle_section,
+    memory_section,
+    map_section,
+    costly_section,
+    fusion_section,
+    difference_section,
+    progress_section,
+    assumptions_section,
+]
+
 
 def report_html(reported: ReportedPlan) -> str:
     """One HTML file that shows what a plan does, and why."""
     title = f"{reported.problem.graph.name} on {reported.problem.given_cluster.name}"
-    present = [section for section in sections_of(reported) if section is not None]
-    return page_html(title, _head(reported), present)
+    return page_html(title, _head(reported), sections_of(reported))
 
 
-def sections_of(reported: ReportedPlan) -> Iterator[Section | None]:
-    yield times_section(reported)
-    yield gantt_section(reported)
-    yield idle_section(reported)
-    yield memory_section(reported)
-    yield map_section(reported)
-    yield costly_section(reported)
-    yield fusion_section(reported)
-    yield difference_section(reported)
-    yield progress_section(reported)
-    yield assumptions_section(reported)
+def sections_of(reported: ReportedPlan) -> list[Section]:
+    """The sections that have something to say of a plan, in the order of the page."""
+    sections = (write(reported) for write in SECTIONS)
+    return [section for section in sections if section is not None]
 
 
 def _head(reported: ReportedPlan) -> str:

@@ -4,14 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from graphs.errors import ModelError
+from graphs.formats import folder_format, model_suffixes
 from placement.suites.pair import Headroom, Pair, Suite, memory_rule
 from simulator.cluster_file import load_cluster
 from simulator.errors import ClusterError
-
-MODEL_SUFFIXES = (
-    ".onnx", ".onnxtxt", ".pb", ".pb.gz", ".pbtxt", ".graphdef", ".pt2", ".json", ".gwgraph",
-)  # fmt: skip
-_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 
 
 def suite_from_folder(folder: str | Path, clusters: Sequence[str]) -> Suite:
@@ -31,7 +27,7 @@ def suite_from_folder(folder: str | Path, clusters: Sequence[str]) -> Suite:
     models = sorted(_models(path))
     if not models:
         raise ModelError(
-            f"{path}: no models in it; looked for {', '.join(MODEL_SUFFIXES)} "
+            f"{path}: no models in it; looked for {', '.join(model_suffixes())} "
             "and SavedModel folders"
         )
     if not clusters:
@@ -44,7 +40,7 @@ def suite_from_folder(folder: str | Path, clusters: Sequence[str]) -> Suite:
 
 
 def _models(folder: Path) -> list[Path]:
-    if any((folder / name).is_file() for name in _SAVED_MODEL):
+    if folder_format(folder) is not None:
         return [folder]
     found = []
     for entry in folder.iterdir():
@@ -52,7 +48,7 @@ def _models(folder: Path) -> list[Path]:
             continue
         if entry.is_dir():
             found.extend(_models(entry))
-        elif entry.name.lower().endswith(MODEL_SUFFIXES):
+        elif entry.name.lower().endswith(model_suffixes()):
             found.append(entry)
     return found
 

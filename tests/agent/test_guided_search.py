@@ -8,7 +8,7 @@ import pytest
 import torch
 from graph_samples import random_graph, toy_cluster
 
-from agent.cli.verbs.place import stages_text
+from agent.cli.placement_text import stages_text
 from agent.config import AgentConfig, EpisodeConfig, GuideConfig
 from agent.learning.outcomes import OutcomeConfig, annealed, learn_outcomes, try_moves
 from agent.learning.ranking import ranking_area

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from graphs.errors import GraphwrightError
 from placement.constraints import Constraints
+from placement.heuristics.registry import HEURISTICS
 from placement.place import place
 from placement.placer import Budget, Placed, silent
-from placement.placers.portfolio import MEMBERS, best_of, portfolio
+from placement.placers.portfolio import best_of, portfolio
 from placement.placers.registry import PLACERS, get_placer
 from placement.placers.tight_memory import least_peak_bytes, tightened
 from placement.placers.warm_up import warm_up
@@ -130,7 +131,7 @@ def test_the_same_seed_gives_the_same_plan(name: str) -> None:
 def test_the_portfolio_is_no_worse_than_any_member(seed: int, tight: bool) -> None:
     problem = problem_of(seed, 25, tight=1.1 if tight else 0.0)
     floor = portfolio(problem, Budget(0.0), seed, silent)
-    for name in MEMBERS:
+    for name in HEURISTICS:
         assert floor.best.rank_key <= run(name, problem, seed).best.rank_key
 
 

@@ -184,7 +184,7 @@ def test_a_plan_that_does_not_fit_says_so(placement: Placement) -> None:
 
 
 def test_each_table_has_a_cell_for_each_column(placement: Placement) -> None:
-    for section in filter(None, sections_of(placement.reported)):
+    for section in sections_of(placement.reported):
         for block in section.blocks:
             if isinstance(block, Table):
                 assert {len(row) for row in block.rows} <= {len(block.columns)}

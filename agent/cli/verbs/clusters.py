@@ -13,17 +13,17 @@ clusters_app = App(name="clusters", help="List presets, show a cluster, probe th
 
 @clusters_app.command(name="list")
 def list_clusters(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
-    """List presets; any other name of the same form works too.
+    """List clusters by name; any other name of the form of a preset works too.
 
     Parameters
     ----------
     json
         Print one JSON object instead of a table.
     """
-    from simulator.clusters.presets import PRESET_NAMES, preset
+    from simulator.cluster_file import cluster_names, load_cluster
     from simulator.units import format_bytes
 
-    found = [preset(name) for name in PRESET_NAMES]
+    found = [load_cluster(name) for name in cluster_names()]
     if json:
         print_json(
             {
@@ -43,7 +43,7 @@ def list_clusters(*, json: Annotated[bool, Parameter(negative=())] = False) -> i
         ]
         for item in found
     ]
-    print_table("", ["preset", "devices", "memory", "links GB/s"], rows, left=2)
+    print_table("", ["cluster", "devices", "memory", "links GB/s"], rows, left=2)
     return 0
 
 

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import Rules, Target, read_cluster, read_model, read_rules, read_seconds
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
+from agent.cli.placement_text import write_outputs
 from agent.cli.verbs.compare_suite import compare_suite
-from agent.cli.verbs.place import write_outputs
 from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
     from placement.place import Placement
-
-INFEASIBLE = 3
 
 
 def compare(
@@ -109,7 +108,7 @@ def compare(
         print_table(title, columns, rows)
         for name, path in written.items():
             print_text(f"{name}: {path}")
-    return 0 if any(row["feasible"] for row in results) else INFEASIBLE
+    return DONE if any(row["feasible"] for row in results) else INFEASIBLE
 
 
 def _write_best(placements: "list[Placement]", out: Path) -> dict[str, str]:

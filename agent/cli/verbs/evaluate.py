@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import read_seconds
 from agent.cli.output import prepare, print_json, print_text, progress
 from graphs.errors import GraphwrightError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from agent.evaluation.tables import Results
     from placement.suites import Pair, Suite
 
-INFEASIBLE = 3
 _ROWS = "rows.jsonl"
 _SEVERAL = Parameter(consume_multiple=True, negative=())
 
@@ -127,7 +127,7 @@ def evaluate(
         print_text(text)
         for name, path in files.items():
             print_text(f"{name}: {path}")
-    return 0 if all(results.is_solved(pair) for pair in results.pairs) else INFEASIBLE
+    return DONE if all(results.is_solved(pair) for pair in results.pairs) else INFEASIBLE
 
 
 def _suite(name: str | None, folder: Path | None, clusters: Sequence[str]) -> "Suite":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import (
     Rules,
     Target,
@@ -17,16 +18,14 @@ from agent.cli.options import (
     read_seconds,
 )
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
+from agent.cli.placement_text import write_outputs
 from agent.cli.verbs.measured import measure_candidates, show_measured
-from agent.cli.verbs.place import write_outputs
 from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
     from agent.placing.finetuning import FineTuneConfig
     from agent.runs.tracking.tracker import Tracker
     from placement.problem import Problem
-
-INFEASIBLE = 3
 
 
 def finetune(
@@ -120,7 +119,7 @@ def finetune(
         more = {} if ran is None else ran.summary()
         summary = {**result.placement.summary(), **summary_of(result), **more}
         print_json({**summary, "files": written})
-        return 0 if feasible else INFEASIBLE
+        return DONE if feasible else INFEASIBLE
     from simulator.units import format_seconds
 
     named = (
@@ -150,7 +149,7 @@ def finetune(
         show_measured(ran)
     for name, path in written.items():
         print_text(f"{name}: {path}")
-    return 0 if feasible else INFEASIBLE
+    return DONE if feasible else INFEASIBLE
 
 
 def _problem(model: str, target: Target, rules: Rules) -> "Problem":

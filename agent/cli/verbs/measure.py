@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Parameter
 
+from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import Target, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text
 from graphs.errors import GraphwrightError
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from simulator.clusters.cluster import Cluster
     from simulator.plan import Plan
 
-FAILED = 3
 FORMATS = {"ort": "onnx", "tf": "tensorflow"}
 
 
@@ -85,7 +85,7 @@ def measure(
         print_json(_document(graph, cluster, runtime, names, found, predicted))
     else:
         _show(graph, cluster, runtime, names, found, predicted)
-    return 0 if all(item.ok for item in found) else FAILED
+    return DONE if all(item.ok for item in found) else INFEASIBLE
 
 
 def _open(

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import Rules, Target, of_plan, read_cluster, read_model, read_rules
 from agent.cli.output import prepare, print_json, print_text
+from agent.cli.placement_text import write_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from placement.constraints import Constraints
     from placement.report import ReportedPlan
     from simulator.clusters.cluster import Cluster
-
-INFEASIBLE = 3
 
 
 def report(
@@ -71,22 +71,7 @@ def report(
         )
     else:
         print_text(f"wrote {out}: {out.stat().st_size / 1e6:.1f} MB; open it in any browser")
-    return 0 if evaluation.feasible else INFEASIBLE
-
-
-def write_report(reported: "ReportedPlan", out: Path) -> None:
-    """Write the page of a plan."""
-    from placement.report import report_html
-
-    write_page(report_html(reported), out)
-
-
-def write_page(page: str, out: Path) -> None:
-    """Write a page; an existing file is replaced whole or not at all."""
-    partial = out.with_name(out.name + ".partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(out)
+    return DONE if evaluation.feasible else INFEASIBLE
 
 
 def _reported_plan(

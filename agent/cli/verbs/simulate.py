@@ -7,11 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from agent.cli.calibrated import calibrated_prediction, calibrated_text
+from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import Target, of_plan, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_text
 from graphs.errors import GraphwrightError
-
-INFEASIBLE = 3
 
 
 def simulate(
@@ -117,7 +116,7 @@ def simulate(
         if evaluation.failure is not None:
             print_text(f"NOT FEASIBLE: {evaluation.failure}")
         print_text(trace_text(result))
-    return 0 if evaluation.feasible else INFEASIBLE
+    return DONE if evaluation.feasible else INFEASIBLE
 
 
 def _source(text: str) -> str:

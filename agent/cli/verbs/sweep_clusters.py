@@ -5,13 +5,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import pair, read_seconds
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from graphs.errors import GraphwrightError
 
 _SEVERAL = Parameter(consume_multiple=True, negative=())
-
-INFEASIBLE = 3
 
 
 def sweep_clusters(
@@ -63,7 +62,7 @@ def sweep_clusters(
         Print one JSON object instead of a table.
     """
     from agent.cli.options import Target, read_model
-    from agent.cli.verbs.report import write_page
+    from agent.cli.output import write_page
     from agent.placing.registry import get_placer
     from placement.report.sweep import efficient, sweep
     from placement.report.sweep_report import sweep_html, sweep_rows
@@ -122,7 +121,7 @@ def sweep_clusters(
         print_text("* no other cluster of the table is both faster and cheaper")
         if out is not None:
             print_text(f"wrote {out}")
-    return 0 if any(point.placement.feasible for point in points) else INFEASIBLE
+    return DONE if any(point.placement.feasible for point in points) else INFEASIBLE
 
 
 def _price(text: str) -> tuple[str, float]:

@@ -15,7 +15,7 @@ from graphs.errors import GraphwrightError
 
 _Open = Callable[[Path, Mapping[str, Any], TrackOptions, int | None], Tracker | None]
 
-TRACKERS: Mapping[str, _Open] = {
+TRACKERS: dict[str, _Open] = {
     "wandb": lambda folder, config, options, _: WandbTracker(folder, config, options),
     "tensorboard": lambda folder, _config, _options, at: TensorBoardTracker(folder, at),
     "none": lambda *_: None,

@@ -1,0 +1,113 @@
+"""A placement for people and for files: what `place`, `compare` and `finetune` show and write."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.cli.calibrated import calibrated_prediction, calibrated_text
+from agent.cli.output import print_table, print_text, write_page
+
+if TYPE_CHECKING:
+    from placement.place import Placement
+    from placement.placer import Stage
+    from placement.report import ReportedPlan
+
+
+def write_outputs(placement: "Placement", out: Path) -> dict[str, str]:
+    """Write plan, report, trace and cluster; returns what was written where."""
+    from placement.plan_file import PlanDocument, write_plan
+    from simulator.cluster_file import dump_cluster
+    from simulator.traces.perfetto import perfetto_json
+
+    out.mkdir(parents=True, exist_ok=True)
+    summary = dict(placement.summary())
+    predicted = ("makespan_seconds", "lower_bound_seconds", "peak_bytes", "feasible", "costs")
+    made = {key: summary[key] for key in ("placer", "origin", "seed", "budget_seconds")}
+    if len(placement.placed.progress) > 1:
+        made["progress"] = _thinned(placement.placed.progress)
+    if dims := placement.problem.graph.report.bound_dims:
+        made["dims"] = dict(dims)
+    document = PlanDocument(
+        placement.plan,
+        provenance=made,
+        predicted={key: summary[key] for key in predicted},
+    )
+    problem = placement.problem
+    files = {
+        name: out / name for name in ("plan.json", "trace.json", "cluster.yaml", "report.html")
+    }
+    write_plan(document, problem.graph, problem.given_cluster, files["plan.json"])
+    files["trace.json"].write_text(perfetto_json(placement.trace), encoding="utf-8")
+    files["cluster.yaml"].write_text(dump_cluster(problem.given_cluster), encoding="utf-8")
+    write_report(placement.reported, files["report.html"])
+    return {name: str(path) for name, path in files.items()}
+
+
+def write_report(reported: "ReportedPlan", out: Path) -> None:
+    """Write the page of a plan."""
+    from placement.report import report_html
+
+    write_page(report_html(reported), out)
+
+
+def _thinned(progress: tuple[tuple[float, float], ...]) -> list[list[float]]:
+    """The course of a search, small enough for a plan file."""
+    every = max(1, len(progress) // 200)
+    kept = [*progress[:-1:every], progress[-1]]
+    return [[round(spent, 4), best] for spent, best in kept if math.isfinite(best)]
+
+
+def stages_text(stages: "tuple[Stage, ...]") -> str:
+    """What each stage of an any-time placer brought; nothing where there was but one."""
+    from simulator.units import format_seconds
+
+    if len(stages) < 2:
+        return ""
+    parts = [f"{stages[0].name} {format_seconds(stages[0].makespan_seconds)}"]
+    for before, stage in itertools.pairwise(stages):
+        gain = 1 - stage.makespan_seconds / before.makespan_seconds
+        parts.append(
+            f"{stage.name} {format_seconds(stage.makespan_seconds)} "
+            f"({-gain:+.1%} in {stage.cpu_seconds:.1f} CPU s)"
+        )
+    return "stages: " + ", ".join(parts)
+
+
+def show(placement: "Placement") -> None:
+    """Summary, baselines and the trace as text."""
+    from simulator.traces.trace_text import trace_text
+    from simulator.units import format_seconds
+
+    problem, evaluation = placement.problem, placement.trace.evaluation
+    bound = problem.bounds.seconds
+    print_text(
+        f"{problem.graph.name}: {problem.graph.op_count} ops on {problem.given_cluster.name}, "
+        f"{problem.costs.name} costs, simulated"
+    )
+    best: dict[str, tuple[float, bool]] = {}
+    for item in placement.placed.candidates:
+        family = item.origin.split(":")[0]
+        score = (item.evaluation.makespan_seconds, item.evaluation.feasible)
+        if family not in best or (not score[1], score[0]) < (not best[family][1], best[family][0]):
+            best[family] = score
+    rows = [
+        [name, format_seconds(seconds), f"{seconds / bound:.2f}", "" if fits else "out of memory"]
+        for name, (seconds, fits) in sorted(best.items(), key=lambda item: item[1])
+    ]
+    if len(rows) > 1:
+        print_table("baselines", ["placer", "step", "x bound", "memory"], rows)
+    step = format_seconds(placement.trace.makespan_seconds)
+    print_text(
+        f"plan by {placement.placed.best.origin}: step {step}, "
+        f"lower bound {format_seconds(bound)}{' unless fused' if placement.plan.is_fused else ''}, "
+        f"{placement.search_seconds:.1f} CPU s, "
+        f"{placement.placed.evaluations} plans tried, seed {placement.seed}"
+    )
+    if text := stages_text(placement.placed.stages):
+        print_text(text)
+    if calibrated := calibrated_prediction(problem.simulator, placement.plan):
+        print_text(calibrated_text(calibrated))
+    if evaluation.failure is not None:
+        print_text(f"NOT FEASIBLE: {evaluation.failure}")
+    print_text(trace_text(placement.trace))

@@ -1,0 +1,104 @@
+"""The model formats that graphwright reads: how each is recognised, and what reads it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from graphs.graph import Graph
+from graphs.graph_file import MAGIC, SUFFIX
+
+#: Reads a model file or folder; the second argument has sizes of symbolic dimensions.
+Importer = Callable[[Path, Mapping[str, int]], Graph]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to store a model.
+
+    A file is recognised by what it begins with, else by its suffix; a folder by what lies in it.
+    """
+
+    about: str
+    """How messages name it."""
+    importer: str
+    """`module:function` of an `Importer`; the module is imported when a model is read."""
+    suffixes: tuple[str, ...] = ()
+    """Of files, in lower case."""
+    beginnings: tuple[bytes, ...] = ()
+    """Of files; they tell more than a suffix."""
+    text_beginnings: tuple[bytes, ...] = ()
+    """Of files whose suffix says nothing; white space before them does not count."""
+    markers: tuple[str, ...] = ()
+    """Files that make a folder a model."""
+
+    def read(self, path: Path, dims: Mapping[str, int]) -> Graph:
+        """Import a model; see `graphs.load` for what it raises."""
+        module, _, name = self.importer.partition(":")
+        importer: Importer = getattr(import_module(module), name)
+        return importer(path, dims)
+
+
+#: By name, in the order in which a file is held against them.
+FORMATS: dict[str, Format] = {
+    "graphwright": Format(
+        f"a graphwright graph ({SUFFIX})",
+        "graphs.graph_file:read_graph",
+        suffixes=(SUFFIX,),
+        beginnings=(MAGIC,),
+    ),
+    "tensorflow": Format(
+        "a TensorFlow GraphDef (.pb, .pbtxt, also .gz) or SavedModel folder",
+        "graphs.importers.tensorflow_models.graph:import_tensorflow",
+        suffixes=(".pb", ".pb.gz", ".pbtxt", ".pbtxt.gz", ".graphdef"),
+        beginnings=(b"\x1f\x8b",),
+        markers=("saved_model.pb", "saved_model.pbtxt"),
+    ),
+    "torch-export": Format(
+        "a torch.export program (.pt2)",
+        "graphs.importers.torch_models.exported:import_torch_export",
+        suffixes=(".pt2",),
+        beginnings=(b"PK\x03\x04",),
+    ),
+    "dnn-partitioning": Format(
+        "a dnn-partitioning benchmark graph (.json)",
+        "graphs.importers.msr_benchmark:import_msr_file",
+        suffixes=(".json",),
+        text_beginnings=(b"{",),
+    ),
+    "onnx": Format(
+        "an ONNX model (.onnx)",
+        "graphs.importers.onnx_models.model:import_onnx",
+        suffixes=(".onnx", ".onnxtxt", ".textproto"),
+    ),
+}
+
+
+def described_formats() -> str:
+    """All formats as one phrase, for messages."""
+    *others, last = (item.about for item in FORMATS.values())
+    return f"{', '.join(others)} or {last}"
+
+
+def model_suffixes() -> tuple[str, ...]:
+    """Suffixes by which the files of a folder are taken for models."""
+    return tuple(suffix for item in FORMATS.values() for suffix in item.suffixes)
+
+
+def folder_format(folder: Path) -> Format | None:
+    """The format of a folder that is a model; None where it is none."""
+    for item in FORMATS.values():
+        if any((folder / name).is_file() for name in item.markers):
+            return item
+    return None
+
+
+def file_format(path: Path, head: bytes) -> Format | None:
+    """The format of a file: by its first bytes, else by its suffix; None where neither tells."""
+    name, text = path.name.lower(), head.lstrip()
+    tests: tuple[Callable[[Format], bool], ...] = (
+        lambda item: head.startswith(item.beginnings),
+        lambda item: name.endswith(item.suffixes),
+        lambda item: text.startswith(item.text_beginnings),
+    )
+    return next((item for test in tests for item in FORMATS.values() if test(item)), None)
