@@ -33,9 +33,9 @@ def test_what_is_left_out_keeps_its_default() -> None:
         ({"roundz": 3}, "unknown setting roundz"),
         (
             {"agent": {"ppo": {"learning_rate": 1}}},
-            "unknown setting agent.learning.ppo.learning_rate",
+            "unknown setting agent.ppo.learning_rate",
         ),
-        ({"agent": {"ppo": 3}}, "agent.learning.ppo is 3; it is a group of settings"),
+        ({"agent": {"ppo": 3}}, "agent.ppo is 3; it is a group of settings"),
         ({"rounds": "many"}, "rounds is 'many'; it must be a whole number"),
         ({"rounds": True}, "rounds is True; it must be a whole number"),
         ({"rounds": 2.5}, "rounds is 2.5; it must be a whole number"),

@@ -396,6 +396,15 @@ def test_mutated_bytes_give_a_graph_or_a_model_error(
     _outcome(bytes(data), tmp_path / "mutated.onnx")
 
 
+def test_names_of_bodies_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    at = VALID.index(b"then") + 1
+    while at:
+        data = bytearray(VALID)
+        data[at] = 0xFF
+        _outcome(bytes(data), tmp_path / "mutated.onnx")
+        at = VALID.find(b"then", at) + 1
+
+
 SWAPS = ("op_type", "input", "attribute", "dims", "shape", "type", "initializer")
 SIZES = st.sampled_from([0, 1, 2, 3, 7, -1, -(2**63), 2**31, 2**62, 2**63 - 1])
 OP_TYPES = st.sampled_from(sorted({s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}))

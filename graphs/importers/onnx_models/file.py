@@ -108,6 +108,7 @@ def _texts(model: ModelProto) -> Iterator[str | bytes]:
 
 
 def _texts_of_graph(graph: GraphProto) -> Iterator[str | bytes]:
+    yield graph.name  # of a body it names ops
     for value in (*graph.input, *graph.output, *graph.value_info):
         yield value.name
         for dim in value.type.tensor_type.shape.dim:
