@@ -3,7 +3,6 @@ VENV ?= .venv
 TORCH ?= cpu
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
-FOLDERS := graphs simulator placement envs agent
 
 .PHONY: install demo test test-slow lint docs constraints clean
 

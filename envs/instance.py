@@ -1,6 +1,5 @@
 """A problem as environments see it: with the portfolio's plan as the mark to measure by."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -65,10 +64,6 @@ class Instance:
         such a mark to send two halves of a chain to two of them.
         """
         return device_slots(self.problem)
-
-
-#: Makes an instance when an episode needs it.
-MakeInstance = Callable[[], Instance]
 
 
 def device_slots(problem: Problem) -> Int32[np.ndarray, " devices"]:

@@ -46,7 +46,7 @@ def genetic(problem: Problem, budget: Budget, seed: int, report: Report) -> Plac
     best, evaluations = floor.best, floor.evaluations + POPULATION
     reached = np.inf
     while not budget.is_spent:
-        report(budget.spent_seconds / budget.cpu_seconds)
+        report(min(budget.spent_seconds / budget.cpu_seconds, 1.0))
         children = [population[i] for i in np.argsort(energies, kind="stable")[:2]]
         while len(children) < POPULATION and not budget.is_spent:
             mother, father = (_tournament(population, energies, rng) for _ in range(2))

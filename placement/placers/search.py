@@ -50,7 +50,7 @@ def search(
     while not budget.is_spent:
         before = budget.spent_seconds
         left = 1.0 - (before - begun) / span
-        report(1.0 - left)
+        report(min(1.0 - left, 1.0))
         reached = chain.best_energy
         chain = annealer.reprioritised(
             annealer.advance(chain, moves, config.start_temperature * max(left, 0.0))

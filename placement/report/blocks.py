@@ -62,11 +62,6 @@ def device_colour(device: int) -> str:
     return DEVICE_COLOURS[device % len(DEVICE_COLOURS)]
 
 
-def device_scale(names: Sequence[str]) -> dict[str, Any]:
-    """A colour scale over device names."""
-    return {"domain": list(names), "range": [device_colour(i) for i in range(len(names))]}
-
-
 def milliseconds(seconds: float) -> float:
     """For charts: six significant digits are more than a screen shows."""
     return float(f"{seconds * 1e3:.6g}")

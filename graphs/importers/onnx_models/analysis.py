@@ -46,7 +46,6 @@ _FLOATS = frozenset(
 _BY_FIRST_INPUT = frozenset(
     {OpKind.MATMUL, OpKind.CONV, OpKind.DEPTHWISE_CONV, OpKind.GATHER, OpKind.RECURRENT}
 )
-_UPDATES = frozenset({OpKind.OPTIMIZER_UPDATE, OpKind.ACCUMULATE})
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,18 @@ def read_onnx(path: Path) -> ModelProto:
         ModelError: the file cannot be read, is not an ONNX model, is cut short, or refers to
             weights outside its own folder.
     """
+    model = parse_onnx(path)
+    check_model(model, str(path))
+    check_external_data(model, path.parent, str(path))
+    return model
+
+
+def parse_onnx(path: Path) -> ModelProto:
+    """Parse a model file for a reader that checks what it finds, as `onnx_steps` does.
+
+    Raises:
+        ModelError: the file cannot be read, or does not parse.
+    """
     text_kind = _TEXT_FORMATS.get(path.suffix.lower())
     try:
         size = path.stat().st_size
@@ -43,8 +55,6 @@ def read_onnx(path: Path) -> ModelProto:
     if not text_kind and not model.HasField("graph") and _is_text(data):
         # Some texts happen to parse: protobuf skips fields that it does not know.
         raise ModelError(f"{path}: {_refusal(data, None, ValueError())}")
-    check_model(model, str(path))
-    check_external_data(model, path.parent, str(path))
     return model
 
 

@@ -21,7 +21,7 @@ from graphs.import_report import ImportReport
 from graphs.importers.onnx_models.analysis import Scope
 from graphs.importers.onnx_models.context import ImportContext, standardised
 from graphs.importers.onnx_models.dims import Binding
-from graphs.importers.onnx_models.file import read_onnx
+from graphs.importers.onnx_models.file import parse_onnx
 from graphs.importers.onnx_models.steps import OnnxSteps, Step, onnx_steps
 from graphs.kinds import OpKind, Phase, Storage
 
@@ -40,7 +40,7 @@ def import_onnx(path: Path, dims: Mapping[str, int]) -> Graph:
         ModelError: not a readable ONNX model, weights outside its folder, an unknown dimension,
             shapes that do not fit, a cycle, or a tensor without or with two producers.
     """
-    return import_onnx_model(read_onnx(path), dims, str(path), folder=path.parent)
+    return import_onnx_model(parse_onnx(path), dims, str(path), folder=path.parent)
 
 
 def import_onnx_model(

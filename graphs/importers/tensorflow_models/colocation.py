@@ -5,8 +5,6 @@ from typing import Any
 
 from graphs.importers.tensorflow_models.nodes import Node
 
-_DT_RESOURCE = 20
-
 
 class _Groups:
     """Union-find over names."""
