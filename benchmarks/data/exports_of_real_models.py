@@ -25,6 +25,7 @@ import onnxruntime as ort
 
 import graphs
 from benchmarks.data.trained_models import MODELS, TrainedModel, fetch
+from benchmarks.rows import commit
 from graphs.graph import Graph
 from placement import Placement, Problem, place, read_plan
 from placement.export import ExportError, ExportRequest, get_exporter
@@ -192,9 +193,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", nargs="*", help="names of models")
     arguments = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    at = commit()
     rows: list[Row] = []
     exports = arguments.folder / "exports"
     subprocess.run(["rm", "-rf", str(exports)], check=True)
@@ -218,7 +217,7 @@ def main() -> int:
     text = [
         "# Real models in every form",
         "",
-        f"`python benchmarks/data/exports_of_real_models.py FOLDER`, seed {SEED}, commit {commit}, "
+        f"`python benchmarks/data/exports_of_real_models.py FOLDER`, seed {SEED}, commit {at}, "
         f"onnxruntime {ort.__version__}. Plans: `search` with {BUDGET_SECONDS:g} CPU seconds on "
         "three (ONNX) or two (TensorFlow) V100s with 1.3 times the least memory that any "
         "heuristic needs, so that one device is not enough; `scattered`: a device drawn for each "

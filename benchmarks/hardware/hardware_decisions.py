@@ -9,7 +9,6 @@ not there; rows of models that are not measured now are kept.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.hardware.device_models.models import MODELS
-from benchmarks.hardware.hardware_error import calibrated, command, commit, opener, write_rows
+from benchmarks.hardware.hardware_error import calibrated, command, opener, write_rows
+from benchmarks.rows import commit, read_rows
 from placement.placer import Budget, silent
 from placement.placers.portfolio import portfolio
 from placement.priorities import upward_ranks
@@ -62,7 +62,7 @@ def main() -> None:
     path = arguments.out / "hardware_decisions.jsonl"
     rows: list[Row] = []
     if path.is_file():
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = read_rows(path)
     for name in arguments.models:
         begun = time.perf_counter()
         with openers[name](cluster) as runtime:

@@ -11,7 +11,6 @@ are kept, so that a long run can be made in pieces; the table is of all rows the
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ import numpy as np
 import graphs
 from benchmarks.hardware.device_models.export import export
 from benchmarks.hardware.device_models.models import MODELS
+from benchmarks.rows import commit, read_rows
 from placement.placer import Budget, silent
 from placement.placers.registry import get_placer
 from placement.problem import Problem
@@ -69,7 +69,7 @@ def main() -> None:
     openers = {name: opener(arguments.runtime, name, folder, arguments.seed) for name in every}
     cluster = calibrated(arguments.runtime, openers, folder, config, fresh=arguments.fresh)
     path, at = arguments.out / "hardware_error.jsonl", commit()
-    rows = read_rows(path)
+    rows = earlier_rows(path)
     if arguments.fresh:  # what was judged by another calibration
         rows = [row for row in rows if row["runtime"] != arguments.runtime]
     for name in every if arguments.models is None else arguments.models:
@@ -161,13 +161,6 @@ def without_hosts(runtime: Any) -> dict[str, Plan]:
     }
 
 
-def commit() -> str:
-    """The commit that ran, with a + where files differ."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
-
-
 def command() -> str:
     """What was called, without the folders."""
     folders = ("--out", "--work")
@@ -206,11 +199,11 @@ def rows_of(runtime: str, name: str, at: str, item: Judged, seconds: float) -> l
     ]
 
 
-def read_rows(path: Path) -> list[Row]:
+def earlier_rows(path: Path) -> list[Row]:
     """Rows of earlier pieces that this version wrote."""
     if not path.is_file():
         return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(path)
     return [row for row in rows if "runtime" in row]
 
 

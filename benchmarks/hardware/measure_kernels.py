@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ import onnx
 import graphs
 from benchmarks.hardware.device_models.kernel_sources import sources, write_source
 from benchmarks.hardware.kernel_timing import KernelClock, placed
+from benchmarks.rows import commit
 from graphs.graph import Graph
 from graphs.kinds import FREE_KINDS
 from placement.runtime.fingerprint import machine_fingerprint
@@ -194,10 +194,9 @@ def describe(folder: Path, provider: str) -> None:
     if (folder / "about.json").exists():
         return
     (folder / "cluster.yaml").write_text(dump_cluster(probe_machine(1)), encoding="utf-8")
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    at = commit()
     about = {
-        "commit": commit or "unknown",
+        "commit": at or "unknown",
         "command": spoken(sys.argv),
         "machine": machine_fingerprint(),
         "provider": provider,

@@ -9,13 +9,13 @@ machine, uncalibrated: only their direction is judged.
 """
 
 import argparse
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rows import commit
 from graphs.catalogue import resolve
 from placement.placer import Budget, silent
 from placement.placers.portfolio import portfolio
@@ -56,13 +56,11 @@ def main() -> None:
             if not found.is_noise and abs(guess - 1) > _EVEN:
                 judged += 1
                 agreed += (found.value < 1) == (guess < 1)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    at = commit()
     lines = [
         "# Stand-ins on two cores",
         "",
-        f"`python {' '.join(sys.argv)}`, commit {commit}, machine {machine_fingerprint()}, "
+        f"`python {' '.join(sys.argv)}`, commit {at}, machine {machine_fingerprint()}, "
         f"{time.perf_counter() - begun:.0f} s, virtual clock. Step time of the first plan over the "
         "second's, measured in turns with its 95% interval, and as the simulator has it for the "
         "probed machine (roofline, uncalibrated). Outputs of all plans equal those of the same "

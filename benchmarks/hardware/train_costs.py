@@ -11,7 +11,6 @@ those of no model. The model that ships is trained on everything.
 """
 
 import argparse
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -23,6 +22,7 @@ import torch
 from benchmarks.hardware.device_models.kernel_sources import GENERATED
 from benchmarks.hardware.kernel_data import KernelData, read_kernels, table_seconds
 from benchmarks.hardware.measure_kernels import spoken
+from benchmarks.rows import commit
 from placement.runtime.calibration.prediction_error import kendall
 from simulator.costs.cost_training import CostTrainingConfig, train_ensemble
 from simulator.costs.kernel_features import chosen
@@ -235,13 +235,6 @@ def page(
     lines += ["## Largest errors among the models", ""]
     lines += ["| model | ops | measured | predicted |", "|---|---|---|---|", *judge.worst, ""]
     return lines
-
-
-def commit() -> str:
-    """The commit that ran."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ then places pairs of the suite `validation`, zero-shot, with the same CPU second
 """
 
 import argparse
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +27,7 @@ from agent.policy.network import Policy
 from agent.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from agent.training.pretraining import Pretraining
 from agent.training.workers import Workers
+from benchmarks.rows import append_row, commit, read_rows
 from envs.tasks import Task
 from placement.placer import silent
 from placement.placers.registry import get_placer
@@ -98,7 +97,7 @@ def main() -> None:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Rows so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_rows(path)
 
 
 def validation_pairs(count: int, max_ops: int) -> list[Pair]:
@@ -135,8 +134,7 @@ def measure(
         measured = run(pair, prepared(pair), contestant, seed, arguments.budget, origin)
         row = {**measured.as_dict(), **about, "rounds": rounds}
         found.append(row)
-        with arguments.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(arguments.out, row)
         print(name, seed, pair.graph_ref, pair.cluster_ref, row["makespan_seconds"], flush=True)
     return found
 
@@ -174,12 +172,6 @@ def trained(name: str, seed: int, arguments: Any) -> tuple[Checkpoint, int]:
     checkpoint = Checkpoint(training.policy, agent, about)
     save_checkpoint(folder, checkpoint)
     return checkpoint, training.round
-
-
-def commit() -> str:
-    """The commit that is measured."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -9,7 +9,6 @@ figures are simulated seconds.
 
 import argparse
 import json
-import subprocess
 import sys
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import graphs
+from benchmarks.rows import commit, read_rows
 from placement.place import place_problem
 from placement.placers.registry import PLACERS, get_placer
 from placement.placers.tight_memory import tightened
@@ -83,18 +83,16 @@ def main() -> None:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Rows of a results file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_rows(path)
 
 
 def run(jobs: list[tuple[str, str, str, int, float]], processes: int, out: Path) -> None:
     """Measure jobs in worker processes and append each row as it comes."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    at = commit()
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool, out.open("a") as file:
         for future in as_completed([pool.submit(measure, *job) for job in jobs]):
-            row = {**future.result(), "commit": commit, "command": " ".join(sys.argv)}
+            row = {**future.result(), "commit": at, "command": " ".join(sys.argv)}
             file.write(json.dumps(row) + "\n")
             file.flush()
 

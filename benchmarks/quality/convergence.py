@@ -10,8 +10,6 @@ graphs of the papers. The mark is what HDP ends with, in the runs that had the m
 """
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from agent.evaluation.columns import FINE_TUNED, GDP, HDP, UNTRAINED, ZERO_SHOT
 from agent.evaluation.contestants import contestants
 from agent.evaluation.runs import prepared
 from agent.runs.checkpoint import load_checkpoint
+from benchmarks.rows import append_row, commit, read_rows
 from placement.placer import Budget, silent
 from placement.placers.portfolio import portfolio
 from placement.placers.warm_up import warm_up
@@ -63,7 +62,7 @@ def main() -> None:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Rows so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_rows(path)
 
 
 def measure(rows: list[dict[str, Any]], arguments: Any) -> list[dict[str, Any]]:
@@ -109,17 +108,10 @@ def measure(rows: list[dict[str, Any]], arguments: Any) -> list[dict[str, Any]]:
                     "commit": commit(),
                 }
                 found.append(row)
-                with arguments.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+                append_row(arguments.out, row)
                 last = attempt.placed.progress[-1]
                 print(graph, entrant.name, seed, row["evaluations"], last, flush=True)
     return found
-
-
-def commit() -> str:
-    """The commit that is measured."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def plans_until(row: dict[str, Any], seconds: float) -> float:

@@ -10,13 +10,13 @@ for comparison; no constant of a family was tuned to them.
 """
 
 import argparse
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rows import commit
 from graphs.bundled_graphs import load_bundled
 from graphs.families.registry import FAMILIES, generate
 from graphs.graph import Graph
@@ -173,13 +173,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=30, help="graphs of each family")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    at = commit()
     text = (
         "# Generated graphs against real ones\n\n"
         f"`python benchmarks/quality/family_statistics.py --seeds {arguments.seeds}`, "
-        f"commit {commit}. Least / median / greatest; training steps only. "
+        f"commit {at}. Least / median / greatest; training steps only. "
         "Distance of kinds: half the sum of absolute differences of the mean histograms "
         "(0 equal, 1 disjoint). Communication: "
         "seconds to send every activation once over PCIe for each second of compute on a V100.\n\n"

@@ -14,9 +14,7 @@ same: it is a simulation. Rows go to `results/joint_tasks.jsonl`.
 """
 
 import argparse
-import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ import torch
 from agent.baselines.tensorflow_default import first_come_first_served
 from agent.evaluation.contestants import policy_digest
 from agent.placing.registry import get_placer, load_policy
+from benchmarks.rows import append_row, commit, read_rows
 from placement.annealing.order_bound import order_bound_seconds
 from placement.placer import Budget, silent
 from placement.placers.fused import FusedPlacer
@@ -54,7 +53,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS / "joint_tasks.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = read_rows(path)
     rows = [row for row in rows if "policy" in row]  # older ones lack columns, too
     if given.table and not rows:
         parser.error(f"{path} has no rows with all columns: measure first, without --table")
@@ -74,8 +73,7 @@ def main() -> None:
             "policy": digest, "commit": commit(), "command": " ".join(sys.argv),
         }  # fmt: skip
         rows.append(row)
-        with path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(path, row)
         print(pair.graph_ref, pair.cluster_ref, row["seconds"], flush=True)
     text = table(rows)
     path.with_suffix(".md").write_text(text)
@@ -118,12 +116,6 @@ def measured(pair: Pair, budget: float, seed: int) -> dict[str, float]:
         ),
         **{name: best.evaluation.makespan_seconds for name, best in together.items()},
     }
-
-
-def commit() -> str:
-    """The commit that is measured."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def table(rows: list[dict[str, Any]]) -> str:

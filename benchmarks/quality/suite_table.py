@@ -9,13 +9,12 @@ written beside it. All times are simulated seconds.
 """
 
 import argparse
-import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rows import append_row, commit, read_rows
 from placement.suites import SUITES
 from placement.suites.results import COLUMNS, measure_pair
 
@@ -31,7 +30,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     path = RESULTS / f"suite_{arguments.suite}.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = read_rows(path)
     done = {(row["graph"], row["cluster"], row["seed"], row["budget_seconds"]) for row in rows}
     for pair in [] if arguments.table else SUITES[arguments.suite].pairs:
         key = (pair.graph_ref, pair.cluster_ref, arguments.seed, arguments.budget)
@@ -40,18 +39,11 @@ def main() -> None:
         measured = measure_pair(pair, COLUMNS, arguments.budget, arguments.seed)
         row = {**measured.as_dict(), "commit": commit(), "command": " ".join(sys.argv)}
         rows.append(row)
-        with path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(path, row)
         print(pair.graph_ref, pair.cluster_ref, row["makespan_seconds"], flush=True)
     text = table(arguments.suite, rows)
     path.with_suffix(".md").write_text(text)
     print(text)
-
-
-def commit() -> str:
-    """The commit that is measured."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def table(suite: str, rows: list[dict[str, Any]]) -> str:

@@ -11,9 +11,7 @@ no part in this.
 """
 
 import argparse
-import json
 import math
-import subprocess
 import sys
 from collections import defaultdict
 from dataclasses import replace
@@ -30,6 +28,7 @@ from agent.placing.registry import load_policy
 from agent.policy.network import Policy
 from agent.policy.state import begin
 from agent.policy.view import Subject, make_subject
+from benchmarks.rows import append_row, commit, read_rows
 from envs.episodes import episodes_from
 from placement.annealing.anneal import Annealer
 from placement.placer import Budget
@@ -57,9 +56,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = (
-        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    )
+    rows = read_rows(RESULTS)
     if not given.table:
         rows += measured(given, rows)
     print(table(rows))
@@ -109,15 +106,8 @@ def measured(given: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict
                 "evaluations": evaluations,
             }
             found.append(row)
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append_row(RESULTS, row)
     return found
-
-
-def commit() -> str:
-    """The commit that is measured."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def with_settings(config: AgentConfig, settings: list[str]) -> AgentConfig:

@@ -7,7 +7,6 @@ Memory and contention are on throughout. Times are CPU seconds of the fastest of
 
 import argparse
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rows import commit
 from graphs.bundled_graphs import bundled_names, load_bundled
 from graphs.graph import Graph
 from placement.place import place_problem
@@ -142,14 +142,6 @@ def threads_ratio() -> str:
             best = min(best, time.perf_counter() - begun)
         times.append(best)
     return f"evaluate_many of 200 plans: {times[0] / times[1]:.2f} times as fast on two threads."
-
-
-def commit() -> str:
-    """Short hash of HEAD."""
-    result = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return result.stdout.strip()
 
 
 if __name__ == "__main__":

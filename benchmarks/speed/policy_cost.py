@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rows import append_row, commit, read_rows
+
 RESULTS = Path(__file__).parents[1] / "results" / "policy_cost.jsonl"
 SIZES = ("transformer:7:1000", "transformer:7:10000", "gnmt-8-80k")
 WHOLE = "gnmt-8-80k"
@@ -52,8 +54,7 @@ def main() -> None:
         row |= {"what": what, "policy": arguments.policy, "threads": arguments.threads}
         row |= {"command": " ".join(sys.argv), "commit": commit()}
         rows.append(row)
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_row(RESULTS, row)
         print(row, flush=True)
     text = table(rows)
     RESULTS.with_suffix(".md").write_text(text)
@@ -62,15 +63,7 @@ def main() -> None:
 
 def read() -> list[dict[str, Any]]:
     """Rows so far."""
-    return (
-        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    )
-
-
-def commit() -> str:
-    """The commit that is measured."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return read_rows(RESULTS)
 
 
 def policy_of(path: str, threads: int) -> Any:

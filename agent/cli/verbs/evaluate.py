@@ -1,11 +1,9 @@
 """`graphwright evaluate`: one table of a policy, its controls and everything else that places."""
 
 import json as json_module
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +12,7 @@ from cyclopts import Parameter
 from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import read_seconds
 from agent.cli.output import prepare, print_json, print_text, progress
+from agent.runs.commit import current_commit
 from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def evaluate(
     )
     job = _Job(
         chosen.pairs, entrants, tuple(dict.fromkeys(seeds)), seconds,
-        Origin(chosen.name, command, _commit()),
+        Origin(chosen.name, command, current_commit()),
     )  # fmt: skip
     prepare(quiet=json)
     with (
@@ -324,19 +323,3 @@ def _command(
         given = [str(value) for value in values if value is not None]
         words += [flag, *given] if given else []
     return " ".join(words)
-
-
-def _commit() -> str:
-    """The commit that runs, with a + where files differ; the version outside a clone."""
-    root = Path(__file__).resolve().parents[3]
-    if not (root / ".git").exists():
-        return version("graphwright")
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=root, capture_output=True, text=True, check=False
-        )
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no")
-    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
