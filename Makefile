@@ -4,7 +4,7 @@ TORCH ?= cpu
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: install demo test test-slow lint docs constraints clean
+.PHONY: install demo test test-slow format lint docs constraints clean
 
 # An ONNX model that comes with the onnx package; any other does as well.
 MODEL = $(shell $(BIN)/python -c "import onnx, pathlib; print(pathlib.Path(onnx.__file__).parent / 'backend/test/data/light/light_resnet50.onnx')")
@@ -27,6 +27,10 @@ test: $(VENV)/.complete
 
 test-slow: $(VENV)/.complete
 	$(BIN)/python -m pytest -m slow
+
+format: $(VENV)/.complete
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 lint: $(VENV)/.complete
 	$(BIN)/ruff format --check .

@@ -14,25 +14,35 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
-_NAVIGATION: list[tuple[str, str]] = [
+_FOR_USERS: list[tuple[str, str]] = [
     ("Home", "index.md"),
     ("Tutorial", "tutorial.md"),
     ("Reading a report", "report.md"),
     ("Exports", "exports.md"),
+    ("Environments", "environments.md"),
     ("The simulator", "simulator.md"),
     ("Real hardware", "hardware.md"),
-    ("Architecture", "architecture.md"),
-    ("Experiments", "experiments.md"),
     ("File formats", "file_formats.md"),
     ("Containers", "containers.md"),
 ]
+_FOR_DEVELOPERS: list[tuple[str, str]] = [
+    ("Architecture", "architecture.md"),
+    ("Glossary", "glossary.md"),
+    ("Experiments", "experiments.md"),
+    ("Making a release", "releasing.md"),
+]
 _API = ("graphs", "simulator", "placement", "export", "envs", "agent")
+
+
+def _present(docs: Path, pages: list[tuple[str, str]]) -> list[Any]:
+    return [{title: page} for title, page in pages if (docs / page).exists()]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The navigation, with a page per result."""
     docs = Path(config.docs_dir)
-    nav: list[Any] = [{title: page} for title, page in _NAVIGATION if (docs / page).exists()]
+    nav: list[Any] = _present(docs, _FOR_USERS)
+    nav.append({"Developing graphwright": _present(docs, _FOR_DEVELOPERS)})
     nav.append(
         {"API": [f"api/{name}.md" for name in _API if (docs / "api" / f"{name}.md").exists()]}
     )

@@ -1,6 +1,7 @@
 """What each device and each link does, over the step, with the critical path marked."""
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def _joined(slices: list[_Slice], resolution: float) -> list[_Slice]:
     return result
 
 
-def _spec(lanes: list[str], slices: list[_Slice], makespan: float) -> dict:
+def _spec(lanes: list[str], slices: list[_Slice], makespan: float) -> dict[str, Any]:
     weight: dict[str, float] = {}
     for _, begin, end, _, kind, _, _ in slices:
         if kind != "transfer":

@@ -1,5 +1,7 @@
 """Memory in use over the step, against what each device has."""
 
+from typing import Any
+
 import numpy as np
 
 from placement.report.blocks import Chart, Section, Table, Text, milliseconds
@@ -45,11 +47,13 @@ def memory_section(reported: ReportedPlan) -> Section:
     return Section("memory", "Memory", [Text(words), table, *charts])
 
 
-def _spec(values: list[dict], device: Device, peak: int, scale: float, unit: str) -> dict:
+def _spec(
+    values: list[dict[str, Any]], device: Device, peak: int, scale: float, unit: str
+) -> dict[str, Any]:
     capacity = device.memory_bytes / scale
     name = device.name
     near = peak / scale > 0.4 * capacity
-    layers: list[dict] = [
+    layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "area", "interpolate": "step-after", "line": True, "opacity": 0.45},
             "encoding": {

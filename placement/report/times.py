@@ -1,6 +1,7 @@
 """Step time beside the baselines and the lower bound; how the search came down."""
 
 import math
+from typing import Any
 
 from placement.report.blocks import Chart, Section, Table, Text, milliseconds
 from placement.report.reported_plan import ReportedPlan
@@ -103,7 +104,7 @@ def progress_section(reported: ReportedPlan) -> Section | None:
     )
 
 
-def _row(name: str, scores: list[tuple[float, bool]], bound: float) -> dict:
+def _row(name: str, scores: list[tuple[float, bool]], bound: float) -> dict[str, Any]:
     seconds, fits = min(scores, key=lambda score: (not score[1], score[0]))
     return {
         "name": name,
@@ -115,13 +116,13 @@ def _row(name: str, scores: list[tuple[float, bool]], bound: float) -> dict:
     }
 
 
-def _range(row: dict) -> str:
+def _range(row: dict[str, Any]) -> str:
     if row["low"] == row["high"]:
         return ""
     return f"{format_seconds(row['low'] / 1e3)} to {format_seconds(row['high'] / 1e3)}"
 
 
-def _bars(rows: list[dict], bound: float) -> dict:
+def _bars(rows: list[dict[str, Any]], bound: float) -> dict[str, Any]:
     y = {"field": "name", "type": "nominal", "sort": None, "title": None}
     kinds = {
         "domain": ["this plan", "fits", "out of memory"],
@@ -135,7 +136,7 @@ def _bars(rows: list[dict], bound: float) -> dict:
         {"field": "kind", "title": "memory"},
     ]
     ranged = [row for row in rows if row["low"] != row["high"]]
-    layers: list[dict] = [
+    layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "bar", "height": {"band": 0.7}},
             "encoding": {
@@ -168,6 +169,6 @@ def _bars(rows: list[dict], bound: float) -> dict:
     return {"height": 22 * len(rows), "data": {"values": rows}, "layer": layers}
 
 
-def _label(rows: list[dict]) -> str:
+def _label(rows: list[dict[str, Any]]) -> str:
     parts = [f"{row['name']} {format_seconds(row['ms'] / 1e3)}" for row in rows]
     return f"Step times: {', '.join(parts)}. A dashed line marks the lower bound."

@@ -63,7 +63,13 @@ def name_tracks(cluster: Cluster, links: Sequence[tuple[int, int]]) -> list[dict
 
 
 def slice_event(
-    name: str, kind: str, process: int, track: int, begin: float, end: float, details: dict
+    name: str,
+    kind: str,
+    process: int,
+    track: int,
+    begin: float,
+    end: float,
+    details: dict[str, Any],
 ) -> dict[str, Any]:
     """Something that lasts from `begin` to `end`, in seconds."""
     where = {"pid": process, "tid": track, **_span(begin, end)}

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -148,7 +148,7 @@ def _further_sizes(
     return found
 
 
-def _document(results: "list[Judged]", out: Path, machine: str) -> dict:
+def _document(results: "list[Judged]", out: Path, machine: str) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {

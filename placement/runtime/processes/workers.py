@@ -40,7 +40,7 @@ class _Worker:
 
     name: str
     core: int
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     pipe: Connection
 
 

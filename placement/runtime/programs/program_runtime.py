@@ -134,7 +134,9 @@ class ProgramRuntime(PooledRuntime):
         """What to tell senders of what receivers answered; nothing where mailboxes are all."""
         return {}
 
-    def _execute(self, loaded: Loaded, iterations: int, sampling: Sampling, *, clear: bool) -> list:
+    def _execute(
+        self, loaded: Loaded, iterations: int, sampling: Sampling, *, clear: bool
+    ) -> list[Any]:
         devices = range(self.cluster.device_count)
         first = self._sequence + 1
         self._sequence += iterations
