@@ -18,6 +18,11 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
     Raises:
         ModelError: no such file, an unknown format, or a model that cannot become a graph.
         GraphError: a damaged graphwright graph file.
+
+    Example:
+        >>> graph = load("bert.gwgraph")
+        >>> graph.op_count
+        346
     """
     path = Path(path)
     dims = dict(dims or {})

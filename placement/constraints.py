@@ -128,6 +128,11 @@ def load_constraints(path: Path) -> Constraints:
 
     Raises:
         ConstraintError: not YAML, object tags, unknown keys, values of another form.
+
+    Example:
+        >>> _ = Path("rules.yaml").write_text("pins: {'*embedding*': v100:0}")
+        >>> len(load_constraints(Path("rules.yaml")).pins)
+        1
     """
     try:
         document = load_plain_yaml(path.read_text(encoding="utf-8"))

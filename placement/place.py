@@ -154,6 +154,11 @@ def place(
 
     Raises:
         GraphwrightError: an unknown placer, or constraints that cannot be met.
+
+    Example:
+        >>> result = place(graph, cluster, "portfolio")
+        >>> result.feasible, result.trace.makespan_seconds >= result.problem.bounds.seconds
+        (True, True)
     """
     name = placer if isinstance(placer, str) else getattr(placer, "__name__", "custom")
     decide = get_placer(placer) if isinstance(placer, str) else placer
@@ -169,7 +174,13 @@ def place_problem(
     seed: int,
     report: Report = silent,
 ) -> Placement:
-    """Run a placer on a problem that may be shared by several."""
+    """Run a placer on a problem that may be shared by several.
+
+    Example:
+        >>> problem = Problem(graph, cluster)
+        >>> place_problem(problem, get_placer("single"), "single", 1.0, seed=0).placer
+        'single'
+    """
     warm_up()
     budget = Budget(budget_seconds)
     placed = placer(problem, budget, seed, report)

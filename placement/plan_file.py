@@ -58,7 +58,14 @@ def plan_to_json(document: PlanDocument, graph: Graph, cluster: Cluster) -> str:
 
 
 def write_plan(document: PlanDocument, graph: Graph, cluster: Cluster, path: Path) -> None:
-    """Write a plan file; an existing one is replaced whole or not at all."""
+    """Write a plan file; an existing one is replaced whole or not at all.
+
+    Example:
+        >>> plan = Plan.of(np.zeros(graph.op_count, np.int32))
+        >>> write_plan(PlanDocument(plan), graph, cluster, Path("plan.json"))
+        >>> read_plan(Path("plan.json"), graph, cluster).plan == plan
+        True
+    """
     partial = path.with_name(path.name + ".partial")
     partial.write_text(plan_to_json(document, graph, cluster), encoding="utf-8")
     partial.replace(path)
@@ -72,6 +79,12 @@ def read_plan(path: Path, graph: Graph, cluster: Cluster) -> PlanDocument:
 
     Raises:
         PlanError: not a plan file, of a newer version, for another graph or cluster.
+
+    Example:
+        >>> document = PlanDocument(Plan.of(np.ones(graph.op_count, np.int32)))
+        >>> write_plan(document, graph, cluster, Path("plan.json"))
+        >>> set(read_plan(Path("plan.json"), graph, cluster).plan.devices.tolist())
+        {1}
     """
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:

@@ -34,7 +34,13 @@ class LowerBounds:
 def lower_bounds(
     graph: Graph, cluster: Cluster, seconds: Float64[np.ndarray, "ops devices"]
 ) -> LowerBounds:
-    """Bounds from op costs; forbid a device for an op by a cost of infinity."""
+    """Bounds from op costs; forbid a device for an op by a cost of infinity.
+
+    Example:
+        >>> seconds = RooflineCosts().seconds(graph, cluster)
+        >>> lower_bounds(graph, cluster, seconds).seconds > 0
+        True
+    """
     fastest = seconds.min(axis=1)
     head, tail = _longest_paths(graph, fastest)
     return LowerBounds(

@@ -55,6 +55,10 @@ def load_cluster(name_or_path: str | Path) -> Cluster:
 
     Raises:
         ClusterError: neither a file nor a known name, or a description that cannot be used.
+
+    Example:
+        >>> load_cluster("dgx1-v100").device_count
+        8
     """
     path = Path(name_or_path)
     if not path.is_file():
@@ -82,6 +86,11 @@ def parse_cluster(text: str, origin: str) -> Cluster:
 
     Raises:
         ClusterError: not YAML, object tags, unknown or missing keys, figures out of range.
+
+    Example:
+        >>> text = "devices: [{name: gpu, like: a100}]"
+        >>> parse_cluster(text, "text").devices[0].memory_bytes >> 30
+        40
     """
     try:
         document = load_plain_yaml(text)
@@ -214,7 +223,13 @@ def _links(item: Any, origin: str) -> list[Link]:
 
 
 def dump_cluster(cluster: Cluster) -> str:
-    """YAML text that `parse_cluster` reads back to an equal cluster."""
+    """YAML text that `parse_cluster` reads back to an equal cluster.
+
+    Example:
+        >>> cluster = load_cluster("2xv100-pcie")
+        >>> parse_cluster(dump_cluster(cluster), "text").digest == cluster.digest
+        True
+    """
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": cluster.name,

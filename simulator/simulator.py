@@ -144,14 +144,26 @@ class Simulator:
 
 
 def simulate(graph: Graph, cluster: Cluster, plan: Plan, costs: CostModel | None = None) -> Trace:
-    """Run one plan and return what happened; `costs` default to what suits the graph."""
+    """Run one plan and return what happened; `costs` default to what suits the graph.
+
+    Example:
+        >>> plan = Plan.of(np.zeros(graph.op_count, np.int32))
+        >>> simulate(graph, cluster, plan).evaluation.feasible
+        True
+    """
     return _simulator(graph, cluster, costs).trace(plan)
 
 
 def simulate_many(
     graph: Graph, cluster: Cluster, plans: Sequence[Plan], costs: CostModel | None = None
 ) -> BatchEvaluation:
-    """Score many plans on all cores."""
+    """Score many plans on all cores.
+
+    Example:
+        >>> plans = [Plan.of(np.full(graph.op_count, device, np.int32)) for device in (0, 1)]
+        >>> simulate_many(graph, cluster, plans).feasible.tolist()
+        [True, True]
+    """
     return _simulator(graph, cluster, costs).evaluate_many(plans)
 
 

@@ -27,6 +27,10 @@ def get_placer(name: str) -> Placer:
 
     Raises:
         GraphwrightError: no placer of that name.
+
+    Example:
+        >>> get_placer("heft")(Problem(graph, cluster), Budget(1.0), 0, silent).best.origin
+        'heft:1.0'
     """
     if name not in PLACERS:
         raise GraphwrightError(f"unknown placer {name!r}; there are {', '.join(PLACERS)}")

@@ -55,6 +55,10 @@ def preset(name: str) -> Cluster:
 
     Raises:
         ClusterError: a name of another form, an unknown device or link, too many devices.
+
+    Example:
+        >>> preset("2xv100-pcie@8GiB").device_names
+        ('v100:0', 'v100:1')
     """
     body, _, memory = name.partition("@")
     layout, _, interconnect = body.partition("-")

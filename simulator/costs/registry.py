@@ -12,7 +12,12 @@ from simulator.errors import ClusterError
 
 def default_costs(graph: Graph, cluster: Cluster) -> CostModel:
     """Profiled times where the graph has them for every device of the cluster, else what the
-    cluster was calibrated with, else roofline."""
+    cluster was calibrated with, else roofline.
+
+    Example:
+        >>> default_costs(graph, cluster).name
+        'roofline'
+    """
     if all(device.kind in graph.profiled_seconds for device in cluster.devices):
         return ProfiledCosts()
     if cluster.calibration is not None and graph.flops.any():
