@@ -44,7 +44,7 @@ class Target:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Rules:
+class ConstraintFlags:
     """Constraints; op names may be regular expressions that match a whole name."""
 
     constraints: Path | None = None
@@ -104,7 +104,7 @@ def of_plan(plan: Path, target: Target) -> Target:
     return target
 
 
-def read_rules(rules: Rules) -> "Constraints":
+def read_rules(rules: ConstraintFlags) -> "Constraints":
     """Constraints from the file, with those of the flags on top."""
     from placement.constraints import Constraints, load_constraints
     from simulator.units import BYTES, parse_quantity

@@ -71,9 +71,9 @@ def load_policy(policy: Path | None) -> "Checkpoint":
 def policy_folder(path: Path) -> Path:
     """The best policy of a run's folder, else its last; any other path stands for itself."""
     from agent.runs.checkpoint import META, stored_at
-    from agent.runs.run_folder import Run
+    from agent.runs.run_folder import RunFolder
 
-    run = Run(path)
+    run = RunFolder(path)
     if not run.config_file.is_file() or (path / META).is_file():
         return path
     return next((at for at in (run.best, run.checkpoint) if stored_at(at).is_dir()), path)

@@ -24,7 +24,7 @@ _PACKAGES = ("graphwright", "torch", "numpy", "numba", "pymetis", "wandb")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """A folder with `config.json`, `metrics.jsonl`, `checkpoint/`, `best/` and trackers' own."""
 
     folder: Path
@@ -59,7 +59,7 @@ def begin_run(
     facts: Mapping[str, Any],
     command: Sequence[str],
     resumed: bool = False,
-) -> Run:
+) -> RunFolder:
     """Make a run's folder and describe the run in it.
 
     Args:
@@ -73,7 +73,7 @@ def begin_run(
     Raises:
         GraphwrightError: the folder holds a run already, or something else.
     """
-    run = Run(folder if folder is not None else _new_folder(kind))
+    run = RunFolder(folder if folder is not None else _new_folder(kind))
     commands = [list(command)]
     if run.config_file.is_file():
         if not resumed:
@@ -143,7 +143,7 @@ def find_resume(path: Path) -> Resumable:
         return Resumable(path, parent if (parent / CONFIG).is_file() else None)
     if not (path / CONFIG).is_file():
         raise GraphwrightError(f"{path}: neither a run's folder nor a checkpoint")
-    found = stored_at(Run(path).checkpoint)
+    found = stored_at(RunFolder(path).checkpoint)
     if not (found / META).is_file():
         raise GraphwrightError(f"{path}: the run has not come to a checkpoint yet; start it anew")
     return Resumable(found, path)

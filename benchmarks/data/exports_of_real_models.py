@@ -29,7 +29,7 @@ from benchmarks.rows import commit
 from graphs.graph import Graph
 from placement import Placement, Problem, place, read_plan
 from placement.export import ExportError, ExportRequest, get_exporter
-from placement.placers.tight_memory import tightened
+from placement.placers.tight_memory import tighten_memory
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.presets import preset
 from simulator.fusion import xla_like_groups
@@ -66,7 +66,7 @@ class Row:
 def plans_of(graph: Graph, name: str) -> Iterator[tuple[str, Cluster, Plan]]:
     """A plan by search where memory is so tight that one device is not enough, and a device drawn
     for each unit: the plan with the most borders."""
-    cluster = tightened(Problem(graph, preset(name)), 1.3)
+    cluster = tighten_memory(Problem(graph, preset(name)), 1.3)
     found: Placement = place(graph, cluster, "search", budget_seconds=BUDGET_SECONDS, seed=SEED)
     yield "search", cluster, found.plan
     unit_of = found.problem.unit_of

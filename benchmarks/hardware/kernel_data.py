@@ -16,7 +16,13 @@ from simulator.clusters.cluster import Cluster
 from simulator.clusters.kernel_times import KernelTimes, signatures
 from simulator.costs.calibrated_costs import CalibratedCosts
 from simulator.costs.cost_model import RooflineCosts
-from simulator.costs.kernel_features import KernelBatch, chosen, joined, kernel_batch, kernel_totals
+from simulator.costs.kernel_features import (
+    KernelBatch,
+    chosen,
+    join_batches,
+    kernel_batch,
+    kernel_totals,
+)
 
 #: Ops that onnxruntime runs in another way from that opset on, which a graph does not tell.
 _CHANGED = {"AveragePool": 19}
@@ -142,7 +148,7 @@ def read_kernels(folder: Path) -> KernelData:
     )
     measured = np.array(rounds)
     return KernelData(
-        joined(batches),
+        join_batches(batches),
         np.exp(np.nanmedian(np.log(measured), axis=1)),
         measured,
         np.array(base),

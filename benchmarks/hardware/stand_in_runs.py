@@ -21,7 +21,7 @@ from placement.placer import Budget, silent
 from placement.placers.portfolio import portfolio
 from placement.priorities import upward_ranks
 from placement.problem import Problem
-from placement.runtime.comparison import Ratio, ratio
+from placement.runtime.comparison import MeasuredRatio, ratio
 from placement.runtime.fingerprint import machine_fingerprint
 from placement.runtime.measurement import Clock
 from placement.runtime.samples import Sampling
@@ -74,7 +74,7 @@ def main() -> None:
     arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def comparisons(name: str, cluster: Cluster, rounds: int) -> list[tuple[str, Ratio, float]]:
+def comparisons(name: str, cluster: Cluster, rounds: int) -> list[tuple[str, MeasuredRatio, float]]:
     """Measured and predicted quotients of one graph."""
     graph = resolve(name)
     problem = Problem(graph, cluster)

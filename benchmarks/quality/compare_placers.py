@@ -23,7 +23,7 @@ import graphs
 from benchmarks.rows import commit, read_rows
 from placement.place import place_problem
 from placement.placers.registry import PLACERS, get_placer
-from placement.placers.tight_memory import tightened
+from placement.placers.tight_memory import tighten_memory
 from placement.problem import Problem
 from simulator.clusters.presets import preset
 
@@ -40,7 +40,7 @@ def problem_of(graph_name: str, cluster_name: str) -> Problem:
     base, _, factor = cluster_name.partition("-tight")
     cluster = preset(base)
     if factor:
-        cluster = tightened(Problem(graph, cluster), float(factor))
+        cluster = tighten_memory(Problem(graph, cluster), float(factor))
     return Problem(graph, cluster)
 
 

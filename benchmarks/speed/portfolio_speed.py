@@ -13,7 +13,7 @@ from pathlib import Path
 from graphs.bundled_graphs import load_bundled
 from placement.place import place_problem
 from placement.placers.registry import get_placer
-from placement.placers.tight_memory import tightened
+from placement.placers.tight_memory import tighten_memory
 from placement.problem import Problem
 from simulator.clusters.presets import preset
 
@@ -37,7 +37,7 @@ def main() -> None:
             base, _, factor = cluster_name.partition(" tight ")
             problem = Problem(load_bundled(name), preset(base))
             if factor:
-                problem = Problem(problem.graph, tightened(problem, float(factor)))
+                problem = Problem(problem.graph, tighten_memory(problem, float(factor)))
             done = place_problem(problem, get_placer("portfolio"), "portfolio", 60.0, 0)
             lines.append(
                 f"| {name} | {problem.graph.op_count} | {cluster_name} "

@@ -30,12 +30,12 @@ def onnx_cost(domain: str, op_type: str) -> OpCost | None:
     return ONNX_OPS.get(domain, {}).get(op_type)
 
 
-def estimated(op: Signature) -> Work:
+def estimate_work(op: Signature) -> Work:
     """For ops without a formula: one flop per element written, and every tensor once."""
     return streaming(float(output_elements(op)), op)
 
 
-ESTIMATE = OpCost(OpKind.CUSTOM, estimated)
+ESTIMATE = OpCost(OpKind.CUSTOM, estimate_work)
 
 
 def refined_kind(cost: OpCost, op: Signature) -> OpKind:

@@ -23,9 +23,9 @@ TENSORFLOW_OPS: Mapping[str, OpCost] = {
 COST_ATTRIBUTES = ("adj_x", "equation", "ksize", "is_training", "depth_radius")
 
 
-def estimated(op: Signature) -> Work:
+def estimate_work(op: Signature) -> Work:
     """An op without a formula: one flop per element written, every tensor touched once."""
     return streaming(float(output_elements(op)), op)
 
 
-ESTIMATED = OpCost(OpKind.CUSTOM, estimated)
+ESTIMATED = OpCost(OpKind.CUSTOM, estimate_work)

@@ -7,14 +7,14 @@ from random import Random
 from graphs.families.layers import (
     batch_norm,
     classification,
-    concatenated,
+    concatenate,
     conv_bn,
     convolution,
     images_and_labels,
     pool,
 )
 from graphs.families.tape import Tape
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 
 _OPERATIONS = ("sep3", "sep5", "sep7", "avg3", "max3", "skip", "skip", "conv1", "conv3", "conv7")
 
@@ -27,7 +27,7 @@ class _Cell:
     result: Sequence[int]
 
 
-def cells(tape: Tape, rng: Random) -> Value:
+def cells(tape: Tape, rng: Random) -> TapeValue:
     """A stem, then normal cells in three stacks with reduction cells between them."""
     batch = rng.choice((4, 8, 16, 32))
     images, labels = images_and_labels(tape, batch, rng.choice((96, 128, 192, 224)))
@@ -57,7 +57,9 @@ def _random_cell(rng: Random) -> _Cell:
     return _Cell(nodes, [i for i in range(2, len(nodes) + 2) if i not in used])
 
 
-def _applied(tape: Tape, cell: _Cell, x: Value, before: Value, filters: int, stride: int) -> Value:
+def _applied(
+    tape: Tape, cell: _Cell, x: TapeValue, before: TapeValue, filters: int, stride: int
+) -> TapeValue:
     with tape.scope("begin"):
         shrink = before.shape[1] // x.shape[1]
         states = [
@@ -71,10 +73,10 @@ def _applied(tape: Tape, cell: _Cell, x: Value, before: Value, filters: int, str
                 step = stride if state < 2 else 1
                 results.append(_operation(tape, op, states[state], filters, step))
         states.append(tape.op("AddV2", results))
-    return concatenated(tape, [states[index] for index in cell.result])
+    return concatenate(tape, [states[index] for index in cell.result])
 
 
-def _operation(tape: Tape, op: str, x: Value, filters: int, stride: int) -> Value:
+def _operation(tape: Tape, op: str, x: TapeValue, filters: int, stride: int) -> TapeValue:
     size = int(op[-1]) if op != "skip" else 1
     if op == "skip":
         return x if stride == 1 else conv_bn(tape, "halve", x, filters, (1, 1), stride)

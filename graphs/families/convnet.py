@@ -12,12 +12,12 @@ from graphs.families.layers import (
     pool,
 )
 from graphs.families.tape import Tape
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 
 _STAGES = 4
 
 
-def convnet(tape: Tape, rng: Random) -> Value:
+def convnet(tape: Tape, rng: Random) -> TapeValue:
     """Four stages of as many blocks as the target allows."""
     style = rng.choice(("bottleneck", "bottleneck", "basic", "plain", "inverted"))
     batch = rng.choice((8, 16, 32, 64))
@@ -36,7 +36,7 @@ def convnet(tape: Tape, rng: Random) -> Value:
     return classification(tape, x, labels, rng.choice((100, 1000, 1000, 10_000)))
 
 
-def _block(tape: Tape, x: Value, filters: int, stride: int, style: str) -> Value:
+def _block(tape: Tape, x: TapeValue, filters: int, stride: int, style: str) -> TapeValue:
     if style == "plain":
         return conv_bn(tape, "conv", x, filters, (3, 3), stride)
     if style == "inverted":
@@ -55,7 +55,7 @@ def _block(tape: Tape, x: Value, filters: int, stride: int, style: str) -> Value
     return tape.op("Relu", (tape.op("AddV2", (y, shortcut)),))
 
 
-def _inverted(tape: Tape, x: Value, filters: int, stride: int) -> Value:
+def _inverted(tape: Tape, x: TapeValue, filters: int, stride: int) -> TapeValue:
     """Expanded, filtered channel by channel, contracted."""
     wide = conv_bn(tape, "expand", x, 4 * x.shape[-1], (1, 1), 1, "relu6")
     with tape.scope("depthwise"):

@@ -5,24 +5,24 @@ from dataclasses import dataclass
 from random import Random
 
 from graphs.families.layers import (
-    concatenated,
+    add_up,
+    concatenate,
     embedding,
-    reshaped,
-    summed,
+    reshape,
     token_loss,
     total,
-    unstacked,
+    unstack,
 )
 from graphs.families.recurrent import (
     LSTM_INFERENCE_OPS,
     LSTM_OPS,
     cell,
     step,
-    unrolled,
+    unroll,
     zero_state,
 )
 from graphs.families.tape import Tape
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 from graphs.kinds import DType
 
 
@@ -38,7 +38,7 @@ class _Sizes:
     """Additive attention; otherwise scaled products."""
 
 
-def gnmt(tape: Tape, rng: Random) -> Value:
+def gnmt(tape: Tape, rng: Random) -> TapeValue:
     """1-8 layers on both sides over 3-60 steps."""
     per_cell = LSTM_OPS if tape.training else LSTM_INFERENCE_OPS
     attention = 75 if tape.training else 14
@@ -57,47 +57,49 @@ def gnmt(tape: Tape, rng: Random) -> Value:
     )
     tokens = [tape.placeholder((sizes.batch, sizes.steps), DType.INT32) for _ in range(3)]
     with tape.scope("encoder"):
-        steps = unstacked(
+        steps = unstack(
             tape, embedding(tape, "embedding", tokens[0], sizes.vocabulary, sizes.hidden)
         )
         encoded = _encoded(tape, steps, sizes)
         shape = (sizes.batch, sizes.steps, encoded[0].shape[-1])
         memory = tape.op("Pack", encoded, shape)
     with tape.scope("decoder"):
-        steps = unstacked(
+        steps = unstack(
             tape, embedding(tape, "embedding", tokens[1], sizes.vocabulary, sizes.hidden)
         )
         outputs = _decoded(tape, steps, memory, sizes)
     with tape.scope("softmax"):
         kernel = tape.weight("kernel", (sizes.hidden, sizes.vocabulary))
         losses = []
-        for output, target in zip(outputs, unstacked(tape, tokens[2]), strict=True):
+        for output, target in zip(outputs, unstack(tape, tokens[2]), strict=True):
             logits = tape.op("MatMul", (output, kernel), (sizes.batch, sizes.vocabulary))
             losses.append(token_loss(tape, logits, target))
-        return summed(tape, losses)
+        return add_up(tape, losses)
 
 
-def _encoded(tape: Tape, steps: Sequence[Value], sizes: _Sizes) -> list[Value]:
-    outputs = unrolled(tape, "layer_0", steps, sizes.hidden)
+def _encoded(tape: Tape, steps: Sequence[TapeValue], sizes: _Sizes) -> list[TapeValue]:
+    outputs = unroll(tape, "layer_0", steps, sizes.hidden)
     if sizes.bidirectional:
-        back = unrolled(tape, "layer_0_back", steps, sizes.hidden, reverse=True)
-        outputs = [concatenated(tape, pair) for pair in zip(outputs, back, strict=True)]
+        back = unroll(tape, "layer_0_back", steps, sizes.hidden, reverse=True)
+        outputs = [concatenate(tape, pair) for pair in zip(outputs, back, strict=True)]
     for layer in range(1, sizes.layers):
         below = outputs
-        outputs = unrolled(tape, f"layer_{layer}", below, sizes.hidden)
+        outputs = unroll(tape, f"layer_{layer}", below, sizes.hidden)
         if layer > 1:
             outputs = [tape.op("AddV2", pair) for pair in zip(outputs, below, strict=True)]
     return outputs
 
 
-def _decoded(tape: Tape, steps: Sequence[Value], memory: Value, sizes: _Sizes) -> list[Value]:
+def _decoded(
+    tape: Tape, steps: Sequence[TapeValue], memory: TapeValue, sizes: _Sizes
+) -> list[TapeValue]:
     """Decoder outputs; the attention that follows the first layer feeds every layer."""
     batch, hidden, features = sizes.batch, sizes.hidden, memory.shape[-1]
     with tape.scope("attention"):
-        flat = reshaped(tape, memory, (batch * sizes.steps, features))
+        flat = reshape(tape, memory, (batch * sizes.steps, features))
         keys = tape.op("MatMul", (flat, tape.weight("keys", (features, hidden))),
                        (batch * sizes.steps, hidden))  # fmt: skip
-        keys = reshaped(tape, keys, (batch, sizes.steps, hidden))
+        keys = reshape(tape, keys, (batch, sizes.steps, hidden))
         kernel = tape.weight("query", (hidden, hidden))
         score = tape.weight("score", (hidden,)) if sizes.additive else None
     cells = []
@@ -123,8 +125,13 @@ def _decoded(tape: Tape, steps: Sequence[Value], memory: Value, sizes: _Sizes) -
 
 
 def _context(
-    tape: Tape, query: Value, keys: Value, memory: Value, kernel: Value, score: Value | None
-) -> Value:
+    tape: Tape,
+    query: TapeValue,
+    keys: TapeValue,
+    memory: TapeValue,
+    kernel: TapeValue,
+    score: TapeValue | None,
+) -> TapeValue:
     """The mean of the memory, weighted by how well it fits the query."""
     batch, steps, hidden = keys.shape
     projected = tape.op("MatMul", (query, kernel), (batch, hidden))

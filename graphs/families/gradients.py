@@ -5,27 +5,27 @@ from math import prod
 from typing import NamedTuple
 
 from graphs.families.tape import Tape
-from graphs.families.values import Node, Shape, Value
+from graphs.families.values import Shape, TapeOp, TapeValue
 from graphs.kinds import DType
 
-Gradients = Sequence[Value | None]
+Gradients = Sequence[TapeValue | None]
 """One for each input of an op; None where there is none."""
 
 
 class Rule(NamedTuple):
     """The gradient of an op type."""
 
-    function: Callable[[Tape, Node, Gradients], Gradients]
+    function: Callable[[Tape, TapeOp, Gradients], Gradients]
     """Takes the gradients of the op's outputs, of which at least one is there."""
     ops: int
     """About how many ops it appends."""
 
 
-def _given(gradients: Gradients) -> Value:
+def _given(gradients: Gradients) -> TapeValue:
     return next(value for value in gradients if value is not None)
 
 
-def _matmul(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _matmul(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     """`x [..., k] @ w [k, n]`: one product for each factor that was trained."""
     g, (x, w) = _given(gradients), node.inputs
     left = tape.op("MatMul", (g, w), x.shape) if x.trained else None
@@ -33,7 +33,7 @@ def _matmul(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
     return left, right
 
 
-def _batch_matmul(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _batch_matmul(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     """`a @ b` or, with `adj_y`, `a @ b^T`, over leading batch dimensions."""
     g, (a, b) = _given(gradients), node.inputs
     left = tape.op("BatchMatMulV2", (g, b), a.shape) if a.trained else None
@@ -44,7 +44,7 @@ def _batch_matmul(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
     return left, right
 
 
-def _reduced(tape: Tape, g: Value, shape: Shape) -> Value:
+def _reduced(tape: Tape, g: TapeValue, shape: Shape) -> TapeValue:
     """The gradient of something broadcast: summed over what was repeated."""
     if g.shape == shape:
         return g
@@ -58,21 +58,21 @@ def _squeezed(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
 
 
-def _add(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _add(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g = _given(gradients)
     return [_reduced(tape, g, value.shape) if value.trained else None for value in node.inputs]
 
 
-def _subtract(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _subtract(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g, (a, b) = _given(gradients), node.inputs
     left = _reduced(tape, g, a.shape) if a.trained else None
     right = _reduced(tape, tape.op("Neg", (g,)), b.shape) if b.trained else None
     return left, right
 
 
-def _multiply(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _multiply(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g, (a, b) = _given(gradients), node.inputs
-    made: list[Value | None] = []
+    made: list[TapeValue | None] = []
     for own, other in ((a, b), (b, a)):
         if own.trained:
             made.append(_reduced(tape, tape.op("Mul", (g, other), g.shape), own.shape))
@@ -81,7 +81,7 @@ def _multiply(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
     return made
 
 
-def _squared_difference(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _squared_difference(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g, (a, b) = _given(gradients), node.inputs
     scaled = tape.op("Mul", (g, tape.constant((), DType.FLOAT32)))
     difference = tape.op("Sub", (a, b), node.outputs[0].shape)
@@ -91,37 +91,37 @@ def _squared_difference(tape: Tape, node: Node, gradients: Gradients) -> Gradien
     return left, right
 
 
-def _activation(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _activation(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     return (tape.op(f"{node.op_type}Grad", (node.outputs[0], _given(gradients))),)
 
 
-def _exponential(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _exponential(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     return (tape.op("Mul", (_given(gradients), node.outputs[0])),)
 
 
-def _softmax(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _softmax(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g, y = _given(gradients), node.outputs[0]
     weighted = tape.op("Mul", (g, y))
     total = tape.op("Sum", (weighted, tape.constant()), (*y.shape[:-1], 1))
     return (tape.op("Mul", (tape.op("Sub", (g, total)), y)),)
 
 
-def _bias(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _bias(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g = _given(gradients)
     return g, tape.op("BiasAddGrad", (g,), node.inputs[1].shape)
 
 
-def _view(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _view(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     shape = node.inputs[0].shape
     return (tape.op("Reshape", (_given(gradients), tape.constant((len(shape),))), shape),)
 
 
-def _transpose(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _transpose(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g = _given(gradients)
     return (tape.op("Transpose", (g, node.inputs[1]), node.inputs[0].shape), None)
 
 
-def _concat(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _concat(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     """A slice of the gradient for each part, at offsets that the host works out."""
     g, parts = _given(gradients), node.inputs[:-1]
     rank = len(g.shape)
@@ -129,47 +129,47 @@ def _concat(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
     sizes = [tape.constant((rank,)) for _ in parts]
     specs = [tape.spec((rank,), DType.INT32)] * len(parts)
     offsets = tape.multi_op("ConcatOffset", (axis, *sizes), specs)
-    slices: list[Value | None] = [
+    slices: list[TapeValue | None] = [
         tape.op("Slice", (g, size, offset), part.shape) if part.trained else None
         for part, size, offset in zip(parts, sizes, offsets, strict=True)
     ]
     return [*slices, None]
 
 
-def _zeros(tape: Tape, value: Value) -> Value:
+def _zeros(tape: Tape, value: TapeValue) -> TapeValue:
     return tape.op("ZerosLike", (value,))
 
 
-def _split(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _split(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     axis, x = node.inputs
     parts = [g or _zeros(tape, y) for g, y in zip(gradients, node.outputs, strict=True)]
     return (None, tape.op("ConcatV2", (*parts, axis), x.shape))
 
 
-def _unpack(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _unpack(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     parts = [g or _zeros(tape, y) for g, y in zip(gradients, node.outputs, strict=True)]
     return (tape.op("Pack", parts, node.inputs[0].shape),)
 
 
-def _pack(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _pack(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     specs = [value.spec for value in node.inputs]
     return tape.multi_op("Unpack", (_given(gradients),), specs)
 
 
-def _strided_slice(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _strided_slice(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     x, *bounds = node.inputs
     size = tape.constant((len(x.shape),))
     grown = tape.op("StridedSliceGrad", (size, *bounds, _given(gradients)), x.shape)
     return (grown, *(None for _ in bounds))
 
 
-def _pad(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _pad(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     x, rank = node.inputs[0], len(node.inputs[0].shape)
     bounds = (tape.constant((rank,)), tape.constant((rank,)))
     return tape.op("Slice", (_given(gradients), *bounds), x.shape), None
 
 
-def _gather(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _gather(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     """Rows of a table: the gradient stays sparse (rows and their numbers) until the update."""
     table, rows = node.inputs[0], node.inputs[1]
     g = _given(gradients)
@@ -179,19 +179,19 @@ def _gather(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
     return flat, None, None
 
 
-def _gather_rows(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _gather_rows(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     """Rows of an activation: the gradient is added into a tensor of the full size."""
     x, rows = node.inputs
     operands = (_given(gradients), rows, tape.constant())
     return tape.op("UnsortedSegmentSum", operands, x.shape), None
 
 
-def _segment_sum(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _segment_sum(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     x, rows, _ = node.inputs
     return tape.op("GatherNd", (_given(gradients), rows), x.shape), None, None
 
 
-def _convolution(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _convolution(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g, (x, filters) = _given(gradients), node.inputs
     name = "Conv2D" if node.op_type == "Conv2D" else "DepthwiseConv2dNative"
     sizes = tape.multi_op(
@@ -204,7 +204,7 @@ def _convolution(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
     return left, right
 
 
-def _batch_norm(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _batch_norm(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     x, scale = node.inputs[:2]
     reserve = node.outputs[3:]
     empty = tape.spec((0,))
@@ -213,22 +213,22 @@ def _batch_norm(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
     return (*tape.multi_op("FusedBatchNormGradV3", operands, outputs)[:3], None, None)
 
 
-def _max_pool(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _max_pool(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     operands = (node.inputs[0], node.outputs[0], _given(gradients))
     return (tape.op("MaxPoolGrad", operands, node.inputs[0].shape, node.attributes),)
 
 
-def _average_pool(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _average_pool(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     operands = (tape.constant((4,)), _given(gradients))
     return (tape.op("AvgPoolGrad", operands, node.inputs[0].shape, node.attributes),)
 
 
-def _resize(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _resize(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     operands = (_given(gradients), tape.constant((2,)))
     return tape.op("ResizeNearestNeighborGrad", operands, node.inputs[0].shape), None
 
 
-def _reduction(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _reduction(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     """`Mean` and `Sum`: the gradient is repeated, and for a mean divided by the count."""
     x, g = node.inputs[0], _given(gradients)
     rank = len(x.shape)
@@ -240,19 +240,19 @@ def _reduction(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
     return tiled, None
 
 
-def _cross_entropy(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _cross_entropy(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g, logits = _given(gradients), node.inputs[0]
     column = tape.op("ExpandDims", (g, tape.constant()), (*g.shape, 1))
     return tape.op("Mul", (node.outputs[1], column), logits.shape), None
 
 
-def _select(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _select(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     mask, _, other = node.inputs
     g = _given(gradients)
     return None, tape.op("SelectV2", (mask, g, other), g.shape), None
 
 
-def _sum_of_all(tape: Tape, node: Node, gradients: Gradients) -> Gradients:
+def _sum_of_all(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     return [_given(gradients)] * len(node.inputs)
 
 

@@ -5,13 +5,13 @@ from random import Random
 
 from graphs.families.layers import (
     classification,
-    concatenated,
+    concatenate,
     conv_bn,
     images_and_labels,
     pool,
 )
 from graphs.families.tape import Tape
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 
 Branch = Sequence[tuple[int, int]]
 """Kernels of the convolutions in a row; none: a pooling and one convolution."""
@@ -28,7 +28,7 @@ _ROWS: Sequence[Branch] = (
 )
 
 
-def inception(tape: Tape, rng: Random) -> Value:
+def inception(tape: Tape, rng: Random) -> TapeValue:
     """A stem, then blocks of 2-6 branches at three resolutions."""
     batch = rng.choice((8, 16, 32, 64))
     images, labels = images_and_labels(tape, batch, rng.choice((192, 224, 256, 299)))
@@ -53,7 +53,7 @@ def inception(tape: Tape, rng: Random) -> Value:
     return classification(tape, x, labels, 1000)
 
 
-def _block(tape: Tape, x: Value, branches: Sequence[Branch], filters: int) -> Value:
+def _block(tape: Tape, x: TapeValue, branches: Sequence[Branch], filters: int) -> TapeValue:
     outputs = []
     for index, kernels in enumerate(branches):
         with tape.scope(f"branch_{index}"):
@@ -63,11 +63,11 @@ def _block(tape: Tape, x: Value, branches: Sequence[Branch], filters: int) -> Va
             for depth, kernel in enumerate(kernels):
                 y = conv_bn(tape, f"conv_{depth}", y, filters, kernel)
             outputs.append(y)
-    return concatenated(tape, outputs)
+    return concatenate(tape, outputs)
 
 
-def _reduction(tape: Tape, x: Value, filters: int) -> Value:
+def _reduction(tape: Tape, x: TapeValue, filters: int) -> TapeValue:
     left = conv_bn(tape, "branch_0/conv_0", x, filters, (1, 1))
     left = conv_bn(tape, "branch_0/conv_1", left, 2 * filters, (3, 3), 2)
     right = conv_bn(tape, "branch_1/conv_0", x, filters, (3, 3), 2)
-    return concatenated(tape, [left, right, pool(tape, x, "MaxPool", 3, 2)])
+    return concatenate(tape, [left, right, pool(tape, x, "MaxPool", 3, 2)])

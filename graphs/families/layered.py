@@ -2,13 +2,13 @@
 
 from random import Random
 
-from graphs.families.layers import activation, dense, summed, token_loss
+from graphs.families.layers import activation, add_up, dense, token_loss
 from graphs.families.tape import Tape
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 from graphs.kinds import DType
 
 
-def layered(tape: Tape, rng: Random) -> Value:
+def layered(tape: Tape, rng: Random) -> TapeValue:
     """Layers of 1-16 nodes; a node reads a few earlier ones, mostly from the layer below."""
     rows = rng.choice((64, 128, 256, 512, 1024, 4096))
     unit = rng.choice((128, 256, 512, 1024))
@@ -37,10 +37,10 @@ def layered(tape: Tape, rng: Random) -> Value:
     with tape.scope("head"):
         labels = tape.placeholder((rows,), DType.INT32)
         ends = [dense(tape, f"end_{i}", x, 1000, False) for i, x in enumerate(layers[-1])]
-        return token_loss(tape, summed(tape, ends), labels)
+        return token_loss(tape, add_up(tape, ends), labels)
 
 
-def _node(tape: Tape, sources: list[Value], columns: int, rng: Random) -> Value:
+def _node(tape: Tape, sources: list[TapeValue], columns: int, rng: Random) -> TapeValue:
     products = [dense(tape, f"input_{i}", x, columns, bias=not i) for i, x in enumerate(sources)]
     y = products[0]
     for other in products[1:]:

@@ -3,19 +3,19 @@
 from dataclasses import replace
 from random import Random
 
-from graphs.families.layers import dense, summed
+from graphs.families.layers import add_up, dense
 from graphs.families.tape import Tape
 from graphs.families.transformer import (
-    embedded,
+    embed,
     language_loss,
     random_sizes,
     transformer_layer,
 )
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 from graphs.kinds import DType
 
 
-def moe(tape: Tape, rng: Random) -> Value:
+def moe(tape: Tape, rng: Random) -> TapeValue:
     """As many layers as the target allows; every layer or every second has 2-16 experts."""
     sizes = random_sizes(rng)
     sizes = replace(sizes, width=min(sizes.width, 512), inner=4 * min(sizes.width, 512), heads=8)
@@ -24,7 +24,7 @@ def moe(tape: Tape, rng: Random) -> Value:
     chosen = rng.choice((1, 2))
     every = rng.choice((1, 2))
 
-    def mixture(tape: Tape, x: Value) -> Value:
+    def mixture(tape: Tape, x: TapeValue) -> TapeValue:
         tokens = x.shape[0]
         with tape.scope("router"):
             weights = tape.op("Softmax", (dense(tape, "dense", x, experts, False),))
@@ -43,9 +43,9 @@ def moe(tape: Tape, rng: Random) -> Value:
                 y = tape.op("Mul", (y, gate))
                 places = (y, rows, tape.constant())
                 outputs.append(tape.op("UnsortedSegmentSum", places, x.shape))
-        return summed(tape, outputs)
+        return add_up(tape, outputs)
 
-    x = embedded(tape, sizes, vocabulary)
+    x = embed(tape, sizes, vocabulary)
     for layer in tape.blocks():
         with tape.scope(f"layer_{layer}"):
             x = transformer_layer(tape, x, sizes, feed_forward=None if layer % every else mixture)

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphs.families.layers import concatenated, shifted, split
+from graphs.families.layers import concatenate, shift, split
 from graphs.families.tape import Tape
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 from graphs.kinds import DType
 
-State = tuple[Value, Value]
+State = tuple[TapeValue, TapeValue]
 """Output and cell state; the same twice where a cell has only one."""
 
 #: Ops that a step of a cell takes in a training step and in inference.
@@ -19,8 +19,8 @@ LSTM_OPS, LSTM_INFERENCE_OPS = 47, 16
 class Cell:
     """One layer's weights, shared by all of its steps."""
 
-    kernel: Value
-    bias: Value
+    kernel: TapeValue
+    bias: TapeValue
     hidden: int
     gated: bool
     """An LSTM; otherwise a plain recurrent cell."""
@@ -39,26 +39,26 @@ def zero_state(tape: Tape, batch: int, hidden: int) -> State:
     return output, tape.constant((batch, hidden), DType.FLOAT32)
 
 
-def step(tape: Tape, weights: Cell, inputs: Sequence[Value], state: State) -> State:
+def step(tape: Tape, weights: Cell, inputs: Sequence[TapeValue], state: State) -> State:
     """One time step over `[batch, features]`."""
     output, memory = state
-    joined = concatenated(tape, [*inputs, output])
+    joined = concatenate(tape, [*inputs, output])
     product = tape.op("MatMul", (joined, weights.kernel), (joined.shape[0], *weights.bias.shape))
     gates = tape.op("BiasAdd", (product, weights.bias), product.shape)
     if not weights.gated:
         output = tape.op("Tanh", (gates,))
         return output, output
     enter, candidate, keep, leave = split(tape, gates, 4)
-    kept = tape.op("Mul", (tape.op("Sigmoid", (shifted(tape, keep),)), memory))
+    kept = tape.op("Mul", (tape.op("Sigmoid", (shift(tape, keep),)), memory))
     entered = tape.op("Mul", (tape.op("Sigmoid", (enter,)), tape.op("Tanh", (candidate,))))
     memory = tape.op("AddV2", (kept, entered))
     return tape.op("Mul", (tape.op("Sigmoid", (leave,)), tape.op("Tanh", (memory,)))), memory
 
 
-def unrolled(
-    tape: Tape, name: str, inputs: Sequence[Value], hidden: int, reverse: bool = False,
+def unroll(
+    tape: Tape, name: str, inputs: Sequence[TapeValue], hidden: int, reverse: bool = False,
     gated: bool = True,
-) -> list[Value]:  # fmt: skip
+) -> list[TapeValue]:  # fmt: skip
     """A layer over a list of steps; its outputs in the order of the inputs."""
     batch, features = inputs[0].shape
     with tape.scope(name):

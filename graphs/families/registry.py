@@ -19,7 +19,7 @@ from graphs.families.tape import Tape
 from graphs.families.training_step import OPTIMIZERS, add_training_step
 from graphs.families.transformer import transformer
 from graphs.families.unet import unet
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 from graphs.families.wavenet import wavenet
 from graphs.graph import Graph
 
@@ -32,7 +32,7 @@ _GRADIENT_OPS = {op_type: rule.ops for op_type, rule in GRADIENTS.items()}
 class Family:
     """A family of models that are written on a tape."""
 
-    forward: Callable[[Tape, Random], Value]
+    forward: Callable[[Tape, Random], TapeValue]
     """Appends the forward pass, about as large as the tape's target, and returns its loss."""
     optimizers: tuple[str, ...] = ("adam", "adam", "rmsprop", "sgd")
     """Drawn from; what occurs twice is drawn twice as often."""

@@ -2,14 +2,14 @@
 
 from random import Random
 
-from graphs.families.layers import embedding, summed, token_loss, unstacked
-from graphs.families.recurrent import LSTM_INFERENCE_OPS, LSTM_OPS, unrolled
+from graphs.families.layers import add_up, embedding, token_loss, unstack
+from graphs.families.recurrent import LSTM_INFERENCE_OPS, LSTM_OPS, unroll
 from graphs.families.tape import Tape
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 from graphs.kinds import DType
 
 
-def rnnlm(tape: Tape, rng: Random) -> Value:
+def rnnlm(tape: Tape, rng: Random) -> TapeValue:
     """1-8 layers of 256-2048 units over 4-96 steps, with residuals in some."""
     hidden = rng.choice((256, 512, 768, 1024, 1536, 2048))
     batch = rng.choice((16, 32, 64, 128))
@@ -25,19 +25,19 @@ def rnnlm(tape: Tape, rng: Random) -> Value:
         steps = max(3, round(tape.target_ops / (layers * per_cell + per_step)))
     tokens = tape.placeholder((batch, steps), DType.INT32)
     labels = tape.placeholder((batch, steps), DType.INT32)
-    outputs = list(unstacked(tape, embedding(tape, "embedding", tokens, vocabulary, hidden)))
+    outputs = list(unstack(tape, embedding(tape, "embedding", tokens, vocabulary, hidden)))
     for layer in range(layers):
         below = outputs
-        outputs = unrolled(tape, f"layer_{layer}", below, hidden)
+        outputs = unroll(tape, f"layer_{layer}", below, hidden)
         if residual and layer:
             outputs = [tape.op("AddV2", pair) for pair in zip(outputs, below, strict=True)]
     with tape.scope("softmax"):
         kernel = tape.weight("kernel", (hidden, vocabulary))
         bias = tape.weight("bias", (vocabulary,))
-        targets = unstacked(tape, labels)
+        targets = unstack(tape, labels)
         losses = []
         for output, target in zip(outputs, targets, strict=True):
             logits = tape.op("MatMul", (output, kernel), (batch, vocabulary))
             logits = tape.op("BiasAdd", (logits, bias), logits.shape)
             losses.append(token_loss(tape, logits, target))
-        return summed(tape, losses)
+        return add_up(tape, losses)

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphs.costs.tensorflow_ops import TENSORFLOW_OPS
 from graphs.costs.work import Signature, TensorSpec, Work
-from graphs.families.values import NO_ATTRIBUTES, Attributes, Node, Shape, Value, Variable
+from graphs.families.values import NO_ATTRIBUTES, Attributes, Shape, TapeOp, TapeValue, Variable
 from graphs.graph import SHAPE_RANK, Graph
 from graphs.import_report import ImportReport
 from graphs.kinds import DType, OpKind, Phase, Storage
@@ -43,7 +43,7 @@ class Tape:
         """Inference only: weights are constants, as in exported models, not variables."""
         self._gradient_ops = gradient_ops
         self._update_ops = update_ops
-        self.nodes: list[Node] = []
+        self.nodes: list[TapeOp] = []
         self.variables: list[Variable] = []
         self.side_updates: list[int] = []
         """Ops that a step must run besides the optimizer's, such as moving averages."""
@@ -135,14 +135,14 @@ class Tape:
     def op(
         self,
         op_type: str,
-        inputs: Sequence[Value],
+        inputs: Sequence[TapeValue],
         shape: Shape | None = None,
         attributes: Attributes = NO_ATTRIBUTES,
         *,
         dtype: DType = DType.FLOAT32,
         group: int = -1,
         controls: Sequence[int] = (),
-    ) -> Value:
+    ) -> TapeValue:
         """Append an op of one output; its shape is the first input's where none is given."""
         spec = inputs[0].spec if shape is None else self.spec(shape, dtype)
         (value,) = self.multi_op(
@@ -153,7 +153,7 @@ class Tape:
     def multi_op(
         self,
         op_type: str,
-        inputs: Sequence[Value],
+        inputs: Sequence[TapeValue],
         outputs: Sequence[TensorSpec],
         attributes: Attributes = NO_ATTRIBUTES,
         *,
@@ -162,7 +162,7 @@ class Tape:
         alias: bool = False,
         resident: int = 0,
         storage: Storage = Storage.BUFFER,
-    ) -> tuple[Value, ...]:
+    ) -> tuple[TapeValue, ...]:
         """Append an op.
 
         Args:
@@ -213,21 +213,21 @@ class Tape:
         shared = inputs[0].tensor if alias else -1
         where = Storage.ALIAS if alias else storage
         for spec in outputs:
-            made.append(Value(len(self._tensors), index, spec, trained))
+            made.append(TapeValue(len(self._tensors), index, spec, trained))
             self._tensors.append((index, spec.bytes, where, shared))
         result = tuple(made)
         if trained and self._phase is Phase.FORWARD and self.training:
-            node = Node(op_type, tuple(inputs), result, attributes, self._scope)
+            node = TapeOp(op_type, tuple(inputs), result, attributes, self._scope)
             self.nodes.append(node)
             self._later_ops += self._gradient_ops[op_type]
         return result
 
-    def constant(self, shape: Shape = (), dtype: DType = DType.INT32, group: int = -1) -> Value:
+    def constant(self, shape: Shape = (), dtype: DType = DType.INT32, group: int = -1) -> TapeValue:
         """A constant; it is resident wherever it is read."""
         spec = self.spec(shape, dtype)
         return self.multi_op("Const", (), (spec,), storage=Storage.WEIGHT, group=group)[0]
 
-    def placeholder(self, shape: Shape, dtype: DType = DType.FLOAT32) -> Value:
+    def placeholder(self, shape: Shape, dtype: DType = DType.FLOAT32) -> TapeValue:
         """An input of the model."""
         return self.op("Placeholder", (), shape, dtype=dtype)
 
@@ -249,13 +249,13 @@ class Tape:
             self._later_ops += self._update_ops
         return variable
 
-    def handle(self, resident: int, group: int) -> Value:
+    def handle(self, resident: int, group: int) -> TapeValue:
         """A variable or slot of so many bytes; reading it is another op."""
         return self.multi_op("VarHandleOp", (), (_HANDLE,), group=group, resident=resident)[0]
 
     def read(
-        self, handle: Value, spec: TensorSpec, group: int, controls: Sequence[int] = ()
-    ) -> Value:
+        self, handle: TapeValue, spec: TensorSpec, group: int, controls: Sequence[int] = ()
+    ) -> TapeValue:
         """The value of a variable, resident on its device."""
         (value,) = self.multi_op(
             "ReadVariableOp", (handle,), (spec,), storage=Storage.RESIDENT, group=group,
@@ -263,7 +263,7 @@ class Tape:
         )  # fmt: skip
         return value
 
-    def weight(self, name: str, shape: Shape) -> Value:
+    def weight(self, name: str, shape: Shape) -> TapeValue:
         """The value of a trained variable."""
         return self.variable(name, shape).value
 

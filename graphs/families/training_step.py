@@ -6,7 +6,7 @@ from math import prod
 
 from graphs.families.gradients import GRADIENTS
 from graphs.families.tape import Tape
-from graphs.families.values import Value, Variable
+from graphs.families.values import TapeValue, Variable
 from graphs.kinds import DType, OpKind, Phase
 
 
@@ -37,7 +37,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 }
 
 
-def add_training_step(tape: Tape, loss: Value, optimizer: Optimizer) -> None:
+def add_training_step(tape: Tape, loss: TapeValue, optimizer: Optimizer) -> None:
     """Append the gradients of `loss`, an update of every variable they reach, the train op."""
     with tape.phase(Phase.BACKWARD):
         gradients = _gradients(tape, loss)
@@ -45,7 +45,7 @@ def add_training_step(tape: Tape, loss: Value, optimizer: Optimizer) -> None:
         _update(tape, gradients, optimizer)
 
 
-def _gradients(tape: Tape, loss: Value) -> dict[int, Value]:
+def _gradients(tape: Tape, loss: TapeValue) -> dict[int, TapeValue]:
     """Tensor to its gradient, for all tensors that depend on a variable."""
     sums = _Sums(tape)
     with tape.scope("gradients"):
@@ -73,10 +73,10 @@ class _Sums:
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
-        self.of: dict[int, Value] = {}
+        self.of: dict[int, TapeValue] = {}
         self._group_of: dict[int, int] = {}
 
-    def add(self, value: Value, gradient: Value) -> None:
+    def add(self, value: TapeValue, gradient: TapeValue) -> None:
         total = self.of.get(value.tensor)
         if total is None:
             self.of[value.tensor] = gradient
@@ -95,7 +95,7 @@ class _Sums:
         )
 
 
-def _update(tape: Tape, gradients: Mapping[int, Value], optimizer: Optimizer) -> None:
+def _update(tape: Tape, gradients: Mapping[int, TapeValue], optimizer: Optimizer) -> None:
     reached = [v for v in tape.variables if v.value.tensor in gradients]
     float32 = tape.spec((), DType.FLOAT32)
     home = reached[0].group if reached else -1
@@ -120,20 +120,20 @@ def _update(tape: Tape, gradients: Mapping[int, Value], optimizer: Optimizer) ->
         tape.multi_op("NoOp", (), (), controls=[*done, *tape.side_updates])
 
 
-def _slots(tape: Tape, variable: Variable, optimizer: Optimizer) -> list[Value]:
-    made: list[Value] = []
+def _slots(tape: Tape, variable: Variable, optimizer: Optimizer) -> list[TapeValue]:
+    made: list[TapeValue] = []
     for name in optimizer.slots:
         with tape.scope(f"{variable.name}/{name}"):
             made.append(tape.handle(variable.value.spec.bytes, variable.group))
     return made
 
 
-_Apply = Callable[[Tape, Optimizer, Variable, list[Value], list[Value], Value], int]
+_Apply = Callable[[Tape, Optimizer, Variable, list[TapeValue], list[TapeValue], TapeValue], int]
 
 
 def _apply(
-    tape: Tape, optimizer: Optimizer, variable: Variable, slots: list[Value],
-    scalars: list[Value], gradient: Value,
+    tape: Tape, optimizer: Optimizer, variable: Variable, slots: list[TapeValue],
+    scalars: list[TapeValue], gradient: TapeValue,
 ) -> int:  # fmt: skip
     """One fused update of variable and slots."""
     operands = (variable.handle, *slots, *scalars, gradient)
@@ -142,8 +142,8 @@ def _apply(
 
 
 def _apply_to_rows(
-    tape: Tape, optimizer: Optimizer, variable: Variable, slots: list[Value],
-    scalars: list[Value], gradient: Value,
+    tape: Tape, optimizer: Optimizer, variable: Variable, slots: list[TapeValue],
+    scalars: list[TapeValue], gradient: TapeValue,
 ) -> int:  # fmt: skip
     """The update of an embedding from the rows that were looked up.
 

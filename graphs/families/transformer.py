@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from random import Random
 
 from graphs.families.layers import (
+    cut_slice,
     dense,
     dropout,
     embedding,
     layer_norm,
-    reshaped,
-    scaled,
-    sliced,
+    reshape,
+    scale,
     token_loss,
-    transposed,
+    transpose,
 )
 from graphs.families.tape import Tape
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 from graphs.kinds import DType, Phase
 
-FeedForward = Callable[[Tape, Value], Value]
+FeedForward = Callable[[Tape, TapeValue], TapeValue]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def random_sizes(rng: Random, memory: bool = False) -> Sizes:
     )
 
 
-def transformer(tape: Tape, rng: Random) -> Value:
+def transformer(tape: Tape, rng: Random) -> TapeValue:
     """As many layers as the target allows."""
     form = rng.choice(("encoder", "decoder", "both", "memory"))
     sizes = random_sizes(rng, memory=form == "memory")
@@ -72,26 +72,26 @@ def transformer(tape: Tape, rng: Random) -> Value:
     encoded = None
     if form == "both":
         with tape.scope("encoder"):
-            encoded = embedded(tape, sizes, vocabulary)
+            encoded = embed(tape, sizes, vocabulary)
             for layer in tape.blocks(0.4):
                 with tape.scope(f"layer_{layer}"):
                     encoded = transformer_layer(tape, encoded, sizes)
     with tape.scope("decoder" if form == "both" else "model"):
-        x = embedded(tape, sizes, vocabulary)
+        x = embed(tape, sizes, vocabulary)
         for layer in tape.blocks():
             with tape.scope(f"layer_{layer}"):
                 x = transformer_layer(tape, x, sizes, encoded)
     return language_loss(tape, x, sizes, vocabulary)
 
 
-def embedded(tape: Tape, sizes: Sizes, vocabulary: int) -> Value:
+def embed(tape: Tape, sizes: Sizes, vocabulary: int) -> TapeValue:
     """Token embeddings, `[batch * steps, width]`."""
     tokens = tape.placeholder((sizes.batch * sizes.steps,), DType.INT32)
     x = embedding(tape, "embedding", tokens, vocabulary, sizes.width)
-    return dropout(tape, scaled(tape, x))
+    return dropout(tape, scale(tape, x))
 
 
-def language_loss(tape: Tape, x: Value, sizes: Sizes, vocabulary: int) -> Value:
+def language_loss(tape: Tape, x: TapeValue, sizes: Sizes, vocabulary: int) -> TapeValue:
     """Logits over the vocabulary and their loss."""
     with tape.scope("softmax"):
         labels = tape.placeholder(x.shape[:1], DType.INT32)
@@ -99,9 +99,9 @@ def language_loss(tape: Tape, x: Value, sizes: Sizes, vocabulary: int) -> Value:
 
 
 def transformer_layer(
-    tape: Tape, x: Value, sizes: Sizes, encoded: Value | None = None,
+    tape: Tape, x: TapeValue, sizes: Sizes, encoded: TapeValue | None = None,
     feed_forward: FeedForward | None = None,
-) -> Value:  # fmt: skip
+) -> TapeValue:  # fmt: skip
     """Attention, attention to the encoder where there is one, feed-forward."""
     seen, steps = (None, sizes.steps)
     if sizes.memory:
@@ -115,7 +115,7 @@ def transformer_layer(
     return _part(tape, "feed_forward", x, sizes, lambda y: forward(tape, y))
 
 
-def _with_memory(tape: Tape, x: Value, sizes: Sizes) -> Value:
+def _with_memory(tape: Tape, x: TapeValue, sizes: Sizes) -> TapeValue:
     """The kept tokens, then the segment's; a training step keeps its last tokens for the next."""
     shape = (sizes.batch * sizes.memory, sizes.width)
     memory = tape.variable("memory", shape, trained=False)
@@ -123,15 +123,15 @@ def _with_memory(tape: Tape, x: Value, sizes: Sizes) -> Value:
     seen = tape.op("ConcatV2", (memory.value, x, tape.constant()), rows)
     if tape.training:
         with tape.phase(Phase.UPDATE):
-            kept = sliced(tape, seen, shape)
+            kept = cut_slice(tape, seen, shape)
             tape.multi_op("AssignVariableOp", (memory.handle, kept), (), group=memory.group)
             tape.side_updates.append(tape.op_count - 1)
     return seen
 
 
 def _part(
-    tape: Tape, name: str, x: Value, sizes: Sizes, function: Callable[[Value], Value]
-) -> Value:
+    tape: Tape, name: str, x: TapeValue, sizes: Sizes, function: Callable[[TapeValue], TapeValue]
+) -> TapeValue:
     """A residual part with its normalisation."""
     with tape.scope(name):
         if sizes.before:
@@ -141,28 +141,28 @@ def _part(
         return layer_norm(tape, "norm", y, sizes.centred)
 
 
-def _heads(tape: Tape, name: str, x: Value, steps: int, sizes: Sizes) -> Value:
+def _heads(tape: Tape, name: str, x: TapeValue, steps: int, sizes: Sizes) -> TapeValue:
     """`[batch * steps, width]` projected and seen as `[batch, heads, steps, head]`."""
     y = dense(tape, name, x, sizes.width, sizes.bias)
-    y = reshaped(tape, y, (sizes.batch, steps, sizes.heads, sizes.width // sizes.heads))
-    return transposed(tape, y, (0, 2, 1, 3))
+    y = reshape(tape, y, (sizes.batch, steps, sizes.heads, sizes.width // sizes.heads))
+    return transpose(tape, y, (0, 2, 1, 3))
 
 
-def _attention(tape: Tape, x: Value, seen: Value, steps: int, sizes: Sizes) -> Value:
+def _attention(tape: Tape, x: TapeValue, seen: TapeValue, steps: int, sizes: Sizes) -> TapeValue:
     query = _heads(tape, "query", x, sizes.steps, sizes)
     key = _heads(tape, "key", seen, steps, sizes)
     value = _heads(tape, "value", seen, steps, sizes)
     shape = (sizes.batch, sizes.heads, sizes.steps, steps)
-    scores = scaled(tape, tape.op("BatchMatMulV2", (query, key), shape, {"adj_y": True}))
+    scores = scale(tape, tape.op("BatchMatMulV2", (query, key), shape, {"adj_y": True}))
     mask = tape.constant((sizes.steps, steps), DType.FLOAT32)
     weights = tape.op("Softmax", (tape.op("AddV2", (scores, mask)),))
     mixed = tape.op("BatchMatMulV2", (dropout(tape, weights), value), query.shape)
-    mixed = transposed(tape, mixed, (0, 2, 1, 3))
-    mixed = reshaped(tape, mixed, (sizes.batch * sizes.steps, sizes.width))
+    mixed = transpose(tape, mixed, (0, 2, 1, 3))
+    mixed = reshape(tape, mixed, (sizes.batch * sizes.steps, sizes.width))
     return dense(tape, "output", mixed, sizes.width, sizes.bias)
 
 
-def _feed_forward(tape: Tape, x: Value, sizes: Sizes) -> Value:
+def _feed_forward(tape: Tape, x: TapeValue, sizes: Sizes) -> TapeValue:
     inner = dense(tape, "expand", x, sizes.inner, sizes.bias, sizes.kind)
     if sizes.gated:
         inner = tape.op("Mul", (inner, dense(tape, "gate", x, sizes.inner, False)))

@@ -11,7 +11,7 @@ Attributes = Mapping[str, Any]
 NO_ATTRIBUTES: Attributes = {}
 
 
-class Value(NamedTuple):
+class TapeValue(NamedTuple):
     """A tensor on the tape."""
 
     tensor: int
@@ -25,12 +25,12 @@ class Value(NamedTuple):
         return self.spec.shape
 
 
-class Node(NamedTuple):
+class TapeOp(NamedTuple):
     """A forward op, as the backward pass needs to know it."""
 
     op_type: str
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
+    inputs: tuple[TapeValue, ...]
+    outputs: tuple[TapeValue, ...]
     attributes: Attributes
     scope: str
 
@@ -39,6 +39,6 @@ class Variable(NamedTuple):
     """A trained variable."""
 
     name: str
-    handle: Value
-    value: Value
+    handle: TapeValue
+    value: TapeValue
     group: int

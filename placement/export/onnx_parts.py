@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphs.importers.onnx_models.context import standardised
+from graphs.importers.onnx_models.context import standard_domain
 from graphs.importers.onnx_models.gradient import is_gradient
-from graphs.importers.onnx_models.steps import OnnxSteps, Step
+from graphs.importers.onnx_models.steps import OnnxStep, OnnxSteps
 from placement.export.errors import ExportError
 from placement.export.request import ExportRequest
 
@@ -19,7 +19,7 @@ class Part:
     device: int
     stage: int
     """Parts of a stage do not wait for each other; a part waits for earlier stages only."""
-    steps: Sequence[Step]
+    steps: Sequence[OnnxStep]
     inputs: Sequence[str]
     """Tensors from model inputs and other parts, in the order of their first use."""
     weights: Sequence[str]
@@ -40,7 +40,7 @@ def cut(steps: OnnxSteps, request: ExportRequest) -> list[Part]:
     """
     stages: dict[str, int] = {}
     homes: dict[str, int] = {}
-    groups: dict[tuple[int, int], list[Step]] = {}
+    groups: dict[tuple[int, int], list[OnnxStep]] = {}
     for step in steps.steps:
         if is_gradient(step.node):
             raise ExportError(
@@ -75,17 +75,17 @@ def cut(steps: OnnxSteps, request: ExportRequest) -> list[Part]:
     return parts
 
 
-def _device(step: Step, homes: dict[str, int], request: ExportRequest) -> int:
+def _device(step: OnnxStep, homes: dict[str, int], request: ExportRequest) -> int:
     """The plan's device; a shape is asked where the tensor is, as it would have to travel else."""
     source = next(iter(step.node.input), "")
-    is_shape = step.node.op_type in _SHAPE_READERS and not standardised(step.node.domain)
+    is_shape = step.node.op_type in _SHAPE_READERS and not standard_domain(step.node.domain)
     if is_shape and source in homes:
         return homes[source]
     return request.device_of(step.name)
 
 
 def _readers(
-    groups: dict[tuple[int, int], list[Step]],
+    groups: dict[tuple[int, int], list[OnnxStep]],
 ) -> dict[str, set[tuple[int, int]]]:
     found: dict[str, set[tuple[int, int]]] = {}
     for key, members in groups.items():

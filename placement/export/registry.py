@@ -8,7 +8,7 @@ from placement.export.request import Exported, Exporter, ExportRequest
 
 
 @dataclass(frozen=True)
-class Form:
+class ExportForm:
     """One form that a plan can take."""
 
     exporter: str
@@ -18,14 +18,22 @@ class Form:
 
 
 #: By name; what `export` writes where no form is named, in this order.
-FORMS: dict[str, Form] = {
-    "plan": Form("placement.export.plan_document:export_plan_file"),
-    "onnx-split": Form("placement.export.onnx_split:export_onnx_split", ("onnx",)),
-    "onnx-annotated": Form("placement.export.onnx_annotated:export_onnx_annotated", ("onnx",)),
-    "graph-def": Form("placement.export.tensorflow_model:export_graph_def", ("tensorflow",)),
-    "saved-model": Form("placement.export.tensorflow_model:export_saved_model", ("tensorflow",)),
-    "device-map": Form("placement.export.device_map:export_device_map", ("onnx", "torch-export")),
-    "pipeline": Form("placement.export.pipeline_stages:export_pipeline", ("onnx", "torch-export")),
+FORMS: dict[str, ExportForm] = {
+    "plan": ExportForm("placement.export.plan_document:export_plan_file"),
+    "onnx-split": ExportForm("placement.export.onnx_split:export_onnx_split", ("onnx",)),
+    "onnx-annotated": ExportForm(
+        "placement.export.onnx_annotated:export_onnx_annotated", ("onnx",)
+    ),
+    "graph-def": ExportForm("placement.export.tensorflow_model:export_graph_def", ("tensorflow",)),
+    "saved-model": ExportForm(
+        "placement.export.tensorflow_model:export_saved_model", ("tensorflow",)
+    ),
+    "device-map": ExportForm(
+        "placement.export.device_map:export_device_map", ("onnx", "torch-export")
+    ),
+    "pipeline": ExportForm(
+        "placement.export.pipeline_stages:export_pipeline", ("onnx", "torch-export")
+    ),
 }
 
 

@@ -14,7 +14,7 @@ def least_peak_bytes(problem: Problem, seed: int = 0) -> int:
     return min(max(item.evaluation.peak_bytes) for item in placed.candidates)
 
 
-def tightened(problem: Problem, factor: float, seed: int = 0) -> Cluster:
+def tighten_memory(problem: Problem, factor: float, seed: int = 0) -> Cluster:
     """The problem's cluster with `factor` times that memory on every device."""
     cluster = problem.given_cluster
     memory = int(factor * least_peak_bytes(problem, seed))

@@ -11,7 +11,7 @@ _DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Ratio:
+class MeasuredRatio:
     """How much longer one plan takes than another, with a 95% interval."""
 
     value: float
@@ -24,7 +24,7 @@ class Ratio:
         return not (self.low > 1.0 or self.high < 1.0)
 
 
-def ratio(slower: Measurement, faster: Measurement, seed: int = 0) -> Ratio:
+def ratio(slower: Measurement, faster: Measurement, seed: int = 0) -> MeasuredRatio:
     """Step time of the first over the second's, paired by round.
 
     Rounds of plans that were measured in turns saw the same disturbances, so that their quotients
@@ -32,11 +32,11 @@ def ratio(slower: Measurement, faster: Measurement, seed: int = 0) -> Ratio:
     """
     pairs = min(len(slower.rounds), len(faster.rounds))
     if not (slower.ok and faster.ok) or pairs == 0:
-        return Ratio(float("nan"), float("-inf"), float("inf"))
+        return MeasuredRatio(float("nan"), float("-inf"), float("inf"))
     quotients = slower.rounds[:pairs] / faster.rounds[:pairs]
     drawn = np.random.default_rng(seed).choice(quotients, (_DRAWS, pairs))
     low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
-    return Ratio(float(np.median(quotients)), float(low), float(high))
+    return MeasuredRatio(float(np.median(quotients)), float(low), float(high))
 
 
 def winner(measurements: Sequence[Measurement], seed: int = 0) -> int | None:

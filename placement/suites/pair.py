@@ -8,7 +8,7 @@ from typing import Any
 
 from graphs.catalogue import resolve
 from graphs.graph import Graph
-from placement.placers.tight_memory import tightened
+from placement.placers.tight_memory import tighten_memory
 from placement.problem import Problem
 from simulator.cluster_file import load_cluster
 from simulator.clusters.cluster import Cluster
@@ -116,4 +116,4 @@ def _graph(graph_ref: str) -> Graph:
 
 @lru_cache(maxsize=256)
 def _tight_cluster(graph_ref: str, base: str, factor: float) -> Cluster:
-    return tightened(Problem(_graph(graph_ref), load_cluster(base)), factor)
+    return tighten_memory(Problem(_graph(graph_ref), load_cluster(base)), factor)

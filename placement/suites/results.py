@@ -15,7 +15,7 @@ COLUMNS = ("single", "human-expert", "metis", "heft", "portfolio", "search")
 
 
 @dataclass(frozen=True)
-class Row:
+class SuiteRow:
     """What the placers made of one pair."""
 
     pair: Pair
@@ -52,7 +52,7 @@ def measure_pair(
     budget_seconds: float = 30.0,
     seed: int = 0,
     report: Report = silent,
-) -> Row:
+) -> SuiteRow:
     """Run every placer on a pair; the budget holds for each any-time placer.
 
     Args:
@@ -73,7 +73,7 @@ def measure_pair(
         makespans[name] = seconds if placement.feasible else None
         spent[name] = placement.search_seconds
         report((index + 1) / len(decide))
-    return Row(
+    return SuiteRow(
         pair=pair,
         digest=problem.graph.digest,
         ops=problem.graph.op_count,
@@ -88,7 +88,7 @@ def measure_pair(
 
 
 @dataclass(frozen=True)
-class Ratio:
+class SuiteRatio:
     """One placer against another, over the pairs on which both have a plan that fits."""
 
     geometric_mean: float
@@ -96,7 +96,7 @@ class Ratio:
     pairs: int
 
 
-def ratio(rows: Sequence[Row], placer: str, against: str) -> Ratio:
+def ratio(rows: Sequence[SuiteRow], placer: str, against: str) -> SuiteRatio:
     """The geometric mean of step times of a placer over those of another."""
     logs = [
         math.log(mine / theirs)
@@ -104,5 +104,5 @@ def ratio(rows: Sequence[Row], placer: str, against: str) -> Ratio:
         if (mine := row.makespan_seconds[placer]) and (theirs := row.makespan_seconds[against])
     ]
     if not logs:
-        return Ratio(math.nan, 0)
-    return Ratio(math.exp(sum(logs) / len(logs)), len(logs))
+        return SuiteRatio(math.nan, 0)
+    return SuiteRatio(math.exp(sum(logs) / len(logs)), len(logs))

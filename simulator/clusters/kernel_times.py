@@ -18,7 +18,7 @@ _MAX_FILE_BYTES = 256 << 20
 _KEYS = {"schema_version", "machine", "device_kind", "graphs", "samples"}
 
 
-class OpSignature(NamedTuple):
+class KernelSignature(NamedTuple):
     """What two ops share that take equally long, as far as the graph tells."""
 
     op_type: str
@@ -30,10 +30,12 @@ class OpSignature(NamedTuple):
     shape: tuple[int, ...]
 
 
-def signatures(graph: Graph) -> list[OpSignature]:
+def signatures(graph: Graph) -> list[KernelSignature]:
     """The signature of each op."""
     return [
-        OpSignature(graph.op_types[op], int(kind), int(dtype), flops, read, written, tuple(shape))
+        KernelSignature(
+            graph.op_types[op], int(kind), int(dtype), flops, read, written, tuple(shape)
+        )
         for op, (kind, dtype, flops, read, written, shape) in enumerate(
             zip(
                 graph.kinds.tolist(),
@@ -56,12 +58,12 @@ class KernelTimes:
     device_kind: str
     graph_seconds: Mapping[str, Float64[np.ndarray, " _"]] = field(default_factory=dict)
     """Seconds per op by graph digest."""
-    samples: Mapping[OpSignature, float] = field(default_factory=dict)
+    samples: Mapping[KernelSignature, float] = field(default_factory=dict)
     """Seconds by signature."""
 
     def with_graph(self, graph: Graph, seconds: Float64[np.ndarray, " ops"]) -> "KernelTimes":
         """The times with one more measured graph; equal signatures get the mean of their ops."""
-        sums: dict[OpSignature, list[float]] = {}
+        sums: dict[KernelSignature, list[float]] = {}
         for op, key in enumerate(signatures(graph)):
             if seconds[op] > 0:
                 sums.setdefault(key, []).append(float(seconds[op]))
@@ -119,10 +121,10 @@ def kernel_times_from_json(text: str, origin: str) -> KernelTimes:
         raise ClusterError(f"{origin}: damaged cost table ({error})") from error
 
 
-def _signature(key: Sequence[Any]) -> OpSignature:
+def _signature(key: Sequence[Any]) -> KernelSignature:
     op_type, kind, dtype, flops, read, written, shape = key
     sizes = tuple(int(size) for size in shape)
-    return OpSignature(
+    return KernelSignature(
         str(op_type), int(kind), int(dtype), float(flops), float(read), float(written), sizes
     )
 

@@ -29,7 +29,7 @@ FORM = (
 )
 
 
-def changed(cluster: Cluster, settings: Sequence[str]) -> Cluster:
+def apply_change(cluster: Cluster, settings: Sequence[str]) -> Cluster:
     """Apply settings one after the other; the name of the result tells them.
 
     A device's `flops` as a factor scales the peaks of all types; as a figure it is the peak of

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from graphs.graph import Graph
 from graphs.kinds import FREE_KINDS, OpKind
 from simulator.clusters.cluster import Cluster, Device
-from simulator.clusters.kernel_times import KernelTimes, OpSignature, signatures
+from simulator.clusters.kernel_times import KernelSignature, KernelTimes, signatures
 from simulator.costs.cost_model import RooflineCosts, Seconds
 
 #: Measured ops that are looked at for one that was not.
@@ -47,9 +47,9 @@ class CalibratedCosts:
         return result
 
     @cached_property
-    def _by_kind(self) -> Mapping[int, tuple[Float64[np.ndarray, "_ 2"], list[OpSignature]]]:
+    def _by_kind(self) -> Mapping[int, tuple[Float64[np.ndarray, "_ 2"], list[KernelSignature]]]:
         """Work of the samples of each kind, in logarithms."""
-        groups: dict[int, list[OpSignature]] = {}
+        groups: dict[int, list[KernelSignature]] = {}
         for key in self.times.samples:
             groups.setdefault(key.kind, []).append(key)
         return {
@@ -70,7 +70,7 @@ class CalibratedCosts:
                 result[op] = roofline[op] * self._slowness(key, float(roofline[op]), device)
         return result
 
-    def _slowness(self, key: OpSignature, seconds: float, device: Device) -> float:
+    def _slowness(self, key: KernelSignature, seconds: float, device: Device) -> float:
         """Measured over roofline time for an op that was not measured."""
         work, keys = self._by_kind[key.kind]
         distance = np.abs(work - _log_work(key)).sum(axis=1)
@@ -85,7 +85,7 @@ class CalibratedCosts:
         return math.exp(ratios[0] + min(max(share, 0.0), 1.0) * (ratios[1] - ratios[0]))
 
 
-def _roofline_seconds(key: OpSignature, device: Device) -> float:
+def _roofline_seconds(key: KernelSignature, device: Device) -> float:
     """As the roofline would have it for a measured op."""
     moved = key.bytes_read + key.bytes_written
     work = max(
@@ -95,5 +95,5 @@ def _roofline_seconds(key: OpSignature, device: Device) -> float:
     return work / efficiency + device.launch_seconds
 
 
-def _log_work(key: OpSignature) -> list[float]:
+def _log_work(key: KernelSignature) -> list[float]:
     return [math.log2(1 + key.flops), math.log2(1 + key.bytes_read + key.bytes_written)]

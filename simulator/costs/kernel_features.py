@@ -186,7 +186,7 @@ def kernel_batch(graph: Graph, kernels: Sequence[Sequence[int]]) -> KernelBatch:
     )
 
 
-def joined(batches: Sequence[KernelBatch]) -> KernelBatch:
+def join_batches(batches: Sequence[KernelBatch]) -> KernelBatch:
     """Several batches as one."""
     nodes = np.cumsum([0, *(len(batch.kinds) for batch in batches)])
     counts = np.cumsum([0, *(batch.count for batch in batches)])

@@ -7,7 +7,7 @@ from simulator.traces.trace import Trace
 
 
 @dataclass(frozen=True)
-class Step:
+class PathStep:
     """One link of the critical path; steps follow each other without gaps, latest last."""
 
     what: Literal["op", "transfer"]
@@ -20,9 +20,9 @@ class Step:
     be sent; its device ran another op; its link carried another transfer."""
 
 
-def critical_path(trace: Trace) -> tuple[Step, ...]:
+def critical_path(trace: Trace) -> tuple[PathStep, ...]:
     """Walk back from the op that ends last; O(length of the path)."""
-    steps: list[Step] = []
+    steps: list[PathStep] = []
     op, transfer = int(trace.end.argmax()), -1
     while op >= 0 or transfer >= 0:
         if op >= 0:
@@ -37,7 +37,7 @@ def critical_path(trace: Trace) -> tuple[Step, ...]:
                 following, cause = (int(trace.cause_op[op]), -1), "input"
             else:
                 following, cause = (-1, -1), "source"
-            steps.append(Step("op", op, start, float(trace.end[op]), cause))
+            steps.append(PathStep("op", op, start, float(trace.end[op]), cause))
         else:
             start = float(trace.transfer_start[transfer])
             blocker = int(trace.transfer_blocker[transfer])
@@ -46,7 +46,7 @@ def critical_path(trace: Trace) -> tuple[Step, ...]:
             following = (-1, blocker) if blocked else (producer, -1)
             arrival = float(trace.transfer_arrival[transfer])
             steps.append(
-                Step("transfer", transfer, start, arrival, "link busy" if blocked else "input")
+                PathStep("transfer", transfer, start, arrival, "link busy" if blocked else "input")
             )
         op, transfer = following
     return tuple(reversed(steps))

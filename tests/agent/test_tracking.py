@@ -21,7 +21,7 @@ from agent.runs.tracking.options import TrackOptions
 from agent.runs.tracking.plan_pictures import device_rows, placement_picture, track_plan
 from agent.runs.tracking.several import Several
 from agent.runs.tracking.tracker import Silent, Tracker
-from agent.runs.tracking.wandb_tracker import WandbTracker, flattened, has_key
+from agent.runs.tracking.wandb_tracker import WandbTracker, flatten, has_key
 from envs.instance import Instance
 from graphs.errors import GraphwrightError
 from placement.problem import Problem
@@ -285,7 +285,7 @@ def test_wandb_without_a_key_makes_no_connection(policy: Path) -> None:
 
 
 def test_settings_are_named_as_sweeps_name_them() -> None:
-    assert flattened({"ppo": {"lr": 0.1}, "rounds": 3, "moves": [1, 2]}) == {
+    assert flatten({"ppo": {"lr": 0.1}, "rounds": 3, "moves": [1, 2]}) == {
         "ppo.lr": 0.1, "rounds": 3, "moves": [1, 2],
     }  # fmt: skip
 

@@ -11,22 +11,22 @@ from spread_plans import spread
 from graphs import Graph, ModelError, OpKind, Phase
 from graphs.bundled_graphs import load_bundled
 from graphs.families.layers import (
+    add_up,
     classification,
     conv_bn,
     embedding,
     images_and_labels,
     pool,
-    summed,
     token_loss,
-    unstacked,
+    unstack,
 )
 from graphs.families.perturbed import _SOURCE_OPS, SOURCES
-from graphs.families.recurrent import unrolled
+from graphs.families.recurrent import unroll
 from graphs.families.reference import graph_of_reference, is_reference
 from graphs.families.registry import _GRADIENT_OPS, FAMILIES, generate
 from graphs.families.tape import Tape
 from graphs.families.training_step import OPTIMIZERS, add_training_step
-from graphs.families.values import Value
+from graphs.families.values import TapeValue
 from graphs.kinds import DType, Storage
 from simulator import Plan, Simulator
 from simulator.clusters.presets import PRESET_NAMES, preset
@@ -42,7 +42,7 @@ def training_graph(family: str, target: int = SMALL) -> Graph:
     return next(graph for graph in graphs if (graph.phases == Phase.UPDATE).any())
 
 
-def forward_of(build: Callable[[Tape], Value], optimizer: str) -> Graph:
+def forward_of(build: Callable[[Tape], TapeValue], optimizer: str) -> Graph:
     """The training step of a forward pass."""
     tape = Tape("model", 10_000, True, gradient_ops=_GRADIENT_OPS)
     add_training_step(tape, build(tape), OPTIMIZERS[optimizer])
@@ -134,23 +134,23 @@ def test_inference_has_neither_gradients_nor_updates(family: str) -> None:
 
 
 def test_an_rnnlm_on_the_tape_does_the_work_of_the_real_one() -> None:
-    def loss(tape: Tape) -> Value:
+    def loss(tape: Tape) -> TapeValue:
         tokens, labels = (tape.placeholder((64, 40), DType.INT32) for _ in range(2))
-        steps = list(unstacked(tape, embedding(tape, "embedding", tokens, 10_000, 2048)))
+        steps = list(unstack(tape, embedding(tape, "embedding", tokens, 10_000, 2048)))
         for layer in range(2):
-            steps = unrolled(tape, f"layer_{layer}", steps, 2048)
+            steps = unroll(tape, f"layer_{layer}", steps, 2048)
         kernel, bias = tape.weight("kernel", (2048, 10_000)), tape.weight("bias", (10_000,))
         losses = []
-        for step, label in zip(steps, unstacked(tape, labels), strict=True):
+        for step, label in zip(steps, unstack(tape, labels), strict=True):
             logits = tape.op("MatMul", (step, kernel), (64, 10_000))
             losses.append(token_loss(tape, tape.op("BiasAdd", (logits, bias)), label))
-        return summed(tape, losses)
+        return add_up(tape, losses)
 
     assert_same_work(forward_of(loss, "adam"), load_bundled("rnnlm-2"))
 
 
 def test_a_resnet_on_the_tape_does_the_work_of_the_real_one() -> None:
-    def loss(tape: Tape) -> Value:
+    def loss(tape: Tape) -> TapeValue:
         images, labels = images_and_labels(tape, 32, 224)
         x = pool(tape, conv_bn(tape, "stem", images, 64, (7, 7), 2), "MaxPool", 3, 2)
         for stage, blocks in enumerate((3, 4, 6, 3)):

@@ -24,7 +24,7 @@ from placement.place import place
 from placement.placer import Budget, Placed, silent
 from placement.placers.portfolio import best_of, portfolio
 from placement.placers.registry import PLACERS, get_placer
-from placement.placers.tight_memory import least_peak_bytes, tightened
+from placement.placers.tight_memory import least_peak_bytes, tighten_memory
 from placement.placers.warm_up import warm_up
 from placement.problem import Problem
 from simulator.errors import InfeasibleError
@@ -43,7 +43,7 @@ def problem_of(seed: int, ops: int = 40, tight: float = 0.0) -> Problem:
     """Unlike devices, shared channels; memory that is ample or `tight` times the least needed."""
     cluster = next(c for s in range(seed, 10**6) if (c := random_cluster(s)).device_count > 1)
     problem = Problem(random_graph(seed, ops), cluster.with_memory(1 << 40))
-    return replace(problem, given_cluster=tightened(problem, tight)) if tight else problem
+    return replace(problem, given_cluster=tighten_memory(problem, tight)) if tight else problem
 
 
 def run(name: str, problem: Problem, seed: int = 0) -> Placed:

@@ -26,7 +26,7 @@ from placement.suites.catalogue import (
     UNSEEN_GRAPHS,
 )
 from placement.suites.pair import memory_rule
-from placement.suites.results import Row, ratio
+from placement.suites.results import SuiteRow, ratio
 from simulator.clusters.presets import preset
 from simulator.errors import ClusterError
 
@@ -226,10 +226,10 @@ def test_compare_runs_over_a_suite(models: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_ratio_counts_only_pairs_where_both_fit() -> None:
-    def row(first: float | None, second: float | None) -> Row:
+    def row(first: float | None, second: float | None) -> SuiteRow:
         item = Pair("rnnlm:1:500", "2xv100-pcie", Headroom.SLOW_LINKS)
         times = {"a": first, "b": second}
-        return Row(item, "", 1, 2, times, {}, 0.5, 1.0, 0, "roofline")
+        return SuiteRow(item, "", 1, 2, times, {}, 0.5, 1.0, 0, "roofline")
 
     rows = [row(1.0, 4.0), row(1.0, 1.0), row(None, 1.0), row(1.0, None)]
     found = ratio(rows, "a", "b")

@@ -34,7 +34,7 @@ from graphs.kinds import OpKind
 from graphs.workloads.registry import WORKLOADS, build
 from graphs.workloads.rnnlm import RnnlmConfig
 from graphs.workloads.rnnlm import rnnlm as rnnlm_workload
-from placement.export.registry import FORMS, Form, forms_of, get_exporter
+from placement.export.registry import FORMS, ExportForm, forms_of, get_exporter
 from placement.export.request import Exported, ExportRequest
 from placement.heuristics.placements import HeuristicPlacer
 from placement.heuristics.registry import HEURISTICS
@@ -153,7 +153,7 @@ def export_toy(request: ExportRequest) -> Exported:
 
 
 def test_an_export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(FORMS, "toy", Form(f"{__name__}:export_toy"))
+    monkeypatch.setitem(FORMS, "toy", ExportForm(f"{__name__}:export_toy"))
     graph, cluster = random_graph(3, 12), simulator.preset("2xv100-pcie")
     plan = place(graph, cluster, "single").plan
     request = ExportRequest(tmp_path / "a", graph, cluster, plan, tmp_path)

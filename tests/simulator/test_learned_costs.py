@@ -21,7 +21,7 @@ from simulator.costs.cost_training import CostTrainingConfig, cost_loss, train_c
 from simulator.costs.kernel_features import (
     FEATURES,
     chosen,
-    joined,
+    join_batches,
     kernel_batch,
     kernel_totals,
     op_features,
@@ -154,7 +154,7 @@ def test_batches_keep_kernels_apart() -> None:
     assert np.isfinite(op_features(graph)).all()
     assert first.kernel_of.tolist() == [0] + [1] * 7
     assert (first.kernel_of[first.edges[0]] == first.kernel_of[first.edges[1]]).all()
-    both = joined([first, first])
+    both = join_batches([first, first])
     assert both.count == 4
     back = chosen(both, np.array([3, 2]))
     assert back.kernel_of.tolist() == [1] + [0] * 7

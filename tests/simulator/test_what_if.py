@@ -13,7 +13,7 @@ from placement.placers.registry import get_placer
 from placement.report.sweep import efficient, sweep
 from placement.report.sweep_report import sweep_html
 from simulator.clusters.presets import preset
-from simulator.clusters.what_if import changed
+from simulator.clusters.what_if import apply_change
 from simulator.errors import ClusterError
 
 CLUSTER = preset("cpu+2xv100-pcie")
@@ -44,14 +44,14 @@ CLUSTER = preset("cpu+2xv100-pcie")
     ],
 )  # fmt: skip
 def test_settings_change_what_they_name(setting: str, read) -> None:
-    result = changed(CLUSTER, [setting])
+    result = apply_change(CLUSTER, [setting])
     assert all(read(result))
     assert result.digest != CLUSTER.digest
     assert result.name == f"{CLUSTER.name} with {setting}"
 
 
 def test_nothing_named_changes_nothing() -> None:
-    assert changed(CLUSTER, []) is CLUSTER
+    assert apply_change(CLUSTER, []) is CLUSTER
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_nothing_named_changes_nothing() -> None:
 )  # fmt: skip
 def test_mistakes_are_refused(setting: str) -> None:
     with pytest.raises(ClusterError):
-        changed(CLUSTER, [setting])
+        apply_change(CLUSTER, [setting])
 
 
 def heavy_chains():

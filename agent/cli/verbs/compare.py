@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from agent.cli.exit_codes import DONE, INFEASIBLE
-from agent.cli.options import Rules, Target, read_cluster, read_model, read_rules, read_seconds
+from agent.cli.options import (
+    ConstraintFlags,
+    Target,
+    read_cluster,
+    read_model,
+    read_rules,
+    read_seconds,
+)
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from agent.cli.placement_text import write_outputs
 from agent.cli.verbs.compare_suite import compare_suite
@@ -22,7 +29,7 @@ def compare(
     *,
     suite: str | None = None,
     target: Target = Target(),
-    rules: Rules = Rules(),
+    rules: ConstraintFlags = ConstraintFlags(),
     placer: tuple[str, ...] = (),
     policy: Path | None = None,
     budget: str = "10s",
@@ -62,7 +69,7 @@ def compare(
     if (model is None) == (suite is None):
         raise GraphwrightError("compare what? Give a model, or --suite with a suite's name")
     if suite is not None:
-        if rules != Rules() or target.dim:
+        if rules != ConstraintFlags() or target.dim:
             raise GraphwrightError("--suite takes neither constraints nor --dim")
         if out is not None:
             raise GraphwrightError("--out is for one model; --suite prints its table only")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 
 if TYPE_CHECKING:
-    from placement.suites.results import Row
+    from placement.suites.results import SuiteRow
 
 
 def compare_suite(
@@ -48,7 +48,7 @@ def compare_suite(
     return 0 if solved else 3
 
 
-def _print(suite: str, rows: Sequence["Row"], columns: Sequence[str]) -> None:
+def _print(suite: str, rows: Sequence["SuiteRow"], columns: Sequence[str]) -> None:
     from placement.suites.results import ratio
     from simulator.units import format_seconds
 

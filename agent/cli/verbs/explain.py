@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from agent.cli.options import Rules, Target, of_plan, read_cluster, read_model, read_rules
+from agent.cli.options import ConstraintFlags, Target, of_plan, read_cluster, read_model, read_rules
 from agent.cli.output import prepare, print_json, print_table, print_text
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def explain(
     plan: Path,
     op: str | None = None,
     target: Target = Target(),
-    rules: Rules = Rules(),
+    rules: ConstraintFlags = ConstraintFlags(),
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Say what a plan's step time is made of and what limits it, or why an op is where it is.

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import (
-    Rules,
+    ConstraintFlags,
     Target,
     TrackFlags,
     read_cluster,
@@ -32,7 +32,7 @@ def finetune(
     model: str,
     *,
     target: Target = Target(),
-    rules: Rules = Rules(),
+    rules: ConstraintFlags = ConstraintFlags(),
     policy: Path | None = None,
     updates: int = 50,
     budget: str = "120s",
@@ -106,9 +106,9 @@ def finetune(
         written = write_outputs(result.placement, out) if out is not None else {}
         if out is not None:
             from agent.runs.checkpoint import save_checkpoint
-            from agent.runs.run_folder import Run
+            from agent.runs.run_folder import RunFolder
 
-            saved = save_checkpoint(Run(out).checkpoint, result.checkpoint)
+            saved = save_checkpoint(RunFolder(out).checkpoint, result.checkpoint)
             written["policy"] = str(saved)
             tracker.artifact(f"policy-{out.resolve().name}", "policy", saved, summary_of(result))
             tracker.artifact(f"plan-{out.resolve().name}", "plan", out / "plan.json")
@@ -152,7 +152,7 @@ def finetune(
     return DONE if feasible else INFEASIBLE
 
 
-def _problem(model: str, target: Target, rules: Rules) -> "Problem":
+def _problem(model: str, target: Target, rules: ConstraintFlags) -> "Problem":
     from placement.problem import Problem
 
     return Problem(read_model(model, target), read_cluster(model, target), read_rules(rules))

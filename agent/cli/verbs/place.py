@@ -7,7 +7,14 @@ from cyclopts import Parameter
 
 from agent.cli.calibrated import calibrated_prediction
 from agent.cli.exit_codes import DONE, INFEASIBLE
-from agent.cli.options import Rules, Target, read_cluster, read_model, read_rules, read_seconds
+from agent.cli.options import (
+    ConstraintFlags,
+    Target,
+    read_cluster,
+    read_model,
+    read_rules,
+    read_seconds,
+)
 from agent.cli.output import prepare, print_json, print_text, progress
 from agent.cli.placement_text import show, write_outputs
 
@@ -16,7 +23,7 @@ def place(
     model: str,
     *,
     target: Target = Target(),
-    rules: Rules = Rules(),
+    rules: ConstraintFlags = ConstraintFlags(),
     placer: str | None = None,
     policy: Path | None = None,
     budget: str = "30s",

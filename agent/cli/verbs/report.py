@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from agent.cli.exit_codes import DONE, INFEASIBLE
-from agent.cli.options import Rules, Target, of_plan, read_cluster, read_model, read_rules
+from agent.cli.options import ConstraintFlags, Target, of_plan, read_cluster, read_model, read_rules
 from agent.cli.output import prepare, print_json, print_text
 from agent.cli.placement_text import write_report
 
@@ -27,7 +27,7 @@ def report(
     baseline: Path | None = None,
     baselines: bool = True,
     target: Target = Target(),
-    rules: Rules = Rules(),
+    rules: ConstraintFlags = ConstraintFlags(),
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Write one HTML file that shows what a plan does, and why.

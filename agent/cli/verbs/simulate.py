@@ -48,7 +48,7 @@ def simulate(
     """
     from placement.plan_file import read_plan
     from simulator.bounds import lower_bounds
-    from simulator.clusters.what_if import changed
+    from simulator.clusters.what_if import apply_change
     from simulator.costs.registry import cost_model
     from simulator.simulator import Simulator
     from simulator.traces.perfetto import perfetto_json
@@ -67,7 +67,7 @@ def simulate(
     before = None
     if change:
         before = Simulator(graph, cluster, model_of_costs).evaluate(document.plan)
-        cluster = changed(cluster, change)
+        cluster = apply_change(cluster, change)
         model_of_costs = cost_model(costs, graph, cluster)
     simulator = Simulator(graph, cluster, model_of_costs)
     result = simulator.trace(document.plan)

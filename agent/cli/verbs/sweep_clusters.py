@@ -67,7 +67,7 @@ def sweep_clusters(
     from placement.report.sweep import efficient, sweep
     from placement.report.sweep_report import sweep_html, sweep_rows
     from simulator.cluster_file import load_cluster
-    from simulator.clusters.what_if import changed
+    from simulator.clusters.what_if import apply_change
 
     seconds = read_seconds(budget, "--budget")
     names = cluster or tuple(f"{n}x{kind}-{way}" for kind in device for way in link for n in count)
@@ -76,7 +76,7 @@ def sweep_clusters(
     loaded = [load_cluster(name) for name in dict.fromkeys(names)]
     # One device has no links: 1xv100-pcie and 1xv100-nvlink are the same.
     distinct = {item.digest: item for item in reversed(loaded)}
-    clusters = [changed(item, change) for item in loaded if distinct[item.digest] is item]
+    clusters = [apply_change(item, change) for item in loaded if distinct[item.digest] is item]
     prices = dict(_price(text) for text in price) if price else None
     decide = get_placer(placer, None)
     graph = read_model(model, Target(dim=dim))

@@ -13,7 +13,7 @@ from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
     from agent.config import TrainConfig
-    from agent.runs.run_folder import Resumable, Run
+    from agent.runs.run_folder import Resumable, RunFolder
     from agent.runs.tracking.tracker import Tracker
     from agent.training.pretraining import Pretrained
     from agent.training.workers import Workers
@@ -122,18 +122,18 @@ def _begin(
     tracking: TrackFlags,
     crew: "Workers",
     quiet: bool,
-) -> "tuple[Run, Tracker]":
+) -> "tuple[RunFolder, Tracker]":
     """The run's folder and its tracker; workers but the first have neither."""
     from agent.cli.training_progress import TrainingProgress
     from agent.runs.plain_values import to_plain
-    from agent.runs.run_folder import Run, begin_run, plain_settings, suite_facts
+    from agent.runs.run_folder import RunFolder, begin_run, plain_settings, suite_facts
     from agent.runs.tracking.open_tracker import open_tracker
     from agent.runs.tracking.several import Several
     from agent.runs.tracking.tracker import Silent
 
     folder = out if out is not None or before is None else before.folder
     if not crew.is_first:
-        return Run(folder or Path()), Silent()
+        return RunFolder(folder or Path()), Silent()
     facts = {
         "suite": suite_facts(wanted.suite, wanted.clusters),
         "validation_suite": suite_facts(wanted.validation_suite, wanted.clusters),
@@ -148,14 +148,14 @@ def _begin(
     return run, Several([tracker, TrainingProgress(wanted.rounds, resumed_at or 0)])
 
 
-def _tell_end(tracker: "Tracker", run: "Run", ended: "Pretrained") -> None:
+def _tell_end(tracker: "Tracker", run: "RunFolder", ended: "Pretrained") -> None:
     about = {"rounds": ended.rounds, **ended.validation}
     tracker.summary({f"final/{name}": value for name, value in about.items()})
     policy = run.best if run.best.is_dir() else run.checkpoint
     tracker.artifact(f"policy-{run.folder.resolve().name}", "policy", policy, about)
 
 
-def _show(run: "Run", ended: "Pretrained", wanted: "TrainConfig", as_json: bool) -> None:
+def _show(run: "RunFolder", ended: "Pretrained", wanted: "TrainConfig", as_json: bool) -> None:
     stopped = ended.rounds < wanted.rounds
     if as_json:
         print_json(

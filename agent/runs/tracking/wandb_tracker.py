@@ -50,7 +50,7 @@ class WandbTracker:
 
         self._wandb = wandb
         self._run: Any = None
-        self._told(lambda: self._begin(own / _RUN_ID, folder, flattened(config), options))
+        self._told(lambda: self._begin(own / _RUN_ID, folder, flatten(config), options))
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         self._log(step, dict(figures))
@@ -152,12 +152,12 @@ class WandbTracker:
                     run.finish(exit_code=1)
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, names joined by dots."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            result |= flattened(value, f"{prefix}{key}.")
+            result |= flatten(value, f"{prefix}{key}.")
         else:
             result[f"{prefix}{key}"] = value
     return result

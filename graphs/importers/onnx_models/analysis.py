@@ -7,22 +7,22 @@ from typing import Any
 
 from onnx import AttributeProto, GraphProto, NodeProto
 
-from graphs.costs.onnx_ops import ESTIMATE, estimated, onnx_cost, refined_kind
+from graphs.costs.onnx_ops import ESTIMATE, estimate_work, onnx_cost, refined_kind
 from graphs.costs.work import OpCost, Signature, TensorSpec, Work
 from graphs.errors import ModelError
-from graphs.importers.onnx_models.context import ImportContext, standardised
+from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.control_flow import BodyCost, Composite, run_control_flow
 from graphs.importers.onnx_models.shapes import infer_outputs
 from graphs.importers.onnx_models.values import (
     SMALL_ELEMENTS,
-    Value,
+    OnnxValue,
     constant_node_value,
     sparse_value,
     stored_value,
 )
 from graphs.kinds import DType, OpKind, Phase
 
-Scope = MutableMapping[str, Value]
+Scope = MutableMapping[str, OnnxValue]
 
 CONTROL_FLOW_OPS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
@@ -54,7 +54,7 @@ class NodeAnalysis:
 
     kind: OpKind
     work: Work
-    outputs: Mapping[str, Value]
+    outputs: Mapping[str, OnnxValue]
     dtype: DType
     phase: Phase
     inner_bytes: int = 0
@@ -75,12 +75,12 @@ def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportConte
     """
     inputs = [_look_up(name, label, scope, context) if name else None for name in node.input]
     attributes = attributes_of(node)
-    domain = standardised(node.domain)
+    domain = standard_domain(node.domain)
     phase = _phase(node.op_type, domain)
     specs = [value.spec for value in inputs if value is not None]
     if domain == "" and node.op_type in CONTROL_FLOW_OPS:
 
-        def run(body: GraphProto, given: Mapping[str, Value]) -> BodyCost:
+        def run(body: GraphProto, given: Mapping[str, OnnxValue]) -> BodyCost:
             return analyse_body(body, given, scope, context)
 
         composite = run_control_flow(node, label, inputs, attributes, context, run)
@@ -98,7 +98,7 @@ def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportConte
         work = cost.formula(signature)
     except _FORMULA_ERRORS:
         context.estimated[title] += 1
-        work = estimated(signature)
+        work = estimate_work(signature)
     kind = refined_kind(cost, signature)
     phase = Phase.UPDATE if kind == OpKind.OPTIMIZER_UPDATE else phase
     return NodeAnalysis(kind, work, outputs, _compute_dtype(kind, signature), phase)
@@ -120,7 +120,7 @@ def _composite_analysis(
 
 def analyse_body(
     body: GraphProto,
-    given: Mapping[str, Value],
+    given: Mapping[str, OnnxValue],
     outer: Scope,
     context: ImportContext,
 ) -> BodyCost:
@@ -130,7 +130,7 @@ def analyse_body(
     scope.update(given)
     flops = read = written = 0.0
     for index, node in enumerate(body.node):
-        if node.op_type == "Constant" and not standardised(node.domain):
+        if node.op_type == "Constant" and not standard_domain(node.domain):
             for name in node.output:
                 scope[name] = constant_node_value(node, context.folder)
             continue
@@ -187,7 +187,7 @@ def attributes_of(node: NodeProto) -> dict[str, Any]:
     return found
 
 
-def _look_up(name: str, label: str, scope: Scope, context: ImportContext) -> Value:
+def _look_up(name: str, label: str, scope: Scope, context: ImportContext) -> OnnxValue:
     value = scope.get(name)
     if value is None:
         raise ModelError(
@@ -197,7 +197,7 @@ def _look_up(name: str, label: str, scope: Scope, context: ImportContext) -> Val
     return value
 
 
-def _training_dropout(node: NodeProto, inputs: list[Value | None]) -> OpCost | None:
+def _training_dropout(node: NodeProto, inputs: list[OnnxValue | None]) -> OpCost | None:
     """`Dropout` draws random numbers only where its third input says that it trains."""
     if node.op_type != "Dropout" or node.domain or len(inputs) < 3 or inputs[2] is None:
         return None

@@ -40,7 +40,7 @@ class ImportContext:
 
     def opset(self, domain: str) -> int | None:
         """The version of a domain that the model imports."""
-        return self.opsets.get(standardised(domain))
+        return self.opsets.get(standard_domain(domain))
 
     @cached_property
     def opset_imports(self) -> list[OperatorSetIdProto]:
@@ -48,7 +48,7 @@ class ImportContext:
 
     def schema(self, domain: str, op_type: str) -> defs.OpSchema | None:
         """The schema of an op in the imported version of its domain, if onnx has one."""
-        key = (standardised(domain), op_type)
+        key = (standard_domain(domain), op_type)
         if key not in self._schemas:
             version = self.opset(domain) or (1 if domain in _STANDARD else None)
             try:
@@ -59,6 +59,6 @@ class ImportContext:
         return self._schemas[key]
 
 
-def standardised(domain: str) -> str:
+def standard_domain(domain: str) -> str:
     """The short form of the standard domain's name; others as they are."""
     return "" if domain in _STANDARD else domain

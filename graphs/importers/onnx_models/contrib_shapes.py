@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from graphs.importers.onnx_models.values import Value
+from graphs.importers.onnx_models.values import OnnxValue
 
 Shape = tuple[int, ...]
-Inputs = Sequence[Value | None]
+Inputs = Sequence[OnnxValue | None]
 Attributes = Mapping[str, Any]
 #: Shape and element type for each output that a rule knows, in order.
 Outputs = list[tuple[Shape, int] | None]
@@ -30,7 +30,7 @@ def contrib_outputs(op_type: str, inputs: Inputs, attributes: Attributes) -> Out
         return []
 
 
-def _at(inputs: Inputs, position: int) -> Value:
+def _at(inputs: Inputs, position: int) -> OnnxValue:
     value = inputs[position]
     if value is None:
         raise ValueError("a required input is absent")

@@ -10,7 +10,7 @@ from graphs.costs.work import TensorSpec, Work
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.context import ImportContext
 from graphs.importers.onnx_models.topology import bodies_of
-from graphs.importers.onnx_models.values import Value, checked_spec
+from graphs.importers.onnx_models.values import OnnxValue, checked_spec
 from graphs.kinds import DType
 
 #: Exporters write "for ever" as a huge trip count; the loop then ends by its condition.
@@ -24,7 +24,7 @@ class BodyCost:
     work: Work
     resident_bytes: int
     """Weights stored inside the body."""
-    outputs: Sequence[Value]
+    outputs: Sequence[OnnxValue]
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Composite:
 
     work: Work
     resident_bytes: int
-    outputs: Mapping[str, Value]
+    outputs: Mapping[str, OnnxValue]
 
 
-RunBody = Callable[[GraphProto, Mapping[str, Value]], BodyCost]
-Inputs = Sequence[Value | None]
+RunBody = Callable[[GraphProto, Mapping[str, OnnxValue]], BodyCost]
+Inputs = Sequence[OnnxValue | None]
 Attributes = Mapping[str, Any]
 
 
@@ -132,8 +132,8 @@ def _loop(
     count = trips if known and trips is not None else 1
     if not known:
         context.note(f"Loop {label!r} has no known trip count; it is costed as one trip.")
-    counter = Value(TensorSpec((), DType.INT64), int(TensorProto.INT64))
-    condition = Value(TensorSpec((), DType.BOOL), int(TensorProto.BOOL))
+    counter = OnnxValue(TensorSpec((), DType.INT64), int(TensorProto.INT64))
+    condition = OnnxValue(TensorSpec((), DType.BOOL), int(TensorProto.BOOL))
     carried = [_variable(value) for value in inputs[2:]]
     result = run(body, _paired(body, [counter, condition, *carried], label, context))
     after = list(result.outputs[1 : 1 + len(carried)])
@@ -209,28 +209,30 @@ def _map_sequence(
     return Composite(result.work, result.resident_bytes, _named(node, outputs, label, context))
 
 
-def _as_sequence(value: Value) -> Value:
+def _as_sequence(value: OnnxValue) -> OnnxValue:
     kind = TypeProto()
     kind.sequence_type.elem_type.CopyFrom(value.type)
     return replace(value, constant=None, given_type=kind)
 
 
-def _variable(value: Value | None) -> Value:
+def _variable(value: OnnxValue | None) -> OnnxValue:
     """What a body sees of a value that changes from trip to trip: its shape, not its content."""
     if value is None:
-        return Value(TensorSpec((), DType.BOOL), int(TensorProto.BOOL))
+        return OnnxValue(TensorSpec((), DType.BOOL), int(TensorProto.BOOL))
     return replace(value, constant=None, shape_like=False)
 
 
-def _stacked(label: str, value: Value, axis: int, count: int, *, assumed: bool) -> Value:
+def _stacked(label: str, value: OnnxValue, axis: int, count: int, *, assumed: bool) -> OnnxValue:
     """One tensor per trip, along a new axis."""
     shape = list(value.spec.shape)
     shape.insert(axis if axis >= 0 else len(shape) + 1 + axis, count)
     spec = checked_spec(label, shape, value.elem_type)
-    return Value(spec, value.elem_type, assumed=assumed or value.assumed)
+    return OnnxValue(spec, value.elem_type, assumed=assumed or value.assumed)
 
 
-def _without(label: str, value: Value, axis: int, context: ImportContext) -> tuple[Value, int]:
+def _without(
+    label: str, value: OnnxValue, axis: int, context: ImportContext
+) -> tuple[OnnxValue, int]:
     """One slice along an axis, and the number of slices."""
     shape = list(value.spec.shape)
     if not -len(shape) <= axis < len(shape):
@@ -239,7 +241,7 @@ def _without(label: str, value: Value, axis: int, context: ImportContext) -> tup
         )
     count = shape.pop(axis)
     spec = TensorSpec(tuple(shape), value.spec.dtype)
-    return Value(spec, value.elem_type, assumed=value.assumed), count
+    return OnnxValue(spec, value.elem_type, assumed=value.assumed), count
 
 
 def _times(work: Work, count: int) -> Work:
@@ -247,8 +249,8 @@ def _times(work: Work, count: int) -> Work:
 
 
 def _paired(
-    body: GraphProto, values: Sequence[Value], label: str, context: ImportContext
-) -> dict[str, Value]:
+    body: GraphProto, values: Sequence[OnnxValue], label: str, context: ImportContext
+) -> dict[str, OnnxValue]:
     if len(body.input) != len(values):
         raise ModelError(
             f"{context.origin}: the body of op {label!r} takes {len(body.input)} inputs but is "
@@ -258,8 +260,8 @@ def _paired(
 
 
 def _named(
-    node: NodeProto, values: Sequence[Value], label: str, context: ImportContext
-) -> dict[str, Value]:
+    node: NodeProto, values: Sequence[OnnxValue], label: str, context: ImportContext
+) -> dict[str, OnnxValue]:
     if len(values) < len(node.output):
         raise ModelError(
             f"{context.origin}: op {label!r} has {len(node.output)} outputs but its body gives "

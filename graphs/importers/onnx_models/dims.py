@@ -13,7 +13,7 @@ from graphs.importers.dimensions import (
     names_in,
     refuse_unknown_dims,
 )
-from graphs.importers.onnx_models.values import Value, checked_spec, dtype_of
+from graphs.importers.onnx_models.values import OnnxValue, checked_spec, dtype_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Binding:
 
     sizes: Mapping[str, int]
     assumed: Mapping[str, int]
-    inputs: Mapping[str, Value] = field(default_factory=dict)
+    inputs: Mapping[str, OnnxValue] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     """Inputs that state no shape at all."""
 
@@ -111,19 +111,19 @@ def _label(value: ValueInfoProto, axis: int, dim: TensorShapeProto.Dimension) ->
     return dim.dim_param or f"{value.name}[{axis}]"
 
 
-def _bound(value: ValueInfoProto, sizes: Mapping[str, int]) -> Value:
+def _bound(value: ValueInfoProto, sizes: Mapping[str, int]) -> OnnxValue:
     tensor, shape = tensor_type(value.type), shape_of(value.type)
     plain = value.type.WhichOneof("value") == "tensor_type"
     if tensor is None or not tensor.elem_type:
         if plain or value.type.WhichOneof("value") is None:
             raise ModelError(f"input {value.name!r} states no element type")
-        return Value(TensorSpec(()), 1, assumed=True, given_type=value.type)
+        return OnnxValue(TensorSpec(()), 1, assumed=True, given_type=value.type)
     if shape is None:
         spec = TensorSpec((), dtype_of(tensor.elem_type))
-        return Value(spec, tensor.elem_type, assumed=True, given_type=value.type)
+        return OnnxValue(spec, tensor.elem_type, assumed=True, given_type=value.type)
     filled = [
         dim.dim_value if _is_fixed(dim) else sizes[_label(value, axis, dim)]
         for axis, dim in enumerate(shape.dim)
     ]
     spec = checked_spec(value.name, filled, tensor.elem_type)
-    return Value(spec, tensor.elem_type, given_type=None if plain else value.type)
+    return OnnxValue(spec, tensor.elem_type, given_type=None if plain else value.type)

@@ -17,7 +17,7 @@ def is_gradient(node: NodeProto) -> bool:
     return node.op_type == "Gradient" and node.domain == DOMAIN
 
 
-def differentiated(node: NodeProto) -> list[str]:
+def differentiate(node: NodeProto) -> list[str]:
     """The tensor that a `Gradient` differentiates: it names it in an attribute, not an input."""
     return [item.s.decode("utf-8", "replace") for item in node.attribute if item.name == "y"]
 
@@ -43,7 +43,7 @@ def gradient_work(
         if dependent.intersection(reads):
             dependent.update(writes)
             passed.append((reads, writes, work))
-    wanted = set(differentiated(node))
+    wanted = set(differentiate(node))
     flops = read = written = 0.0
     for reads, writes, work in reversed(passed):
         if wanted.intersection(writes):

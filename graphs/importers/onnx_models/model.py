@@ -19,10 +19,10 @@ from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
 from graphs.importers.onnx_models.analysis import Scope
-from graphs.importers.onnx_models.context import ImportContext, standardised
+from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.dims import Binding
 from graphs.importers.onnx_models.file import parse_onnx
-from graphs.importers.onnx_models.steps import OnnxSteps, Step, onnx_steps
+from graphs.importers.onnx_models.steps import OnnxStep, OnnxSteps, onnx_steps
 from graphs.kinds import OpKind, Phase, Storage
 
 #: Shared weights up to this size are counted once per reader instead of becoming an op.
@@ -102,7 +102,7 @@ def _build(model: OnnxSteps, dims: Mapping[str, int]) -> Graph:
         phase = max([step.analysis.phase, *(phases.get(name, 0) for name in step.reads)])
         phases.update(dict.fromkeys(step.analysis.outputs, Phase(phase)))
         record = _record(step, weights, shared, Phase(phase))
-        if step.node.op_type in _SHAPE_READERS and not standardised(step.node.domain):
+        if step.node.op_type in _SHAPE_READERS and not standard_domain(step.node.domain):
             record = _waiting_only(record, makers)
         builder.add(record)
         makers.update(dict.fromkeys(step.analysis.outputs, step.name))
@@ -141,7 +141,7 @@ def _variable(name: str, weights: Scope, op_type: str, taken: set[str]) -> OpRec
     )
 
 
-def _record(step: Step, weights: Scope, shared: set[str], phase: Phase) -> OpRecord:
+def _record(step: OnnxStep, weights: Scope, shared: set[str], phase: Phase) -> OpRecord:
     analysis = step.analysis
     own = [name for name in step.reads if name in weights and name not in shared]
     outputs = [OutputTensor(name, value.spec.bytes) for name, value in analysis.outputs.items()]
@@ -153,7 +153,7 @@ def _record(step: Step, weights: Scope, shared: set[str], phase: Phase) -> OpRec
             else replace(outputs[0], storage=Storage.ALIAS, alias_of=source)
         )
     first = next(iter(analysis.outputs.values()), None)
-    domain = standardised(step.node.domain)
+    domain = standard_domain(step.node.domain)
     return OpRecord(
         name=step.name,
         op_type=f"{domain}.{step.node.op_type}" if domain else step.node.op_type,

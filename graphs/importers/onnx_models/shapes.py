@@ -17,12 +17,12 @@ from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.constants import FOLDABLE, evaluate
-from graphs.importers.onnx_models.context import ImportContext, standardised
+from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.contrib_shapes import contrib_outputs
 from graphs.importers.onnx_models.dims import stated_dims, tensor_type
-from graphs.importers.onnx_models.values import Value, checked_spec, constant_value
+from graphs.importers.onnx_models.values import OnnxValue, checked_spec, constant_value
 
-Inputs = Sequence[Value | None]
+Inputs = Sequence[OnnxValue | None]
 
 _AXIS_WORDS = ("axis", "axes", "perm")
 
@@ -43,7 +43,7 @@ def infer_outputs(
     inputs: Inputs,
     attributes: Mapping[str, Any],
     context: ImportContext,
-) -> dict[str, Value]:
+) -> dict[str, OnnxValue]:
     """The values of a node's outputs, by name; absent outputs are left out.
 
     Raises:
@@ -60,9 +60,9 @@ def infer_outputs(
 
 def _evaluated(
     node: NodeProto, inputs: Inputs, attributes: Mapping[str, Any]
-) -> list[Value] | None:
+) -> list[OnnxValue] | None:
     """The outputs themselves, where they are small and known before the model runs."""
-    if standardised(node.domain) or not inputs:
+    if standard_domain(node.domain) or not inputs:
         return None
     first = inputs[0]
     assumed = any(value is not None and value.assumed for value in inputs)
@@ -196,7 +196,9 @@ def _complete(kind: TypeProto | None) -> bool:
     return dims is not None and all(size is not None and size >= 0 for size in dims)
 
 
-def _completed(name: str, kind: TypeProto | None, inputs: Inputs, context: ImportContext) -> Value:
+def _completed(
+    name: str, kind: TypeProto | None, inputs: Inputs, context: ImportContext
+) -> OnnxValue:
     """Fill what inference left open from annotations, else by assumption."""
     assumed = any(value is not None and value.assumed for value in inputs)
     tensor = None if kind is None else tensor_type(kind)
@@ -217,7 +219,7 @@ def _completed(name: str, kind: TypeProto | None, inputs: Inputs, context: Impor
         context.unknown_shapes.append(name)
     spec = checked_spec(name, [size or 0 for size in dims], elem_type)
     plain = kind is None or kind.WhichOneof("value") in (None, "tensor_type")
-    return Value(spec, elem_type, assumed=assumed, given_type=None if plain else kind)
+    return OnnxValue(spec, elem_type, assumed=assumed, given_type=None if plain else kind)
 
 
 def _assumption(dims: Sequence[int | None] | None, inputs: Inputs) -> tuple[int, ...]:

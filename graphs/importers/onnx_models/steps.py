@@ -14,7 +14,7 @@ from onnx import GraphProto, ModelProto, NodeProto, OperatorSetIdProto, inliner
 
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.analysis import NodeAnalysis, Scope, analyse_node, collect_weights
-from graphs.importers.onnx_models.context import ImportContext, standardised
+from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.dims import Binding, bind_inputs, stated_dims, tensor_type
 from graphs.importers.onnx_models.file import check_external_data, check_model
 from graphs.importers.onnx_models.gradient import gradient_work, is_gradient
@@ -24,11 +24,11 @@ from graphs.importers.onnx_models.topology import (
     ordered_nodes,
     read_names,
 )
-from graphs.importers.onnx_models.values import Value, constant_node_value
+from graphs.importers.onnx_models.values import OnnxValue, constant_node_value
 
 
 @dataclass(frozen=True)
-class Step:
+class OnnxStep:
     """One needed node and what is known of it."""
 
     name: str
@@ -43,13 +43,13 @@ class Step:
 class OnnxSteps:
     """One run of a model."""
 
-    steps: Sequence[Step]
+    steps: Sequence[OnnxStep]
     binding: Binding
     weights: Scope
     """Initializers and constants by name."""
     constants: Mapping[str, NodeProto]
     """The `Constant` nodes among the weights, by the tensor that each gives."""
-    values: Mapping[str, Value]
+    values: Mapping[str, OnnxValue]
     """Every tensor that a step reads or writes, by name."""
     outputs: Sequence[str]
     opsets: Sequence[OperatorSetIdProto]
@@ -122,14 +122,18 @@ def _steps(
     folder: Path | None,
 ) -> OnnxSteps:
     graph = model.graph
-    opsets = {standardised(item.domain): item.version for item in imports} or {"": 1}
+    opsets = {standard_domain(item.domain): item.version for item in imports} or {"": 1}
     context = ImportContext(origin, opsets, model.ir_version, folder)
     weights: Scope = {}
     collect_weights(graph, weights, context)
     constants: dict[str, NodeProto] = {}
     nodes = []
     for node in all_nodes:
-        if node.op_type == "Constant" and not standardised(node.domain) and len(node.output) == 1:
+        if (
+            node.op_type == "Constant"
+            and not standard_domain(node.domain)
+            and len(node.output) == 1
+        ):
             _refuse_second_producer(node.output[0], weights, origin)
             weights[node.output[0]] = constant_node_value(node, folder)
             constants[node.output[0]] = node
@@ -146,7 +150,7 @@ def _steps(
     outputs = [value.name for value in graph.output]
     needed = needed_nodes(nodes, outputs, origin, available)
     scope: Scope = {**binding.inputs, **weights}
-    steps: list[Step] = []
+    steps: list[OnnxStep] = []
     for node, name, wanted in zip(nodes, names, needed, strict=True):
         if wanted:
             analysis = analyse_node(node, name, scope, context)
@@ -155,7 +159,7 @@ def _steps(
                 analysis = replace(analysis, work=gradient_work(node, earlier))
                 context.composite["Gradient"] += 1
             scope.update(analysis.outputs)
-            steps.append(Step(name, node, read_names(node), analysis))
+            steps.append(OnnxStep(name, node, read_names(node), analysis))
     _note_oddities(model, nodes, names, needed, context)
     return OnnxSteps(steps, binding, weights, constants, scope, outputs, imports, context)
 

@@ -7,7 +7,7 @@ from onnx import AttributeProto, GraphProto, NodeProto
 from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.errors import ModelError
 from graphs.import_report import ImportReport
-from graphs.importers.onnx_models.gradient import differentiated, is_gradient
+from graphs.importers.onnx_models.gradient import differentiate, is_gradient
 from graphs.kinds import OpKind
 
 
@@ -24,7 +24,7 @@ def read_names(node: NodeProto) -> list[str]:
     """Tensors that a node reads: its inputs, then what its bodies capture, without repeats."""
     names = {name: None for name in node.input if name}
     if is_gradient(node):
-        names.update(dict.fromkeys(differentiated(node)))
+        names.update(dict.fromkeys(differentiate(node)))
     for _, body in bodies_of(node):
         names.update(dict.fromkeys(_captured(body)))
     return list(names)

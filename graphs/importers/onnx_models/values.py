@@ -53,7 +53,7 @@ _NAMED_DTYPES = {
 
 
 @dataclass(frozen=True)
-class Value:
+class OnnxValue:
     """One tensor (or a sequence, as one of its tensors) with all dimensions known or assumed."""
 
     spec: TensorSpec
@@ -106,14 +106,14 @@ def checked_spec(name: str, shape: Sequence[int], elem_type: int) -> TensorSpec:
     return TensorSpec(tuple(shape), dtype_of(elem_type))
 
 
-def constant_value(array: np.ndarray, *, assumed: bool, shape_like: bool) -> Value:
+def constant_value(array: np.ndarray, *, assumed: bool, shape_like: bool) -> OnnxValue:
     """The value of a small tensor that was computed here."""
     elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
     spec = TensorSpec(tuple(array.shape), dtype_of(elem_type))
-    return Value(spec, elem_type, array, assumed, shape_like)
+    return OnnxValue(spec, elem_type, array, assumed, shape_like)
 
 
-def stored_value(tensor: TensorProto, folder: Path | None, name: str | None = None) -> Value:
+def stored_value(tensor: TensorProto, folder: Path | None, name: str | None = None) -> OnnxValue:
     """The value of an initializer; the data are read only where they are small.
 
     Raises:
@@ -122,11 +122,11 @@ def stored_value(tensor: TensorProto, folder: Path | None, name: str | None = No
     name = tensor.name if name is None else name
     spec = checked_spec(name, tensor.dims, tensor.data_type)
     if spec.elements > SMALL_ELEMENTS or spec.dtype == DType.STRING:
-        return Value(spec, tensor.data_type)
+        return OnnxValue(spec, tensor.data_type)
     if tensor.data_location == TensorProto.EXTERNAL:
         data = None if folder is None else read_external(tensor, folder, spec.bytes)
         if data is None:
-            return Value(spec, tensor.data_type)
+            return OnnxValue(spec, tensor.data_type)
         tensor = TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=data)
     try:
         array = numpy_helper.to_array(tensor)
@@ -134,16 +134,16 @@ def stored_value(tensor: TensorProto, folder: Path | None, name: str | None = No
         raise ModelError(
             f"weight {name!r} of shape {list(tensor.dims)} does not fit its stored data ({err})"
         ) from err
-    return Value(spec, tensor.data_type, array)
+    return OnnxValue(spec, tensor.data_type, array)
 
 
-def sparse_value(sparse: SparseTensorProto) -> Value:
+def sparse_value(sparse: SparseTensorProto) -> OnnxValue:
     """A sparse initializer, sized as if it were dense."""
     spec = checked_spec(sparse.values.name, sparse.dims, sparse.values.data_type)
-    return Value(spec, sparse.values.data_type)
+    return OnnxValue(spec, sparse.values.data_type)
 
 
-def constant_node_value(node: NodeProto, folder: Path | None) -> Value:
+def constant_node_value(node: NodeProto, folder: Path | None) -> OnnxValue:
     """The value of a `Constant` node, whichever of its attributes holds it.
 
     Raises:
@@ -165,15 +165,15 @@ def constant_node_value(node: NodeProto, folder: Path | None) -> Value:
             case "value_floats":
                 return _literal(np.array(attribute.floats, np.float32))
             case "value_string":
-                return Value(TensorSpec((), DType.STRING), TensorProto.STRING)
+                return OnnxValue(TensorSpec((), DType.STRING), TensorProto.STRING)
             case "value_strings":
                 spec = TensorSpec((len(attribute.strings),), DType.STRING)
-                return Value(spec, TensorProto.STRING)
+                return OnnxValue(spec, TensorProto.STRING)
     raise ModelError(f"Constant {name!r} has no value; it needs one of ONNX's value attributes")
 
 
-def _literal(array: np.ndarray) -> Value:
+def _literal(array: np.ndarray) -> OnnxValue:
     value = constant_value(array, assumed=False, shape_like=False)
     if array.size > SMALL_ELEMENTS:
-        return Value(value.spec, value.elem_type)
+        return OnnxValue(value.spec, value.elem_type)
     return value

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from graphs.importers.tensorflow_models.nodes import Node
+from graphs.importers.tensorflow_models.nodes import TensorflowNode
 
 
 class _Groups:
@@ -27,7 +27,7 @@ class _Groups:
 
 
 def colocation_keys(
-    nodes: Sequence[Node],
+    nodes: Sequence[TensorflowNode],
     is_resource: Callable[[str, int], bool],
     op_def: Callable[[str], Any | None],
 ) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from graphs.costs.work import TensorSpec, Work
 from graphs.errors import ModelError
 from graphs.importers.tensorflow_models.functions import Library, body_of
-from graphs.importers.tensorflow_models.nodes import Endpoint, Node, parse_nodes, sources
+from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode, parse_nodes, sources
 
 LOOP_FRAME = "WhileFrame"
 """Op type given to a collapsed version-1 loop."""
@@ -32,13 +32,13 @@ _MAX_IDENTITIES = 8
 class Body:
     """A function that a control-flow op runs, as nodes."""
 
-    nodes: Mapping[str, Node]
+    nodes: Mapping[str, TensorflowNode]
     arguments: tuple[str, ...]
     trips: int
     """How often it runs; 1 where the number is decided at run time."""
 
 
-def collapse_frames(nodes: Mapping[str, Node], origin: str) -> dict[str, Node]:
+def collapse_frames(nodes: Mapping[str, TensorflowNode], origin: str) -> dict[str, TensorflowNode]:
     """Replace every outermost version-1 loop by one node.
 
     The new node stands where the loop's first node stood; its outputs are the members' tensors
@@ -50,7 +50,7 @@ def collapse_frames(nodes: Mapping[str, Node], origin: str) -> dict[str, Node]:
     frame_of = _frames(nodes, origin)
     if not frame_of:
         return dict(nodes)
-    members: dict[str, list[Node]] = {}
+    members: dict[str, list[TensorflowNode]] = {}
     for name, node in nodes.items():
         if name in frame_of:
             members.setdefault(frame_of[name], []).append(node)
@@ -62,7 +62,7 @@ def collapse_frames(nodes: Mapping[str, Node], origin: str) -> dict[str, Node]:
             if frame is not None and frame_of.get(node.name) != frame:
                 exits[frame].setdefault(endpoint, len(exits[frame]))
 
-    def outside(node: Node, own: str | None) -> Node:
+    def outside(node: TensorflowNode, own: str | None) -> TensorflowNode:
         inputs = []
         for endpoint in node.inputs:
             frame = frame_of.get(endpoint[0])
@@ -77,14 +77,14 @@ def collapse_frames(nodes: Mapping[str, Node], origin: str) -> dict[str, Node]:
                 controls.append(name if frame is None else titles[frame])
         return replace(node, inputs=tuple(inputs), controls=tuple(dict.fromkeys(controls)))
 
-    result: dict[str, Node] = {}
+    result: dict[str, TensorflowNode] = {}
     for name, node in nodes.items():
         frame = frame_of.get(name)
         if frame is None:
             result[name] = outside(node, None)
         elif titles[frame] not in result:
             inner = [outside(member, frame) for member in members[frame]]
-            result[titles[frame]] = Node(
+            result[titles[frame]] = TensorflowNode(
                 name=titles[frame],
                 op_type=LOOP_FRAME,
                 inputs=tuple(dict.fromkeys(e for member in inner for e in member.inputs)),
@@ -96,7 +96,7 @@ def collapse_frames(nodes: Mapping[str, Node], origin: str) -> dict[str, Node]:
     return result
 
 
-def _frames(nodes: Mapping[str, Node], origin: str) -> dict[str, str]:
+def _frames(nodes: Mapping[str, TensorflowNode], origin: str) -> dict[str, str]:
     """Node name to the outermost frame that it runs in; nodes outside of loops are absent."""
     readers: dict[str, list[str]] = {}
     for node in nodes.values():
@@ -133,18 +133,20 @@ def _frames(nodes: Mapping[str, Node], origin: str) -> dict[str, str]:
     return frames
 
 
-def _frame_name(enter: Node) -> str:
+def _frame_name(enter: TensorflowNode) -> str:
     return enter.definition.attr["frame_name"].s.decode("utf-8", "replace") or enter.name
 
 
-def _free_name(frame: str, nodes: Mapping[str, Node]) -> str:
+def _free_name(frame: str, nodes: Mapping[str, TensorflowNode]) -> str:
     name = frame
     while name in nodes:
         name += "/loop"
     return name
 
 
-def bodies(node: Node, library: Library, nodes: Mapping[str, Node]) -> list[list[Body]]:
+def bodies(
+    node: TensorflowNode, library: Library, nodes: Mapping[str, TensorflowNode]
+) -> list[list[Body]]:
     """The functions of a version-2 loop or branch: alternatives, each a list of what runs.
 
     Args:
@@ -168,7 +170,7 @@ def bodies(node: Node, library: Library, nodes: Mapping[str, Node]) -> list[list
     return [[_body(name, node, library)] for name in names]
 
 
-def _body(name: str, node: Node, library: Library) -> Body:
+def _body(name: str, node: TensorflowNode, library: Library) -> Body:
     function = library.functions.get(name)
     if function is None:
         raise ModelError(
@@ -180,11 +182,13 @@ def _body(name: str, node: Node, library: Library) -> Body:
     return Body(parse_nodes(definitions, library.origin), arguments, 1)
 
 
-def _trips(node: Node, condition: Body, body: Body, outer: Mapping[str, Node]) -> int:
+def _trips(
+    node: TensorflowNode, condition: Body, body: Body, outer: Mapping[str, TensorflowNode]
+) -> int:
     """Trips of a loop that counts by ones from a constant to a constant; otherwise 1."""
     data = [name for name, _ in node.inputs]
 
-    def value(nodes: Mapping[str, Node], name: str) -> int | None:
+    def value(nodes: Mapping[str, TensorflowNode], name: str) -> int | None:
         for _ in range(_MAX_IDENTITIES):
             if nodes[name].op_type != "Identity" or not nodes[name].inputs:
                 break
@@ -205,7 +209,7 @@ def _trips(node: Node, condition: Body, body: Body, outer: Mapping[str, Node]) -
     return min(max(min(counts), 1), _MAX_TRIPS) if counts else 1
 
 
-def scalar(node: Node) -> int | None:
+def scalar(node: TensorflowNode) -> int | None:
     """The value of an integer scalar constant."""
     if node.op_type != "Const":
         return None

@@ -10,7 +10,7 @@ from graphs.importers.dimensions import (
     ASSUMED_LENGTH,
     refuse_unknown_dims,
 )
-from graphs.importers.tensorflow_models.nodes import Node
+from graphs.importers.tensorflow_models.nodes import TensorflowNode
 
 _INPUTS = frozenset({"Placeholder", "PlaceholderWithDefault"})
 
@@ -46,7 +46,7 @@ class Dimensions:
         return self.given.get("batch", ASSUMED_BATCH)
 
 
-def check_dims(dims: Mapping[str, int], nodes: Mapping[str, Node], origin: str) -> None:
+def check_dims(dims: Mapping[str, int], nodes: Mapping[str, TensorflowNode], origin: str) -> None:
     """Refuse sizes for dimensions that the inputs do not leave open.
 
     Raises:
@@ -67,18 +67,18 @@ def check_dims(dims: Mapping[str, int], nodes: Mapping[str, Node], origin: str) 
     refuse_unknown_dims(dims, frozenset(known), origin)
 
 
-def has_open_inputs(nodes: Mapping[str, Node]) -> bool:
+def has_open_inputs(nodes: Mapping[str, TensorflowNode]) -> bool:
     """Whether any input of the graph has a dimension without a size."""
     return any(
         dim.size < 0 for node in nodes.values() for shape in input_shapes(node) for dim in shape
     )
 
 
-def _unknown_rank(node: Node) -> bool:
+def _unknown_rank(node: TensorflowNode) -> bool:
     return bool(node.definition.attr["shape"].shape.unknown_rank)
 
 
-def input_shapes(node: Node) -> Sequence[Any]:
+def input_shapes(node: TensorflowNode) -> Sequence[Any]:
     """Dimension lists of the outputs of an input node; empty for any other."""
     attributes = node.definition.attr
     if node.op_type in _INPUTS:

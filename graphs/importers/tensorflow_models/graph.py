@@ -15,9 +15,14 @@ from graphs.importers.tensorflow_models.dimensions import Dimensions, check_dims
 from graphs.importers.tensorflow_models.files import read_model
 from graphs.importers.tensorflow_models.functions import inline_calls, library_of, reveal_variables
 from graphs.importers.tensorflow_models.lowering import chain_accumulations
-from graphs.importers.tensorflow_models.nodes import Node, parse_nodes, sources, topological_order
+from graphs.importers.tensorflow_models.nodes import (
+    TensorflowNode,
+    parse_nodes,
+    sources,
+    topological_order,
+)
 from graphs.importers.tensorflow_models.phases import phases_of
-from graphs.importers.tensorflow_models.prune import chosen_fetches, pruned
+from graphs.importers.tensorflow_models.prune import chosen_fetches, prune
 from graphs.importers.tensorflow_models.shapes import Specs, infer_specs, specs_in
 from graphs.importers.tensorflow_models.storage import (
     kind_in_context,
@@ -110,13 +115,13 @@ def _import(
     if fetches is None:
         fetches, how = chosen_fetches(nodes)
         said.append(how)
-    nodes = pruned(nodes, fetches, origin)
+    nodes = prune(nodes, fetches, origin)
     definitions, fetches = inline_calls(
         [node.definition for node in nodes.values()], library, fetches
     )
     inlined = len(definitions) != len(nodes)
     if inlined:
-        nodes = pruned(parse_nodes(definitions, origin), fetches, origin)
+        nodes = prune(parse_nodes(definitions, origin), fetches, origin)
         said.append("Function calls are inlined; their ops carry the call's name as a prefix.")
     elif len(nodes) < total:
         said.append(f"{total - len(nodes)} of {total} nodes are not part of the step.")
@@ -159,7 +164,7 @@ def _import(
 
 
 def _assemble(
-    name: str, nodes: Mapping[str, Node], specs: Specs, estimator: WorkEstimator
+    name: str, nodes: Mapping[str, TensorflowNode], specs: Specs, estimator: WorkEstimator
 ) -> tuple[GraphBuilder, int]:
     """Turn nodes with known shapes into records; also the number of sums made chains."""
     library = estimator.library

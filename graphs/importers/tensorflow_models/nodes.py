@@ -11,7 +11,7 @@ Endpoint = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class TensorflowNode:
     """One op; `definition` is its NodeDef, for attributes."""
 
     name: str
@@ -19,7 +19,7 @@ class Node:
     inputs: tuple[Endpoint, ...]
     controls: tuple[str, ...]
     definition: Any
-    members: tuple["Node", ...] = field(default=())
+    members: tuple["TensorflowNode", ...] = field(default=())
     """The nodes of a loop that was collapsed into this one."""
     exits: tuple[Endpoint, ...] = field(default=())
     """For a collapsed loop: the members' tensors that became its outputs, in order."""
@@ -33,8 +33,8 @@ def split_input(text: str) -> Endpoint:
     return text, 0
 
 
-def parse_node(definition: Any) -> Node:
-    """A `Node` from a NodeDef."""
+def parse_node(definition: Any) -> TensorflowNode:
+    """A `TensorflowNode` from a NodeDef."""
     data: list[Endpoint] = []
     controls: list[str] = []
     for text in definition.input:
@@ -42,16 +42,16 @@ def parse_node(definition: Any) -> Node:
             controls.append(text[1:])
         else:
             data.append(split_input(text))
-    return Node(definition.name, definition.op, tuple(data), tuple(controls), definition)
+    return TensorflowNode(definition.name, definition.op, tuple(data), tuple(controls), definition)
 
 
-def parse_nodes(definitions: Iterable[Any], origin: str) -> dict[str, Node]:
+def parse_nodes(definitions: Iterable[Any], origin: str) -> dict[str, TensorflowNode]:
     """Nodes by name, in file order.
 
     Raises:
         ModelError: no nodes, a nameless node, a repeated name, or an input that no node produces.
     """
-    nodes: dict[str, Node] = {}
+    nodes: dict[str, TensorflowNode] = {}
     for definition in definitions:
         node = parse_node(definition)
         if not node.name or not node.op_type:
@@ -70,18 +70,18 @@ def parse_nodes(definitions: Iterable[Any], origin: str) -> dict[str, Node]:
     return nodes
 
 
-def topological_order(nodes: Mapping[str, Node], origin: str) -> list[Node]:
+def topological_order(nodes: Mapping[str, TensorflowNode], origin: str) -> list[TensorflowNode]:
     """Producers before consumers; a file that is already in order keeps its order.
 
     Raises:
         ModelError: the graph has a cycle; the message names a node on it.
     """
-    order: list[Node] = []
+    order: list[TensorflowNode] = []
     state: dict[str, bool] = {}  # False: entered, True: done
     for root in nodes.values():
         if root.name in state:
             continue
-        stack: list[tuple[Node, bool]] = [(root, False)]
+        stack: list[tuple[TensorflowNode, bool]] = [(root, False)]
         while stack:
             node, done = stack.pop()
             if done:
@@ -105,6 +105,6 @@ def topological_order(nodes: Mapping[str, Node], origin: str) -> list[Node]:
     return order
 
 
-def sources(node: Node) -> Sequence[str]:
+def sources(node: TensorflowNode) -> Sequence[str]:
     """Names of the nodes that a node waits for."""
     return [*(name for name, _ in node.inputs), *node.controls]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from graphs.importers.tensorflow_models.nodes import Node
+from graphs.importers.tensorflow_models.nodes import TensorflowNode
 from graphs.kinds import OpKind, Phase
 
 _GRADIENT_SCOPE = re.compile(r"(^|/)(gradients|gradient_tape)(_\d+)?/")
@@ -12,7 +12,7 @@ _NOT_GRADIENTS = frozenset({"StopGradient", "PreventGradient"})
 _STATE = frozenset({OpKind.VARIABLE, OpKind.CONSTANT, OpKind.INPUT})
 
 
-def phases_of(nodes: Sequence[Node], kinds: Mapping[str, OpKind]) -> dict[str, Phase]:
+def phases_of(nodes: Sequence[TensorflowNode], kinds: Mapping[str, OpKind]) -> dict[str, Phase]:
     """Phase of every node, from names, types and dataflow.
 
     An op belongs to the update if it changes variables or serves nothing else; to the backward

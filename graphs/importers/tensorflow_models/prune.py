@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from graphs.errors import ModelError
-from graphs.importers.tensorflow_models.nodes import Node, sources, split_input
+from graphs.importers.tensorflow_models.nodes import TensorflowNode, sources, split_input
 
 #: Attribute that marks a node of a GraphDef as a result of a step; TensorFlow ignores it.
 FETCH_MARK = "_graphwright_fetch"
@@ -26,7 +26,7 @@ _NEVER_RESULTS = frozenset(
 )  # fmt: skip
 
 
-def chosen_fetches(nodes: Mapping[str, Node]) -> tuple[list[str], str]:
+def chosen_fetches(nodes: Mapping[str, TensorflowNode]) -> tuple[list[str], str]:
     """The nodes that a step fetches, guessed from the graph, and a sentence that says how.
 
     Marked nodes come before any guess. A training graph is recognised by its optimizer updates;
@@ -64,7 +64,9 @@ def chosen_fetches(nodes: Mapping[str, Node]) -> tuple[list[str], str]:
     return list(nodes), "Nothing looks like a result: all nodes are kept."
 
 
-def pruned(nodes: Mapping[str, Node], fetches: Sequence[str], origin: str) -> dict[str, Node]:
+def prune(
+    nodes: Mapping[str, TensorflowNode], fetches: Sequence[str], origin: str
+) -> dict[str, TensorflowNode]:
     """The nodes that the fetches (op or tensor names) depend on, in file order.
 
     Raises:
@@ -82,7 +84,9 @@ def pruned(nodes: Mapping[str, Node], fetches: Sequence[str], origin: str) -> di
     return {name: node for name, node in nodes.items() if name in needed}
 
 
-def _is_housekeeping(node: Node, nodes: Mapping[str, Node], fed: set[str]) -> bool:
+def _is_housekeeping(
+    node: TensorflowNode, nodes: Mapping[str, TensorflowNode], fed: set[str]
+) -> bool:
     if node.op_type == "NoOp":
         # A group is a result unless what it groups is housekeeping.
         if _HOUSEKEEPING.search(node.name) or not node.controls:
@@ -97,7 +101,7 @@ def _is_housekeeping(node: Node, nodes: Mapping[str, Node], fed: set[str]) -> bo
     return reads and nodes[sources(node)[0]].op_type in {"VarHandleOp", "Variable", "VariableV2"}
 
 
-def _fed(nodes: Mapping[str, Node]) -> set[str]:
+def _fed(nodes: Mapping[str, TensorflowNode]) -> set[str]:
     """Nodes that depend on an input of the model."""
     inputs = [
         node.name
@@ -107,7 +111,7 @@ def _fed(nodes: Mapping[str, Node]) -> set[str]:
     return set(_reachable(inputs, _readers(nodes)))
 
 
-def _readers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
+def _readers(nodes: Mapping[str, TensorflowNode]) -> dict[str, list[str]]:
     readers: dict[str, list[str]] = {}
     for node in nodes.values():
         for source in sources(node):

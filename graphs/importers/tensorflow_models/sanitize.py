@@ -14,14 +14,14 @@ from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.importers.tensorflow_models.dimensions import Dimensions, input_shapes
 from graphs.importers.tensorflow_models.functions import Library
-from graphs.importers.tensorflow_models.nodes import Node
+from graphs.importers.tensorflow_models.nodes import TensorflowNode
 
 _LARGE_CONSTANT_ELEMENTS = 1024
 _MAX_OUTPUTS = 4096
 
 
 def inferable_graph_def(
-    nodes: Mapping[str, Node],
+    nodes: Mapping[str, TensorflowNode],
     versions: Any,
     library: Library,
     dimensions: Dimensions,
@@ -61,8 +61,8 @@ def inferable_graph_def(
 
 def _adapt(
     target: Any,
-    node: Node,
-    nodes: Mapping[str, Node],
+    node: TensorflowNode,
+    nodes: Mapping[str, TensorflowNode],
     dimensions: Dimensions,
     known: Mapping[str, TensorSpec],
 ) -> None:
@@ -79,7 +79,7 @@ def _adapt(
     elif node.op_type == "Merge":
         _open_loop(target, node, nodes)
     else:
-        for dims in input_shapes(Node(node.name, node.op_type, (), (), target)):
+        for dims in input_shapes(TensorflowNode(node.name, node.op_type, (), (), target)):
             for axis, dim in enumerate(dims):
                 if dim.size < 0:
                     dim.size = dimensions.size(node.name, axis, len(dims))
@@ -98,7 +98,7 @@ def _give_shape(target: Any, spec: TensorSpec) -> None:
         shape.dim.add(size=size)
 
 
-def _open_loop(target: Any, node: Node, nodes: Mapping[str, Node]) -> None:
+def _open_loop(target: Any, node: TensorflowNode, nodes: Mapping[str, TensorflowNode]) -> None:
     """Leave out what comes round: a loop's variables keep the shapes with which they enter.
 
     TensorFlow's inference would give up where the loop closes.
@@ -111,11 +111,11 @@ def _open_loop(target: Any, node: Node, nodes: Mapping[str, Node]) -> None:
         target.attr["N"].i = len(texts)
 
 
-def _constant_elements(node: Node) -> int:
+def _constant_elements(node: TensorflowNode) -> int:
     return prod(dim.size for dim in node.definition.attr["value"].tensor.tensor_shape.dim)
 
 
-def _check_constant(node: Node, origin: str) -> None:
+def _check_constant(node: TensorflowNode, origin: str) -> None:
     attributes = node.definition.attr
     value = attributes["value"].tensor
     sizes = [dim.size for dim in value.tensor_shape.dim]
@@ -128,7 +128,7 @@ def _check_constant(node: Node, origin: str) -> None:
         )
 
 
-def _large_constant(node: Node) -> Any:
+def _large_constant(node: TensorflowNode) -> Any:
     """A placeholder of the same shape: only small constants matter to shape inference."""
     value = node.definition.attr["value"].tensor
     placeholder = node_def_pb2.NodeDef(name=node.name, op="Placeholder")
@@ -138,7 +138,7 @@ def _large_constant(node: Node) -> Any:
     return placeholder
 
 
-def _stand_in(node: Node, output_count: int, origin: str) -> Any:
+def _stand_in(node: TensorflowNode, output_count: int, origin: str) -> Any:
     """A registered op with as many outputs as the unknown one is seen to have."""
     if output_count > _MAX_OUTPUTS:
         raise ModelError(
@@ -155,7 +155,7 @@ def _stand_in(node: Node, output_count: int, origin: str) -> Any:
     return stand_in
 
 
-def _output_counts(nodes: Mapping[str, Node]) -> dict[str, int]:
+def _output_counts(nodes: Mapping[str, TensorflowNode]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for node in nodes.values():
         for source, number in node.inputs:

@@ -12,7 +12,7 @@ from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.importers.tensorflow_models.dimensions import Dimensions
 from graphs.importers.tensorflow_models.functions import Library
-from graphs.importers.tensorflow_models.nodes import Node
+from graphs.importers.tensorflow_models.nodes import TensorflowNode
 from graphs.importers.tensorflow_models.sanitize import inferable_graph_def
 from graphs.kinds import DType
 
@@ -61,7 +61,7 @@ def _dtype(enum: int) -> DType:
 
 
 def infer_specs(
-    nodes: Mapping[str, Node],
+    nodes: Mapping[str, TensorflowNode],
     versions: Any,
     library: Library,
     dimensions: Dimensions,
@@ -88,7 +88,7 @@ def infer_specs(
 
 
 def _inferred(
-    nodes: Mapping[str, Node],
+    nodes: Mapping[str, TensorflowNode],
     versions: Any,
     library: Library,
     dimensions: Dimensions,
@@ -108,7 +108,7 @@ def _inferred(
     return specs_in(graph, nodes, dimensions)
 
 
-def specs_in(graph: Any, nodes: Mapping[str, Node], dimensions: Dimensions) -> Specs:
+def specs_in(graph: Any, nodes: Mapping[str, TensorflowNode], dimensions: Dimensions) -> Specs:
     """Shapes of the nodes as a `tf.Graph` knows them, completed where it does not.
 
     A leading dimension that depends on data (the number of distinct tokens, say) counts as the
@@ -133,7 +133,7 @@ def specs_in(graph: Any, nodes: Mapping[str, Node], dimensions: Dimensions) -> S
 
 def _completed(
     dims: Sequence[int | None],
-    node: Node,
+    node: TensorflowNode,
     outputs: Mapping[str, Sequence[TensorSpec]],
     dimensions: Dimensions,
 ) -> list[int]:
@@ -151,7 +151,7 @@ def _completed(
 
 
 def popped_specs(
-    nodes: Mapping[str, Node],
+    nodes: Mapping[str, TensorflowNode],
     outputs: Mapping[str, Sequence[TensorSpec]],
     incomplete: frozenset[str],
 ) -> dict[str, TensorSpec]:

@@ -6,7 +6,7 @@ from typing import Any
 from graphs.builder import OutputTensor
 from graphs.costs.tensorflow_movement import VIEW_OPS
 from graphs.costs.work import TensorSpec
-from graphs.importers.tensorflow_models.nodes import Endpoint, Node
+from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode
 from graphs.importers.tensorflow_models.shapes import dtype_of
 from graphs.kinds import DType, OpKind, Storage
 
@@ -25,7 +25,7 @@ Outputs = Mapping[str, tuple[TensorSpec, ...]]
 
 
 def kind_in_context(
-    node: Node,
+    node: TensorflowNode,
     kind: OpKind,
     outputs: Outputs,
     kinds: Mapping[str, OpKind],
@@ -51,7 +51,7 @@ def kind_in_context(
     return OpKind.SHAPE if from_shapes else kind
 
 
-def reads_static_shapes(node: Node, incomplete: frozenset[str]) -> bool:
+def reads_static_shapes(node: TensorflowNode, incomplete: frozenset[str]) -> bool:
     """Whether the node only looks at shapes that are known before the step.
 
     Runtimes fold such ops: they wait for their input, but neither hold nor move it.
@@ -62,7 +62,7 @@ def reads_static_shapes(node: Node, incomplete: frozenset[str]) -> bool:
 
 
 def output_tensors(
-    node: Node, kind: OpKind, specs: Sequence[TensorSpec], op_def: Any | None
+    node: TensorflowNode, kind: OpKind, specs: Sequence[TensorSpec], op_def: Any | None
 ) -> list[OutputTensor]:
     """The outputs of a node with their bytes and storage."""
     tensors = []
@@ -81,7 +81,7 @@ def output_tensors(
     return tensors
 
 
-def _shares_input(node: Node, number: int, op_def: Any | None) -> bool:
+def _shares_input(node: TensorflowNode, number: int, op_def: Any | None) -> bool:
     if not node.inputs or (number >= len(node.inputs) and node.op_type == "IdentityN"):
         return False
     if op_def is not None and number < len(op_def.output_arg) and op_def.output_arg[number].is_ref:
@@ -93,7 +93,7 @@ def _shares_input(node: Node, number: int, op_def: Any | None) -> bool:
     return number < 2 or node.op_type in {"IdentityN", "_SwitchN"}
 
 
-def resident_bytes(node: Node, kind: OpKind, specs: Sequence[TensorSpec]) -> int:
+def resident_bytes(node: TensorflowNode, kind: OpKind, specs: Sequence[TensorSpec]) -> int:
     """Bytes that a variable holds for the whole step."""
     if kind is not OpKind.VARIABLE:
         return 0

@@ -17,7 +17,7 @@ from graphs.importers.tensorflow_models.control_flow import (
 )
 from graphs.importers.tensorflow_models.dimensions import Dimensions
 from graphs.importers.tensorflow_models.functions import Library, inline_calls
-from graphs.importers.tensorflow_models.nodes import Endpoint, Node, parse_nodes
+from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode, parse_nodes
 from graphs.importers.tensorflow_models.shapes import Specs, infer_specs
 from graphs.kinds import DType, OpKind
 
@@ -56,7 +56,7 @@ class WorkEstimator:
             )
         return outputs[name][number]
 
-    def cost(self, node: Node) -> OpCost:
+    def cost(self, node: TensorflowNode) -> OpCost:
         """The kind and formula of a node; op types without one are counted."""
         if node.op_type in COMPOSITE_OPS:
             return OpCost(OpKind.CONTROL_FLOW, ESTIMATED.formula)
@@ -68,12 +68,12 @@ class WorkEstimator:
 
     def work(
         self,
-        node: Node,
+        node: TensorflowNode,
         kind: OpKind,
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         specs: Specs,
-        nodes: Mapping[str, Node],
+        nodes: Mapping[str, TensorflowNode],
     ) -> Work:
         """The work of a node of `nodes`; `specs` also has those of loop frames' members."""
         if node.op_type == LOOP_FRAME:
@@ -87,7 +87,7 @@ class WorkEstimator:
         return self._plain_work(node, inputs, outputs)
 
     def _plain_work(
-        self, node: Node, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+        self, node: TensorflowNode, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
     ) -> Work:
         attributes = _attributes(node.definition)
         key = (node.op_type, tuple(inputs), tuple(outputs), tuple(attributes.items()))
@@ -103,7 +103,7 @@ class WorkEstimator:
         return self._works[key]
 
     def _parts(
-        self, nodes: Mapping[str, Node], specs: Specs, depth: int = 0
+        self, nodes: Mapping[str, TensorflowNode], specs: Specs, depth: int = 0
     ) -> list[tuple[Work, Sequence[TensorSpec]]]:
         parts: list[tuple[Work, Sequence[TensorSpec]]] = []
         for node in nodes.values():
@@ -117,7 +117,7 @@ class WorkEstimator:
         return parts
 
     def _branching_work(
-        self, node: Node, specs: Specs, nodes: Mapping[str, Node], depth: int
+        self, node: TensorflowNode, specs: Specs, nodes: Mapping[str, TensorflowNode], depth: int
     ) -> Work:
         """The work of a loop's condition and body, or of the dearest branch."""
         if depth > _MAX_NESTING:
@@ -135,7 +135,12 @@ class WorkEstimator:
         return max(alternatives, key=lambda work: (work.flops, work.bytes_read), default=Work())
 
     def _body_work(
-        self, node: Node, body: Body, specs: Specs, outer: Mapping[str, Node], depth: int
+        self,
+        node: TensorflowNode,
+        body: Body,
+        specs: Specs,
+        outer: Mapping[str, TensorflowNode],
+        depth: int,
     ) -> Work:
         # If and Case take the condition first and do not pass it on.
         passed = node.inputs[len(node.inputs) - len(body.arguments) :]
@@ -151,7 +156,7 @@ class WorkEstimator:
             origin = outer.get(source)
             if origin is not None and origin.op_type == "VarHandleOp":
                 # A handle's placeholder would hide what the variable's values look like.
-                nodes[argument] = Node(argument, "VarHandleOp", (), (), origin.definition)
+                nodes[argument] = TensorflowNode(argument, "VarHandleOp", (), (), origin.definition)
             elif spec.dtype is not DType.RESOURCE and f"{source}:{number}" not in specs.incomplete:
                 known[argument] = spec
         definitions, _ = inline_calls(

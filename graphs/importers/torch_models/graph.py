@@ -6,7 +6,7 @@ from typing import Any
 
 from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.costs.aten_ops import ATEN_VIEWS, TRAINING_DROPOUT, aten_cost
-from graphs.costs.onnx_ops import ESTIMATE, estimated, refined_kind
+from graphs.costs.onnx_ops import ESTIMATE, estimate_work, refined_kind
 from graphs.costs.work import OpCost, Signature, TensorSpec, Work
 from graphs.errors import ModelError
 from graphs.graph import Graph
@@ -152,7 +152,7 @@ def op_cost(
     cost: OpCost | None = TRAINING_DROPOUT if training else aten_cost(base)
     if cost is None:
         estimates[op.target] = estimates.get(op.target, 0) + 1
-        return OpKind.CUSTOM, estimated(signature)
+        return OpKind.CUSTOM, estimate_work(signature)
     try:
         work = cost.formula(signature)
     except _FORMULA_ERRORS:

@@ -159,7 +159,7 @@ def fit_server_costs(found: Sequence[_Measured]) -> ServerCosts:
         ) -> float:
             costs = _from_logarithms(logarithms)
             errors = [
-                np.abs(np.log(predicted(item, costs) / item.seconds)).mean() for item in found
+                np.abs(np.log(predict_seconds(item, costs) / item.seconds)).mean() for item in found
             ]
             return float(np.mean(errors)) + 1e-3 * float(np.abs(logarithms - start).mean())
 
@@ -177,7 +177,7 @@ def _from_logarithms(logarithms: Float64[np.ndarray, " costs"]) -> ServerCosts:
     return ServerCosts(*np.exp(np.clip(logarithms, -30.0, 1.0)).tolist())
 
 
-def predicted(item: _Measured, costs: ServerCosts) -> Float64[np.ndarray, " plans"]:
+def predict_seconds(item: _Measured, costs: ServerCosts) -> Float64[np.ndarray, " plans"]:
     """Step times of a model's plans with some costs."""
     base = item.simulator
     known = _Scaled(base.seconds * costs.kernel_share)

@@ -19,7 +19,7 @@ from graphs.importers.onnx_models.file import read_onnx
 from graphs.importers.onnx_models.steps import onnx_steps
 from graphs.importers.onnx_models.topology import read_names
 from placement.runtime.errors import RuntimeRefusal
-from placement.runtime.programs.device_program import Work
+from placement.runtime.programs.device_program import TensorUse
 
 #: onnxruntime refuses models of newer IR versions than it knows.
 _IR_VERSION = 10
@@ -41,10 +41,10 @@ class RunnableModel:
     opsets: tuple[OperatorSetIdProto, ...]
 
     @cached_property
-    def work(self) -> Mapping[str, Work]:
+    def work(self) -> Mapping[str, TensorUse]:
         """What each op reads and writes, by op name; weights are not read but held."""
         return {
-            name: Work(
+            name: TensorUse(
                 tuple(tensor for tensor in read_names(node) if tensor not in self.weights),
                 tuple(tensor for tensor in node.output if tensor),
             )

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphs.graph import Graph
-from graphs.importers.onnx_models.context import standardised
+from graphs.importers.onnx_models.context import standard_domain
 from graphs.importers.onnx_models.topology import read_names
 from graphs.kinds import OpKind
 from placement.runtime.errors import RuntimeRefusal
@@ -18,7 +18,7 @@ from placement.runtime.ort.segments import program_segments, segment_of
 from placement.runtime.processes.messages import LoadProgram, RunWhole, TensorType, WholeRun
 from placement.runtime.processes.shared_tensors import share
 from placement.runtime.processes.workers import WorkerFailure, WorkerPool, usable_cores
-from placement.runtime.programs.device_program import DeviceProgram, Work, cut_program
+from placement.runtime.programs.device_program import DeviceProgram, TensorUse, cut_program
 from placement.runtime.programs.prediction import fusion_groups, sharing_ops
 from placement.runtime.programs.program_order import program_order
 from placement.runtime.programs.program_runtime import ProgramRuntime
@@ -81,7 +81,7 @@ class OrtRuntime(ProgramRuntime):
         plan.check(self.graph, self.cluster)
         self._describe()
         work = self.model.work
-        works: list[Work | None] = [work.get(name) for name in self.graph.op_names]
+        works: list[TensorUse | None] = [work.get(name) for name in self.graph.op_names]
         order = program_order(self.simulator, plan)
         given = {name: int(plan.devices[self._input_op(name)]) for name in self.model.inputs}
         alone = range(self.graph.op_count) if single_ops else sharing_ops(self.graph)
@@ -109,7 +109,7 @@ class OrtRuntime(ProgramRuntime):
         shapes = {
             name: node.output[0]
             for name, node in model.nodes.items()
-            if node.op_type in ("Shape", "Size") and not standardised(node.domain)
+            if node.op_type in ("Shape", "Size") and not standard_domain(node.domain)
         }
         values = dict.fromkeys([*model.outputs, *shapes.values()])
         segment = segment_of(model, list(model.nodes), list(model.inputs), written, self._given())

@@ -16,7 +16,7 @@ from simulator.errors import PlanError
 
 
 @dataclass(frozen=True)
-class Work:
+class TensorUse:
     """What one op reads and writes, by tensor name; nothing but what takes part in a step."""
 
     reads: tuple[str, ...]
@@ -73,7 +73,7 @@ class DeviceProgram:
 def cut_program(
     order: Int64[np.ndarray, " order"],
     devices: Int32[np.ndarray, " ops"],
-    works: Sequence[Work | None],
+    works: Sequence[TensorUse | None],
     device_count: int,
     given: Mapping[str, int] | None = None,
     *,
@@ -150,7 +150,7 @@ def cut_program(
 
 
 def _batches(
-    order: Int64[np.ndarray, " order"], works: Sequence[Work | None], groups: Mapping[int, int]
+    order: Int64[np.ndarray, " order"], works: Sequence[TensorUse | None], groups: Mapping[int, int]
 ) -> list[list[int]]:
     """Ops with work in their order, those of one fusion group together."""
     batches: list[list[int]] = []
@@ -170,7 +170,7 @@ def _batches(
 def _remote_readers(
     order: Int64[np.ndarray, " order"],
     devices: Int32[np.ndarray, " ops"],
-    works: Sequence[Work | None],
+    works: Sequence[TensorUse | None],
 ) -> dict[str, set[int]]:
     """Devices on which each tensor is read."""
     wanted: dict[str, set[int]] = {}

@@ -20,7 +20,7 @@ from placement.runtime.programs.device_program import (
     Receive,
     Run,
     Send,
-    Work,
+    TensorUse,
     cut_program,
 )
 from placement.runtime.programs.program_order import program_order
@@ -103,7 +103,7 @@ class ProgramPredictor:
         return [device.host or HostCosts() for device in self.simulator.cluster.devices]
 
     @cached_property
-    def _works(self) -> list[Work | None]:
+    def _works(self) -> list[TensorUse | None]:
         return graph_works(self.simulator.graph)
 
     @cached_property
@@ -163,10 +163,10 @@ class ProgramPredictor:
         return readers_of(self._works)
 
 
-def graph_works(graph: Graph) -> list[Work | None]:
+def graph_works(graph: Graph) -> list[TensorUse | None]:
     """What each op reads and writes; tensor `i` of the graph is `t<i>`."""
     moving = ~np.isin(graph.tensor_storage, (Storage.CONTROL, Storage.WEIGHT))
-    works: list[Work | None] = []
+    works: list[TensorUse | None] = []
     for op in range(graph.op_count):
         known = graph.kinds[op] == OpKind.SHAPE and graph.op_types[op] in _KNOWN_BEFOREHAND
         if known or graph.kinds[op] in _NO_STEP:
@@ -174,7 +174,7 @@ def graph_works(graph: Graph) -> list[Work | None]:
             continue
         reads = tuple(f"t{t}" for t in graph.inputs_of(op).tolist() if moving[t])
         writes = tuple(f"t{t}" for t in graph.outputs_of(op) if moving[t])
-        works.append(Work(reads, writes))
+        works.append(TensorUse(reads, writes))
     return works
 
 
@@ -188,7 +188,7 @@ def sharing_ops(graph: Graph) -> frozenset[int]:
     return frozenset(np.flatnonzero(runs_alone(graph)).tolist())
 
 
-def readers_of(works: Sequence[Work | None]) -> dict[str, set[int]]:
+def readers_of(works: Sequence[TensorUse | None]) -> dict[str, set[int]]:
     """Ops that read each tensor."""
     readers: dict[str, set[int]] = {}
     for op, work in enumerate(works):
@@ -199,7 +199,7 @@ def readers_of(works: Sequence[Work | None]) -> dict[str, set[int]]:
 
 def border_of(
     run: Run,
-    works: Sequence[Work | None],
+    works: Sequence[TensorUse | None],
     readers: Mapping[str, set[int]],
     sizes: Sequence[int],
 ) -> Border:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from placement.runtime.stand_ins.segments import Group
-from placement.runtime.stand_ins.stand_ins import Form, StandIn
+from placement.runtime.stand_ins.stand_ins import KernelForm, StandIn
 
 #: From input tensors to output tensors, all flat.
 Kernel = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -20,12 +20,12 @@ _TRACE = 1e-3
 
 def kernel(spec: StandIn, noise: Tensor) -> Kernel:
     """The function of one op; `noise` holds random numbers of variance 1/3."""
-    forms: dict[Form, Callable[[StandIn, Tensor, Sequence[Tensor]], list[Tensor]]] = {
-        Form.CONTRACT: _contract,
-        Form.MAP: _map,
-        Form.REDUCE: _reduce,
-        Form.COPY: _copy,
-        Form.VIEW: _view,
+    forms: dict[KernelForm, Callable[[StandIn, Tensor, Sequence[Tensor]], list[Tensor]]] = {
+        KernelForm.CONTRACT: _contract,
+        KernelForm.MAP: _map,
+        KernelForm.REDUCE: _reduce,
+        KernelForm.COPY: _copy,
+        KernelForm.VIEW: _view,
     }
     return partial(forms[spec.form], spec, noise)
 
@@ -67,7 +67,7 @@ def compiled_group(group: Group, noise: Tensor, sizes: Sequence[int]) -> Kernel:
     return run
 
 
-def fitted(values: Tensor, size: int) -> Tensor:
+def fit_size(values: Tensor, size: int) -> Tensor:
     """The first elements, or all of them over and over."""
     own = values.numel()
     if own >= size:
@@ -80,7 +80,7 @@ def _contract(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Te
     rows, depth, columns = spec.rows, spec.depth, spec.columns
     first = inputs[0]
     if first.numel() < depth:
-        first = fitted(first, depth)
+        first = fit_size(first, depth)
     stride = depth
     if first.numel() < rows * depth:
         stride = (first.numel() - depth) // max(rows - 1, 1)
@@ -99,13 +99,13 @@ def _map(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]
     if not inputs:
         found = noise[:size].clone()
     else:
-        found = fitted(inputs[0], size)
+        found = fit_size(inputs[0], size)
         for other in inputs[1:]:
             own = other.numel()
             if own < size and size % own == 0:
                 found = torch.lerp(found.view(-1, own), other, 0.5).view(-1)
             else:
-                found = torch.lerp(found, fitted(other, size), 0.5)
+                found = torch.lerp(found, fit_size(other, size), 0.5)
         if spec.heavy:
             found = torch.tanh(found)
         elif len(inputs) == 1:
@@ -129,15 +129,15 @@ def _copy(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor
     whole = inputs[0].clone() if len(inputs) == 1 else torch.cat(list(inputs))
     if whole.numel() > wanted > 0:  # what is left out has to count all the same
         whole[:1] += _TRACE * whole[-1:]
-    whole = fitted(whole, wanted)
+    whole = fit_size(whole, wanted)
     return list(torch.split(whole, list(spec.outputs)))
 
 
 def _view(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     if not inputs:
         return [noise[:size] for size in spec.outputs]
-    return [fitted(inputs[0], size) for size in spec.outputs]
+    return [fit_size(inputs[0], size) for size in spec.outputs]
 
 
 def _further(spec: StandIn, found: Tensor) -> list[Tensor]:
-    return [fitted(found, size).clone() for size in spec.outputs[1:]]
+    return [fit_size(found, size).clone() for size in spec.outputs[1:]]

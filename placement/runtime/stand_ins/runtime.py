@@ -13,7 +13,7 @@ from graphs.kinds import OpKind, Storage
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.processes.messages import Fetch, TensorType
 from placement.runtime.processes.workers import WorkerFailure, WorkerPool, usable_cores
-from placement.runtime.programs.device_program import DeviceProgram, Work, cut_program
+from placement.runtime.programs.device_program import DeviceProgram, TensorUse, cut_program
 from placement.runtime.programs.prediction import fusion_groups, graph_works
 from placement.runtime.programs.program_order import program_order
 from placement.runtime.programs.program_runtime import FETCH_SECONDS, ProgramRuntime
@@ -106,7 +106,7 @@ class TorchRuntime(ProgramRuntime):
         return self.simulator.evaluate(plan).makespan_seconds
 
     @cached_property
-    def _works(self) -> list[Work | None]:
+    def _works(self) -> list[TensorUse | None]:
         """Ops that neither read nor make anything in a step are left out."""
         return [
             work if work is not None and (work.reads or work.writes) else None

@@ -3,7 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from placement.runtime.programs.device_program import DeviceProgram, Receive, Run, Send, Step, Work
+from placement.runtime.programs.device_program import (
+    DeviceProgram,
+    Receive,
+    Run,
+    Send,
+    Step,
+    TensorUse,
+)
 from placement.runtime.stand_ins.stand_ins import StandIn
 
 
@@ -47,7 +54,7 @@ class Group:
 
 def torch_segments(
     program: DeviceProgram,
-    works: Sequence[Work | None],
+    works: Sequence[TensorUse | None],
     specs: Sequence[StandIn | None],
     outputs: frozenset[str],
 ) -> list[dict[int, TorchSegment]]:
@@ -98,14 +105,14 @@ def group_sizes(segment: TorchSegment, inputs: Sequence[str]) -> list[int]:
     return [sizes[name] for name in inputs]
 
 
-def _op(op: int, works: Sequence[Work | None], specs: Sequence[StandIn | None]) -> TorchOp:
+def _op(op: int, works: Sequence[TensorUse | None], specs: Sequence[StandIn | None]) -> TorchOp:
     work, spec = works[op], specs[op]
     assert work is not None
     assert spec is not None
     return TorchOp(spec, work.reads, work.writes)
 
 
-def _names(step: Step, program: DeviceProgram, works: Sequence[Work | None]) -> set[str]:
+def _names(step: Step, program: DeviceProgram, works: Sequence[TensorUse | None]) -> set[str]:
     """What a step reads."""
     if isinstance(step, Run):
         found = [work for op in step.ops if (work := works[op]) is not None]

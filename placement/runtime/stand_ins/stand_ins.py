@@ -46,7 +46,7 @@ _HEAVY = frozenset(
 )
 
 
-class Form(StrEnum):
+class KernelForm(StrEnum):
     """What a stand-in does."""
 
     CONTRACT = "contract"
@@ -64,7 +64,7 @@ class Form(StrEnum):
 class StandIn:
     """One kernel; sizes are in elements of four bytes."""
 
-    form: Form
+    form: KernelForm
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     rows: int = 0
@@ -77,7 +77,7 @@ class StandIn:
     @property
     def constants(self) -> int:
         """Random numbers that it reads."""
-        if self.form is Form.CONTRACT:
+        if self.form is KernelForm.CONTRACT:
             return self.depth * self.columns
         return 0 if self.inputs else max(self.outputs, default=0)
 
@@ -93,17 +93,17 @@ def stand_in(graph: Graph, op: int, reads: tuple[int, ...], writes: tuple[int, .
     outputs = tuple(elements(graph, tensor) for tensor in writes)
     kind = OpKind(int(graph.kinds[op]))
     if not outputs or (kind in FREE_KINDS and inputs):
-        return StandIn(Form.VIEW, inputs, outputs)
+        return StandIn(KernelForm.VIEW, inputs, outputs)
     size, flops = outputs[0], float(graph.flops[op])
     if kind in _CONTRACTIONS and inputs and flops >= 2 * size:
         columns = _columns(graph.output_shapes[op], size)
         depth = max(round(flops / (2 * size)), 1)
-        return StandIn(Form.CONTRACT, inputs, outputs, size // columns, depth, columns)
+        return StandIn(KernelForm.CONTRACT, inputs, outputs, size // columns, depth, columns)
     if kind in _REDUCTIONS and inputs and inputs[0] >= 2 * size:
-        return StandIn(Form.REDUCE, inputs, outputs)
+        return StandIn(KernelForm.REDUCE, inputs, outputs)
     if kind in _COPIES:
-        return StandIn(Form.COPY, inputs, outputs)
-    return StandIn(Form.MAP, inputs, outputs, heavy=kind in _HEAVY)
+        return StandIn(KernelForm.COPY, inputs, outputs)
+    return StandIn(KernelForm.MAP, inputs, outputs, heavy=kind in _HEAVY)
 
 
 def elements(graph: Graph, tensor: int) -> int:

@@ -203,7 +203,9 @@ class TensorFlowRuntime(PooledRuntime):
         if check:
             step = self._trace(number, sampling)
             assert self._reference is not None
-            reason = misplaced(placed.expected, step.devices) or different(step, self._reference)
+            reason = find_misplaced(placed.expected, step.devices) or different(
+                step, self._reference
+            )
             if reason is not None:
                 raise WorkerFailure(reason)
         return number
@@ -223,7 +225,7 @@ class TensorFlowRuntime(PooledRuntime):
         return found
 
 
-def misplaced(expected: Mapping[str, str], devices: Mapping[str, str]) -> str | None:
+def find_misplaced(expected: Mapping[str, str], devices: Mapping[str, str]) -> str | None:
     """What did not run, or ran elsewhere than planned; None where all is well."""
     missing = [name for name in expected if name not in devices]
     if missing:

@@ -10,8 +10,8 @@ from placement.runtime.programs.device_program import (
     Receive,
     Run,
     Send,
+    TensorUse,
     Transfer,
-    Work,
     cut_program,
 )
 from placement.runtime.programs.replay import replay
@@ -20,10 +20,10 @@ from simulator.errors import PlanError
 
 def test_two_devices_that_depend_on_each_other() -> None:
     works = [
-        Work(("x",), ("a",)),
-        Work(("a",), ("b",)),
-        Work(("a", "b"), ("c",)),
-        Work(("c", "weight"), ("d",)),
+        TensorUse(("x",), ("a",)),
+        TensorUse(("a",), ("b",)),
+        TensorUse(("a", "b"), ("c",)),
+        TensorUse(("c", "weight"), ("d",)),
     ]
     devices = np.array([0, 1, 0, 1], np.int32)
     program = cut_program(np.arange(4), devices, works, 2, {"x": 1})
@@ -40,7 +40,7 @@ def test_two_devices_that_depend_on_each_other() -> None:
 
 
 def test_a_tensor_goes_once_to_each_device_and_runs_are_as_long_as_can_be() -> None:
-    works = [Work((), ("a",)), *(Work(("a",), (f"b{i}",)) for i in range(4))]
+    works = [TensorUse((), ("a",)), *(TensorUse(("a",), (f"b{i}",)) for i in range(4))]
     program = cut_program(np.arange(5), np.array([0, 1, 1, 2, 0], np.int32), works, 3)
     assert len(program.transfers) == 2
     assert program.steps[1] == (Receive(0), Run((1, 2)))
@@ -49,13 +49,13 @@ def test_a_tensor_goes_once_to_each_device_and_runs_are_as_long_as_can_be() -> N
 
 
 def test_an_order_that_reads_before_it_writes_is_refused() -> None:
-    works = [Work((), ("a",)), Work(("a",), ("b",))]
+    works = [TensorUse((), ("a",)), TensorUse(("a",), ("b",))]
     with pytest.raises(PlanError, match="before 'a'"):
         cut_program(np.array([1, 0]), np.zeros(2, np.int32), works, 1)
 
 
 def test_replay_overlaps_sending_with_nothing_and_waits_for_arrival() -> None:
-    works = [Work((), ("a",)), Work((), ("b",)), Work(("a", "b"), ("c",))]
+    works = [TensorUse((), ("a",)), TensorUse((), ("b",)), TensorUse(("a", "b"), ("c",))]
     program = cut_program(np.arange(3), np.array([0, 1, 1], np.int32), works, 2)
     assert program.steps == ((Run((0,)), Send(0)), (Run((1,)), Receive(0), Run((2,))))
     times = (np.array([5.0, 1.0]), np.array([2.0, 0.5, 3.0]))
@@ -69,7 +69,7 @@ def test_replay_overlaps_sending_with_nothing_and_waits_for_arrival() -> None:
 def test_no_program_cut_from_one_order_waits_for_itself(seed: int, count: int, ops: int) -> None:
     random = np.random.default_rng(seed)
     works = [
-        Work(tuple(f"t{j}" for j in range(i) if random.random() < 3 / (i + 1)), (f"t{i}",))
+        TensorUse(tuple(f"t{j}" for j in range(i) if random.random() < 3 / (i + 1)), (f"t{i}",))
         for i in range(ops)
     ]
     devices = random.integers(0, count, ops).astype(np.int32)
@@ -99,11 +99,11 @@ def _check_transfers(program: DeviceProgram) -> None:
 
 def test_a_fusion_group_is_one_run_that_waits_for_all_its_inputs() -> None:
     works = [
-        Work((), ("a",)),
-        Work((), ("b",)),
-        Work(("a",), ("c",)),
-        Work(("c", "b"), ("d",)),
-        Work(("d",), ("e",)),
+        TensorUse((), ("a",)),
+        TensorUse((), ("b",)),
+        TensorUse(("a",), ("c",)),
+        TensorUse(("c", "b"), ("d",)),
+        TensorUse(("d",), ("e",)),
     ]
     devices = np.array([0, 1, 0, 0, 0], np.int32)
     program = cut_program(np.arange(5), devices, works, 2, groups={2: 9, 3: 9})

@@ -18,7 +18,7 @@ from placement.runtime.calibration.calibrate_servers import (
     ServerCosts,
     _Measured,
     fit_server_costs,
-    predicted,
+    predict_seconds,
 )
 from placement.runtime.programs.predictor import predictor_of
 from simulator.cluster_file import dump_cluster, load_cluster
@@ -42,11 +42,11 @@ def test_costs_are_fitted_to_step_times() -> None:
     ]
     true = ServerCosts(op_seconds=2e-5, send_seconds=1e-4, latency_seconds=3e-5, step_seconds=1e-3)
     item = _Measured(simulator, tuple(plans), np.ones(16))
-    item = replace(item, seconds=predicted(item, true))
+    item = replace(item, seconds=predict_seconds(item, true))
     seen = replace(item, plans=item.plans[:8], seconds=item.seconds[:8])
     found = fit_server_costs([seen])
-    before = np.abs(predicted(item, ServerCosts()) / item.seconds - 1)[8:].mean()
-    after = np.abs(predicted(item, found) / item.seconds - 1)[8:].mean()
+    before = np.abs(predict_seconds(item, ServerCosts()) / item.seconds - 1)[8:].mean()
+    after = np.abs(predict_seconds(item, found) / item.seconds - 1)[8:].mean()
     assert after < 0.03
     assert after < before / 2
 

@@ -18,7 +18,11 @@ from placement.problem import Problem
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.samples import Sampling
 from placement.runtime.tensorflow_servers.messages import TracedStep
-from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime, different, misplaced
+from placement.runtime.tensorflow_servers.runtime import (
+    TensorFlowRuntime,
+    different,
+    find_misplaced,
+)
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
 
@@ -59,9 +63,9 @@ def test_training_steps_run_as_planned_and_give_the_same_loss(runtime: TensorFlo
 
 def test_ops_that_did_not_run_or_ran_elsewhere_are_noticed() -> None:
     expected = {"a": "cpu:0", "b": "cpu:1"}
-    assert misplaced(expected, {"a": "cpu:0", "b": "cpu:1", "send": "cpu:0"}) is None
-    assert "did not run" in str(misplaced(expected, {"a": "cpu:0"}))
-    assert "'b' on cpu:0" in str(misplaced(expected, {"a": "cpu:0", "b": "cpu:0"}))
+    assert find_misplaced(expected, {"a": "cpu:0", "b": "cpu:1", "send": "cpu:0"}) is None
+    assert "did not run" in str(find_misplaced(expected, {"a": "cpu:0"}))
+    assert "'b' on cpu:0" in str(find_misplaced(expected, {"a": "cpu:0", "b": "cpu:0"}))
     right = TracedStep({}, {}, {"loss": np.array(1.0, np.float32)})
     assert different(right, right) is None
     assert "'loss'" in str(

@@ -25,7 +25,7 @@ from placement.runtime.samples import Sampling
 from placement.runtime.stand_ins.kernels import compiled_group, group_function, kernel
 from placement.runtime.stand_ins.runtime import TorchRuntime, torch_devices
 from placement.runtime.stand_ins.segments import TorchOp, TorchSegment, as_group, group_sizes
-from placement.runtime.stand_ins.stand_ins import Form, StandIn, stand_in
+from placement.runtime.stand_ins.stand_ins import KernelForm, StandIn, stand_in
 from simulator.cluster_file import dump_cluster
 from simulator.clusters.presets import preset
 from simulator.fusion import xla_like_groups
@@ -77,13 +77,13 @@ def test_a_product_has_the_flops_of_its_op() -> None:
         op("b", 2 * 24 * 5, ("a",), output_bytes=4 * 24, output_shape=(6, 4)),
     )
     found = stand_in(graph, 1, (0,), (1,))
-    assert found == StandIn(Form.CONTRACT, (30,), (24,), rows=6, depth=5, columns=4)
+    assert found == StandIn(KernelForm.CONTRACT, (30,), (24,), rows=6, depth=5, columns=4)
     assert found.constants == 20
 
 
 def test_a_product_is_what_numpy_says() -> None:
     numbers = noise()
-    spec = StandIn(Form.CONTRACT, (30,), (24,), rows=6, depth=5, columns=4)
+    spec = StandIn(KernelForm.CONTRACT, (30,), (24,), rows=6, depth=5, columns=4)
     given_values = torch.arange(30.0)
     left = np.arange(30.0).reshape(6, 5)
     right = numbers[:20].numpy().reshape(5, 4)
@@ -91,7 +91,7 @@ def test_a_product_is_what_numpy_says() -> None:
     wanted = 0.1 * right[0] + (3 / 5) ** 0.5 * (left @ right)
     assert np.allclose(found.numpy().reshape(6, 4), wanted, atol=1e-5)
     # Windows of a shorter input overlap: five rows of six numbers out of ten.
-    windows = StandIn(Form.CONTRACT, (10,), (20,), rows=5, depth=6, columns=4)
+    windows = StandIn(KernelForm.CONTRACT, (10,), (20,), rows=5, depth=6, columns=4)
     (found,) = kernel(windows, numbers)([torch.arange(10.0)])
     left = np.stack([np.arange(i, i + 6.0) for i in range(5)])
     right = numbers[:24].numpy().reshape(6, 4)
@@ -104,12 +104,12 @@ def test_each_output_has_its_size_and_inputs_are_left_alone(seed: int) -> None:
     random = np.random.default_rng(seed)
     inputs = tuple(int(n) for n in random.integers(1, 50, random.integers(1, 4)))
     outputs = tuple(int(n) for n in random.integers(1, 50, random.integers(1, 4)))
-    form = list(Form)[int(random.integers(len(Form)))]
+    form = list(KernelForm)[int(random.integers(len(KernelForm)))]
     rows = int(random.integers(1, 5))
     spec = StandIn(form, inputs, outputs, rows, int(random.integers(1, 60)), 1, bool(seed % 2))
-    if form is Form.CONTRACT:
+    if form is KernelForm.CONTRACT:
         spec = StandIn(form, inputs, (rows, *outputs[1:]), rows, spec.depth, 1)
-    if form is Form.REDUCE:
+    if form is KernelForm.REDUCE:
         spec = StandIn(form, inputs, (max(inputs[0] // 2, 1), *outputs[1:]))
     values = [torch.full((size,), 0.5) for size in inputs]
     found = kernel(spec, noise())(values)
@@ -120,8 +120,8 @@ def test_each_output_has_its_size_and_inputs_are_left_alone(seed: int) -> None:
 
 @needs_compiler
 def test_a_compiled_group_gives_what_its_ops_give() -> None:
-    first = StandIn(Form.MAP, (8, 4), (8,))
-    second = StandIn(Form.MAP, (8,), (8,), heavy=True)
+    first = StandIn(KernelForm.MAP, (8, 4), (8,))
+    second = StandIn(KernelForm.MAP, (8,), (8,), heavy=True)
     segment = TorchSegment(
         (TorchOp(first, ("x", "y"), ("u",)), TorchOp(second, ("u",), ("v",))), True, ("x", "u")
     )
