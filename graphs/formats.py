@@ -88,7 +88,7 @@ def model_suffixes() -> tuple[str, ...]:
 def folder_format(folder: Path) -> Format | None:
     """The format of a folder that is a model; None where it is none."""
     for item in FORMATS.values():
-        if any((folder / name).is_file() for name in item.markers):
+        if any((folder / name).exists() for name in item.markers):
             return item
     return None
 
