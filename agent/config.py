@@ -9,11 +9,15 @@ from agent.learning.outcomes import OutcomeConfig
 from agent.learning.ppo import PpoConfig
 from agent.learning.rollout import SampleConfig
 from agent.policy.config import PolicyConfig
-from envs.rewards import REWARDS
+from envs.rewards import REWARDS, Reward, get_reward
+from envs.rules import NO_START, Rules
 from envs.tasks import Task
 from graphs.errors import GraphwrightError
 from placement.annealing.guided_anneal import Guidance
 from placement.annealing.hierarchy import LEVEL_SIZES
+
+#: Of moves: of many samples the best is kept, so that a bad one costs nothing.
+MOVE_REWARD = "log-improvement"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class EpisodeConfig:
     group_sizes: tuple[int, ...] = LEVEL_SIZES
     """About how many groups the levels have above single units; empty: units only."""
     reward: str = "sqrt-time"
+    """Of whole decisions; that of moves is `log-improvement`."""
 
     def __post_init__(self) -> None:
         if self.reward not in REWARDS:
@@ -109,6 +114,18 @@ class AgentConfig:
     moves: MoveConfig = field(default_factory=MoveConfig)
     outcomes: OutcomeConfig = field(default_factory=OutcomeConfig)
     guide: GuideConfig = field(default_factory=GuideConfig)
+
+    @property
+    def rules(self) -> Rules:
+        """Of the environment that the policy acts in; training begins at other heuristics' plans
+        too."""
+        start = NO_START if self.episode.from_scratch else "portfolio"
+        return Rules(tuple(Task(task) for task in self.policy.tasks), self.episode.steps, start)
+
+    @property
+    def reward(self) -> Reward:
+        """Of that environment."""
+        return get_reward(self.episode.reward if self.episode.whole else MOVE_REWARD)
 
     @property
     def guides_search(self) -> bool:

@@ -8,14 +8,24 @@ from envs.evaluator import MakeEvaluator, TracedEvaluator, simulated
 from envs.features.observation import Observation, Previous, observe
 from envs.instance import Instance
 from envs.registration import IDS, register
-from envs.rewards import REWARDS, LogSpeedup, Reward, SqrtTime, Telescoping, get_reward
+from envs.rewards import (
+    REWARDS,
+    Comparison,
+    LogImprovement,
+    LogSpeedup,
+    Reward,
+    SqrtTime,
+    Telescoping,
+    get_reward,
+)
 from envs.rules import Rules
 from envs.scoring import Scores, score
 from envs.spaces import as_space_sample, from_sample
-from envs.tasks import LEVELS, NEUTRAL_LEVEL, UNFUSED_LEVEL, Task
+from envs.tasks import FUSED_LEVEL, LEVELS, NEUTRAL_LEVEL, UNFUSED_LEVEL, Task
 from envs.vector import BatchedEnv
 
 __all__ = [
+    "FUSED_LEVEL",
     "IDS",
     "LEVELS",
     "NEUTRAL_LEVEL",
@@ -23,11 +33,13 @@ __all__ = [
     "UNFUSED_LEVEL",
     "ActionError",
     "BatchedEnv",
+    "Comparison",
     "Decision",
     "EpisodeError",
     "Episodes",
     "GraphEnv",
     "Instance",
+    "LogImprovement",
     "LogSpeedup",
     "MakeEvaluator",
     "Observation",

@@ -1,10 +1,11 @@
 """Actions: one choice per op, for one task or for several."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from jaxtyping import Int32
 
 from envs.decision import Decision
 from envs.errors import ActionError
@@ -52,6 +53,15 @@ def decision_of(action: Any, tasks: Sequence[Task], decided: Sequence[Task], ops
         schedule=column.get(Task.SCHEDULING),
         fusion=column.get(Task.FUSION),
     )
+
+
+def action_of(
+    choices: Mapping[str, Int32[np.ndarray, " ops"]], tasks: Sequence[Task]
+) -> Int32[np.ndarray, "ops *tasks"]:
+    """The action that makes these choices, the reverse of `decision_of`; zeros for other tasks."""
+    ops = len(next(iter(choices.values())))
+    columns = [choices.get(task, np.zeros(ops, np.int32)) for task in tasks]
+    return columns[0] if len(tasks) == 1 else np.stack(columns, axis=1)
 
 
 def merged(before: Decision, now: Decision) -> Decision:

@@ -80,8 +80,9 @@ class GraphEnv(gymnasium.Env[dict[str, Any], Any]):
         Args:
             tasks: what is decided, in this order.
             steps: how often each task is decided; from the second on with the trace in view.
-            start: a placer whose plan is observed before the first step, such as `portfolio`.
-                Scheduling and fusion without placement decide on top of it.
+            start: a placer whose plan is observed before the first step, such as `portfolio`, with
+                everything fused that may be where fusion is decided. Scheduling and fusion without
+                placement decide on top of it.
             staged: a step for each task, in which it sees what came of the tasks before. An
                 action has all columns all the same; the others are not read.
             reward: a name of `REWARDS`, or a function like them.
@@ -137,10 +138,14 @@ class GraphEnv(gymnasium.Env[dict[str, Any], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw an instance and begin; `options={"pair": 3}` takes the fourth instead."""
+        """Draw an instance and begin.
+
+        `options={"pair": 3}` takes the fourth instead, `options={"start": "heft"}` begins at the
+        plan of another placer than the environment does; a `Plan` will do as well.
+        """
         super().reset(seed=seed)
         self._prepared = draw(self.episodes, self.np_random, options)
-        self._progress = begin(self._prepared, self.rules)
+        self._progress = begin(self._prepared, self.rules, (options or {}).get("start"))
         return self._observe(), instance_info(self._prepared)
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -186,9 +191,11 @@ def picture(render_mode: str | None, prepared: Prepared, plan: Plan | None) -> A
 
 def draw(episodes: Episodes, rng: np.random.Generator, options: dict[str, Any] | None) -> Prepared:
     """The next episode's instance: drawn, or the pair that the options name."""
-    unknown = set(options or {}) - {"pair"}
+    unknown = set(options or {}) - {"pair", "start"}
     if unknown:
-        raise EpisodeError(f"unknown options {', '.join(sorted(unknown))}; there is pair")
+        raise EpisodeError(
+            f"unknown options {', '.join(sorted(unknown))}; there are pair and start"
+        )
     if options and "pair" in options:
         return episodes.at(int(options["pair"]))
     return episodes.draw_prepared(rng)
@@ -233,6 +240,7 @@ def step_info(prepared: Prepared, scores: Scores, index: int) -> dict[str, Any]:
         "makespan_seconds": makespan,
         "peak_bytes": scores.peak_bytes[index].copy(),
         "feasible": bool(scores.feasible[index]),
+        "energy": float(scores.energies[index]),
         "failure": scores.failures[index],
         "plan": plan,
         "trace": None if plan is None or np.isinf(makespan) else TraceOnDemand(prepared, plan),

@@ -18,7 +18,6 @@ from placement.placer import Budget, silent
 from placement.placers.registry import get_placer
 from placement.problem import Problem
 from placement.suites import Pair, get_suite, suite_from_folder
-from placement.suites.pair import memory_rule
 from simulator.cluster_file import load_cluster
 from simulator.clusters.cluster import Cluster
 from simulator.plan import Plan
@@ -116,9 +115,7 @@ class Episodes:
     def max_devices(self) -> int:
         """Devices of the largest cluster; no graph is built for it."""
         return max(
-            source.cluster.device_count
-            if isinstance(source, Problem)
-            else load_cluster(memory_rule(source.cluster_ref)[0]).device_count
+            source.cluster.device_count if isinstance(source, Problem) else source.device_count
             for source in dict.fromkeys(self.sources)
         )
 

@@ -1,4 +1,4 @@
-"""A problem as environments see it: with the portfolio's plan as the mark to measure by."""
+"""A problem as environments see it: with a plan as the mark to measure by, the portfolio's."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,9 +7,12 @@ import numpy as np
 from jaxtyping import Int32
 
 from envs.evaluator import MakeEvaluator, TracedEvaluator, simulated
+from placement.annealing.energy import energy_of_evaluation
 from placement.placer import Budget, Candidate, silent
 from placement.placers.portfolio import portfolio
 from placement.problem import Problem
+from simulator.evaluation import Evaluation
+from simulator.plan import Plan
 
 #: Of a graph in which nothing takes time.
 _SHORTEST_SECONDS = 1e-12
@@ -27,6 +30,9 @@ class Instance:
     budget: Budget | None = None
     """In which the heuristics' plans are repaired, where none of them fits; by default one of their
     own."""
+    given_mark: Plan | None = None
+    """What times are relative to instead of the portfolio's plan, for agents that are not to profit
+    from any heuristic."""
 
     @cached_property
     def evaluator(self) -> TracedEvaluator:
@@ -48,11 +54,27 @@ class Instance:
         return (placed.best, *others)
 
     @cached_property
+    def mark(self) -> Plan:
+        """The plan that others are measured by, and that has what nobody decides."""
+        return self.portfolio.plan if self.given_mark is None else self.given_mark
+
+    @cached_property
     def reference_seconds(self) -> float:
-        """The portfolio's step time, by the injected evaluator where it gives one; above zero."""
-        own = float(self.evaluator.evaluate(self.portfolio.plan).makespan_seconds)
-        seconds = own if np.isfinite(own) else self.portfolio.evaluation.makespan_seconds
-        return max(float(seconds), _SHORTEST_SECONDS)
+        """The mark's step time, by the injected evaluator where it gives one; above zero."""
+        return max(float(self._reference.makespan_seconds), _SHORTEST_SECONDS)
+
+    @cached_property
+    def reference_energy(self) -> float:
+        """The mark's energy; its step time alone counts where it fails, but not of memory."""
+        energy = energy_of_evaluation(self._reference)
+        return energy if np.isfinite(energy) else float(np.log(self.reference_seconds))
+
+    @cached_property
+    def _reference(self) -> Evaluation:
+        own = self.evaluator.evaluate(self.mark)
+        if np.isfinite(own.makespan_seconds):
+            return own
+        return self.problem.simulator.evaluate(self.mark)
 
     @cached_property
     def slots(self) -> Int32[np.ndarray, " devices"]:

@@ -1,19 +1,22 @@
 """How an episode goes: what is decided, how often, and from where."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32
 
 from envs.actions import decision_of, merged
-from envs.decision import Decision
+from envs.decision import Decision, plan_of
 from envs.episodes import Prepared
 from envs.errors import EpisodeError
 from envs.features.observation import Observation, Previous, observe
 from envs.rewards import Reward
-from envs.scoring import Scores, score
-from envs.tasks import Task
+from envs.scoring import Scores, evaluated, refusal, score
+from envs.tasks import FUSED_LEVEL, NEUTRAL_LEVEL, Task
+from placement.annealing.energy import energy_of_evaluation
+from simulator.evaluation import Evaluation
 from simulator.plan import Plan
 
 #: No plan is observed before the first step.
@@ -32,7 +35,8 @@ class Rules:
     steps: int = 1
     """How often the whole graph is decided; each time with the last plan's trace in view."""
     start: str = NO_START
-    """The plan observed before the first step: a placer's name, or `none`."""
+    """The plan observed before the first step: a placer's name, or `none`; in it everything is
+    fused that may be where fusion is decided."""
     staged: bool = False
     """Whether each task has a step of its own, in which it sees what came of the ones before."""
 
@@ -57,7 +61,7 @@ class Rules:
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """Where one episode stands."""
+    """Where one episode stands. Any number of episodes may go on from the same one."""
 
     base: Plan
     """Has what is not decided."""
@@ -65,21 +69,60 @@ class Progress:
     """The last decision of each task; a refused one changes nothing."""
     plan: Plan | None = None
     """The plan that ran last, if any could."""
+    evaluation: Evaluation | None = None
+    """Of that plan."""
+    energy: float = np.inf
+    """Of that plan: what plans are ordered by (`placement.annealing.energy`)."""
     best_seconds: float = np.inf
+    """The shortest step time of the episode so far, of plans that fit."""
     taken: int = 0
+    """Steps."""
+
+    def at_step(self, taken: int) -> "Progress":
+        """The same after another number of steps."""
+        return replace(self, taken=taken)
 
 
-def begin(prepared: Prepared, rules: Rules) -> Progress:
-    """The first state of an episode."""
-    base = prepared.instance.portfolio.plan
-    if rules.start == NO_START:
+def starting_decision(plan: Plan, tasks: Sequence[Task]) -> Decision:
+    """What counts as decided at a start plan: its devices, critical-path priority, all fused that
+    may be.
+    """
+    ops = len(plan.devices)
+    return Decision(
+        np.array(plan.devices, np.int32) if Task.PLACEMENT in tasks else None,
+        np.full(ops, NEUTRAL_LEVEL, np.int32) if Task.SCHEDULING in tasks else None,
+        np.full(ops, FUSED_LEVEL, np.int32) if Task.FUSION in tasks else None,
+    )
+
+
+def begin(prepared: Prepared, rules: Rules, start: str | Plan | None = None) -> Progress:
+    """The first state of an episode.
+
+    Args:
+        start: in place of the rules' own start: a placer's name, `none`, or a plan.
+
+    Raises:
+        EpisodeError: a plan that has a unit where it may not be.
+        GraphwrightError: no placer of that name.
+    """
+    instance, chosen = prepared.instance, rules.start if start is None else start
+    if isinstance(chosen, str):
+        if chosen == NO_START:
+            return Progress(instance.mark)
+        base = prepared.plan_by(chosen)
+    else:
+        base = chosen
+        if (reason := refusal(instance.problem, Decision(base.devices))) is not None:
+            raise EpisodeError(f"the start plan has an {reason}; give one that may run")
+    decided, plan = starting_decision(base, rules.tasks), base
+    if decided.schedule is not None or decided.fusion is not None:
+        plan = plan_of(instance.problem, decided, base)
+    evaluation = evaluated(instance, [plan])[0]
+    if not np.isfinite(evaluation.makespan_seconds):
         return Progress(base)
-    plan = prepared.plan_by(rules.start)
-    evaluation = prepared.instance.evaluator.evaluate(plan)
-    seconds = evaluation.makespan_seconds if evaluation.feasible else np.inf
-    ran = plan if np.isfinite(evaluation.makespan_seconds) else None
-    base = base if Task.PLACEMENT in rules.tasks else plan
-    return Progress(base, plan=ran, best_seconds=float(seconds))
+    seconds = float(evaluation.makespan_seconds) if evaluation.feasible else np.inf
+    energy = energy_of_evaluation(evaluation)
+    return Progress(base, decided, plan, evaluation, energy, seconds)
 
 
 def advance(
@@ -107,30 +150,58 @@ def advance(
         [before.base for before in progress],
         reward,
         np.array([before.best_seconds for before in progress]),
+        np.array([before.energy for before in progress]),
     )
     after = [
-        Progress(
-            before.base,
-            before.decided if plan is None else decision,
-            plan if plan is not None and np.isfinite(makespan) else before.plan,
-            min(before.best_seconds, float(seconds)),
-            before.taken + 1,
-        )
-        for before, decision, plan, makespan, seconds in zip(
-            progress, decisions, scores.plans, scores.makespan_seconds, scores.seconds, strict=True
-        )
+        _after(before, decision, scores, index)
+        for index, (before, decision) in enumerate(zip(progress, decisions, strict=True))
     ]
     return after, scores
 
 
+def _after(before: Progress, decision: Decision, scores: Scores, index: int) -> Progress:
+    """Where an episode stands after a decision that was scored."""
+    plan, evaluation = scores.plans[index], scores.evaluations[index]
+    if plan is None:
+        return before.at_step(before.taken + 1)
+    after = replace(before, decided=decision, taken=before.taken + 1)
+    if not np.isfinite(scores.makespan_seconds[index]):
+        return after
+    return replace(
+        after,
+        plan=plan,
+        evaluation=evaluation,
+        energy=float(scores.energies[index]),
+        best_seconds=min(before.best_seconds, float(scores.seconds[index])),
+    )
+
+
+def standing(progress: Progress, tasks: Sequence[Task]) -> dict[str, Int32[np.ndarray, " ops"]]:
+    """The choices that leave everything as it is; before anything was decided, those of the start.
+
+    An action that repeats them for all ops but some is a move.
+    """
+    before = merged(starting_decision(progress.base, tasks), progress.decided)
+    choices = {
+        Task.PLACEMENT: before.devices,
+        Task.SCHEDULING: before.schedule,
+        Task.FUSION: before.fusion,
+    }
+    return {task: values for task in tasks if (values := choices[task]) is not None}
+
+
+def previous_of(prepared: Prepared, progress: Progress) -> Previous | None:
+    """The plan that ran last with its trace; None before one has."""
+    if progress.plan is None:
+        return None
+    return Previous(
+        progress.plan,
+        prepared.instance.evaluator.trace(progress.plan),
+        progress.decided.schedule,
+        progress.decided.fusion,
+    )
+
+
 def observed(prepared: Prepared, progress: Progress) -> Observation:
     """What an agent sees of an episode: the graph, and the plan that ran last with its trace."""
-    previous = None
-    if progress.plan is not None:
-        previous = Previous(
-            progress.plan,
-            prepared.instance.evaluator.trace(progress.plan),
-            progress.decided.schedule,
-            progress.decided.fusion,
-        )
-    return observe(prepared.instance, previous, prepared.static)
+    return observe(prepared.instance, previous_of(prepared, progress), prepared.static)

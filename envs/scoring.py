@@ -1,7 +1,7 @@
 """Many decisions for one instance, scored at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float64, Int64
 from envs.decision import Decision, first_of_units, plan_of
 from envs.errors import ActionError
 from envs.instance import Instance
-from envs.rewards import Reward
+from envs.rewards import Comparison, Reward
 from envs.tasks import LEVELS
+from placement.annealing.energy import energy_of_evaluation
 from placement.problem import Problem
-from simulator.evaluation import OutOfMemory
+from simulator.evaluation import Evaluation, OutOfMemory
 from simulator.plan import Plan
 
 
@@ -22,10 +23,15 @@ class Scores:
 
     plans: tuple[Plan | None, ...]
     """None where a unit was sent to a device that it may not use."""
+    evaluations: tuple[Evaluation | None, ...]
+    """Of each plan."""
     makespan_seconds: Float64[np.ndarray, " plans"]
     """Step time, also where memory does not suffice; infinite where nothing could run."""
     peak_bytes: Int64[np.ndarray, "plans devices"]
     feasible: Bool[np.ndarray, " plans"]
+    energies: Float64[np.ndarray, " plans"]
+    """The energy of each plan (`placement.annealing.energy`), by which plans are ordered; infinite
+    where one failed for another reason than memory."""
     rewards: Float64[np.ndarray, " plans"]
     failures: tuple[str | None, ...]
     """Why a plan is not feasible, in words."""
@@ -42,6 +48,7 @@ def score(
     base: Plan | Sequence[Plan],
     reward: Reward,
     before_seconds: Float64[np.ndarray, " plans"] | None = None,
+    energies_before: Float64[np.ndarray, " plans"] | None = None,
 ) -> Scores:
     """Turn decisions into plans and score them in one call of the evaluator.
 
@@ -54,6 +61,7 @@ def score(
         base: the plan, or one per decision, that has what is not decided.
         reward: see `Reward`.
         before_seconds: the best of each plan's episode so far; nothing when left out.
+        energies_before: of the plan that ran last in each episode; nothing when left out.
 
     Raises:
         ActionError: a decision of another length than the graph, or a level out of range.
@@ -65,29 +73,62 @@ def score(
         plan_of(problem, decision, under) if reason is None else None
         for decision, under, reason in zip(decisions, bases, reasons, strict=True)
     ]
-    ran = np.array([plan is not None for plan in plans], bool)
+    found = iter(evaluated(instance, [plan for plan in plans if plan is not None]))
+    evaluations = [None if plan is None else next(found) for plan in plans]
     makespans = np.full(len(plans), np.inf)
     peaks = np.zeros((len(plans), problem.cluster.device_count), np.int64)
     feasible = np.zeros(len(plans), bool)
-    runnable = [plan for plan in plans if plan is not None]
-    if len(runnable) == 1:  # a single evaluation says why it failed, a batch does not
-        one = instance.evaluator.evaluate(runnable[0])
-        makespans[ran], peaks[ran], feasible[ran] = (
-            one.makespan_seconds, one.peak_bytes, one.feasible
-        )  # fmt: skip
-        if one.failure is not None:
-            reasons[int(ran.argmax())] = str(one.failure)
-    elif runnable:
-        batch = instance.evaluator.evaluate_many(runnable)
-        makespans[ran], peaks[ran] = batch.makespan_seconds, batch.peak_bytes
-        feasible[ran] = batch.feasible
-    before = np.full(len(plans), np.inf) if before_seconds is None else before_seconds
-    rewards = reward(instance, np.where(feasible, makespans, np.inf), before)
-    failures = tuple(
-        reason if reason is not None else _failure(problem, makespan, peak, bool(fits))
-        for reason, makespan, peak, fits in zip(reasons, makespans, peaks, feasible, strict=True)
+    energies = np.full(len(plans), np.inf)
+    for index, one in enumerate(evaluations):
+        if one is not None:
+            makespans[index], peaks[index] = one.makespan_seconds, one.peak_bytes
+            feasible[index], energies[index] = one.feasible, energy_of_evaluation(one)
+            reasons[index] = None if one.failure is None else str(one.failure)
+    nothing = np.full(len(plans), np.inf)
+    compared = Comparison(
+        np.where(feasible, makespans, np.inf),
+        nothing if before_seconds is None else before_seconds,
+        energies,
+        nothing if energies_before is None else energies_before,
     )
-    return Scores(tuple(plans), makespans, peaks, feasible, rewards, failures)
+    rewards = reward(instance, compared)
+    return Scores(
+        tuple(plans), tuple(evaluations), makespans, peaks, feasible, energies, rewards,
+        tuple(reasons),
+    )  # fmt: skip
+
+
+def evaluated(instance: Instance, plans: Sequence[Plan]) -> list[Evaluation]:
+    """The score of each plan. A single evaluation says why it failed, a batch does not."""
+    problem = instance.problem
+    if len(plans) == 1:
+        one = instance.evaluator.evaluate(plans[0])
+        return [_with_excess(problem, one)]
+    if not plans:
+        return []
+    batch = instance.evaluator.evaluate_many(plans)
+    return [
+        _with_excess(
+            problem,
+            Evaluation(
+                float(makespan),
+                tuple(map(int, peak)),
+                None if fits else _failure(problem, float(makespan), peak),
+            ),
+        )
+        for makespan, peak, fits in zip(
+            batch.makespan_seconds, batch.peak_bytes, batch.feasible, strict=True
+        )
+    ]
+
+
+def _with_excess(problem: Problem, evaluation: Evaluation) -> Evaluation:
+    """The same with bytes over capacity, which not every evaluator counts."""
+    if evaluation.feasible:
+        return evaluation
+    capacity = problem.cluster.memory_bytes
+    excess = np.maximum(np.array(evaluation.peak_bytes, np.int64) - capacity, 0).sum()
+    return replace(evaluation, excess_bytes=int(excess), capacity_bytes=int(capacity.sum()))
 
 
 def refusal(problem: Problem, decision: Decision) -> str | None:
@@ -136,9 +177,8 @@ def _check_shapes(problem: Problem, decision: Decision) -> None:
             )
 
 
-def _failure(problem: Problem, makespan: float, peak: np.ndarray, feasible: bool) -> str | None:
-    if feasible:
-        return None
+def _failure(problem: Problem, makespan: float, peak: Int64[np.ndarray, " devices"]) -> str:
+    """Why a plan of a batch is not feasible."""
     over = peak - problem.cluster.memory_bytes
     if (over > 0).any():
         worst = int(over.argmax())

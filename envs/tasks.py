@@ -18,5 +18,8 @@ LEVELS = 21
 #: Scheduling level that leaves critical-path priorities alone.
 NEUTRAL_LEVEL = LEVELS // 2
 
+#: Fusion level at which every op begins: everything that may be fused is fused.
+FUSED_LEVEL = LEVELS // 2
+
 #: Fusion level of an op that stays out of its consumer's kernel; higher levels fuse earlier.
 UNFUSED_LEVEL = 0

@@ -68,6 +68,25 @@ class BatchedEnv(VectorEnv[Any, Any, Any]):
             raise EpisodeError("no episode has begun; call reset() first")
         return self._prepared
 
+    @property
+    def progress(self) -> tuple[Progress, ...]:
+        """Where each episode stands."""
+        return tuple(self._progress)
+
+    def go_on_from(self, progress: Progress) -> Any:
+        """Let all episodes go on from one state of the instance at hand; returns what they observe.
+
+        For agents that try many actions and keep the best: `env.go_on_from(env.progress[best])`, or
+        the state before where all were worse. The step counts all the same.
+
+        Raises:
+            EpisodeError: no episode has begun.
+        """
+        if self._prepared is None:
+            raise EpisodeError("no episode has begun; call reset() first")
+        self._progress = [progress.at_step(self._progress[0].taken)] * self.num_envs
+        return self._observe()
+
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
@@ -114,7 +133,8 @@ class BatchedEnv(VectorEnv[Any, Any, Any]):
 
     def _begin(self, options: dict[str, Any] | None) -> None:
         self._prepared = draw(self.episodes, self.np_random, options)
-        self._progress = [begin(self._prepared, self.rules)] * self.num_envs
+        start = begin(self._prepared, self.rules, (options or {}).get("start"))
+        self._progress = [start] * self.num_envs
 
     def _each(self, actions: Any) -> list[Any]:
         is_array = isinstance(actions, np.ndarray)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from placement.annealing.energy import energy_of_evaluation
 from placement.problem import Problem
 from simulator.evaluation import Evaluation
 from simulator.plan import Plan
@@ -39,9 +40,15 @@ class Candidate:
     origin: str
 
     @property
-    def rank_key(self) -> tuple[int, float]:
-        """Sorts by bytes over capacity, then by step time."""
-        return (self.evaluation.excess_bytes, self.evaluation.makespan_seconds)
+    def energy(self) -> float:
+        """What the plan costs; see `placement.annealing.energy`."""
+        return energy_of_evaluation(self.evaluation)
+
+    @property
+    def rank_key(self) -> tuple[float, float]:
+        """Sorts by energy; step times that differ by less than their logarithms can tell, by
+        themselves."""
+        return (self.energy, self.evaluation.makespan_seconds)
 
 
 @dataclass(frozen=True)

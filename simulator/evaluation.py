@@ -42,6 +42,8 @@ class Evaluation:
     excess_bytes: int = 0
     """Peak bytes over capacity, summed over devices."""
     source: Literal["simulated", "measured"] = "simulated"
+    capacity_bytes: int = 0
+    """Memory of all devices together, which the excess is a share of; given where there is any."""
 
     @property
     def feasible(self) -> bool:

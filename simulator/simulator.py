@@ -64,7 +64,13 @@ class Simulator:
         if excess.any():
             worst = self.cluster.devices[int(excess.argmax())]
             failure = OutOfMemory(worst.name, worst.memory_bytes, int(peak[excess.argmax()]))
-        return Evaluation(makespan, tuple(map(int, peak)), failure, int(excess.sum()))
+        return Evaluation(
+            makespan,
+            tuple(map(int, peak)),
+            failure,
+            int(excess.sum()),
+            capacity_bytes=int(self.cluster.memory_bytes.sum()),
+        )
 
     def trace(self, plan: Plan) -> Trace:
         """Everything that happens while the plan runs.

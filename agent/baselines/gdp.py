@@ -7,7 +7,6 @@ embeddings, no plan or trace to look at, no heuristic to begin at.
 """
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
 from agent.policy.state import begin
 from agent.policy.view import make_subject
+from envs.episodes import Prepared
 from envs.instance import Instance
 from placement.placer import Budget, Candidate, Placed, Report
 from placement.problem import Problem
@@ -49,7 +49,9 @@ class GdpPlacer:
 
     def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
         """Train until the budget is spent, at least one update."""
-        instance = _Unmarked(problem.graph.name, problem, seed=seed)
+        # Rewards are relative to one device, so that no heuristic runs.
+        mark = Plan.of(first_accelerator(problem))
+        instance = Instance(problem.graph.name, problem, seed=seed, given_mark=mark)
         devices = problem.cluster.device_count
         root, ppo = problem.unit_count**0.5, self.config.ppo
         config = replace(
@@ -61,8 +63,8 @@ class GdpPlacer:
             torch.manual_seed(seed)
             policy = Policy(config.policy)
         optimizer = torch.optim.Adam(policy.parameters(), lr=config.ppo.lr)
-        subject = make_subject(instance, config.episode.group_sizes, seed)
-        first = begin(subject, Plan.of(first_accelerator(problem)), config.policy.tasks, fresh=True)
+        subject = make_subject(Prepared(instance), config.episode.group_sizes, seed)
+        first = begin(subject, config.rules)
         best: Candidate | None = None
         progress: list[tuple[float, float]] = []
         number = evaluations = 0
@@ -70,8 +72,7 @@ class GdpPlacer:
             rng = np.random.default_rng([seed, number])
             passed = draw_pass(policy, config, [first], [rng])
             evaluations += config.sample.samples
-            state = passed.best[0]
-            found = Candidate(state.plan, state.evaluation, f"gdp:{number + 1}")
+            found = passed.best[0].candidate(f"gdp:{number + 1}")
             if best is None or found.rank_key < best.rank_key:
                 best = found
                 progress.append((budget.spent_seconds, best.evaluation.makespan_seconds))
@@ -80,12 +81,3 @@ class GdpPlacer:
             report(share)
             number += 1
         return Placed(best, (best,), tuple(progress), evaluations)
-
-
-class _Unmarked(Instance):
-    """An instance whose rewards are relative to one device, so that no heuristic runs."""
-
-    @cached_property
-    def reference_seconds(self) -> float:
-        plan = Plan.of(first_accelerator(self.problem))
-        return max(self.evaluator.evaluate(plan).makespan_seconds, 1e-12)

@@ -2,26 +2,30 @@
 
 A feed-forward *grouper* assigns ops to groups; a sequence-to-sequence *placer*, a bidirectional
 LSTM read by an LSTM with attention, assigns groups to devices. Both are trained together with
-REINFORCE on the graph at hand, from scratch, by minus the square root of the step time.
+REINFORCE on the graph at hand, from scratch, by minus the square root of the step time, as the
+environment's reward `sqrt-time` says; a plan that does not fit has a constant reward.
 
 Departures, in its favour where they matter: units that must stay together are grouped as one; the
 order on each device is critical-path priority instead of TensorFlow's; several groupings are drawn
-for an update instead of one; a plan over capacity is penalised by how much it exceeds instead of
-by a constant; an entropy bonus stands for the noise that the paper adds; 64 groups instead of
-256; the learning rate is smaller than the paper's 0.1 and there is no sampling temperature.
+for an update instead of one; an entropy bonus stands for the noise that the paper adds; 64 groups
+instead of 256; the learning rate is smaller than the paper's 0.1 and there is no sampling
+temperature.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int32, Int64
 from torch import Tensor, nn
 
 from agent.baselines.tensorflow_default import first_accelerator
-from agent.policy.state import penalised
-from envs.decision import Decision, first_of_units, plan_of
+from envs.decision import first_of_units
+from envs.episodes import Prepared
 from envs.instance import Instance
+from envs.rewards import SqrtTime
+from envs.rules import Rules, advance, begin
+from envs.tasks import Task
 from graphs.kinds import OpKind
 from placement.placer import Budget, Candidate, Placed, Report
 from placement.problem import Problem
@@ -30,7 +34,7 @@ from simulator.plan import Plan
 #: Neighbours on each side that the grouper sees.
 _NEIGHBOURS = 3
 
-#: A reward is never worse, however slow the plan or large the excess.
+#: A reward is never worse, however slow the plan: that of a plan that failed.
 _WORST_REWARD = -4.0
 
 #: In standard deviations.
@@ -189,38 +193,34 @@ class HdpPlacer:
 
 
 class _Scorer:
-    """Plans from devices of units, and their rewards; times are relative to one device's."""
+    """Steps of the environment from devices of units; times are relative to one device's."""
 
     def __init__(self, problem: Problem) -> None:
-        self._instance = Instance(problem.graph.name, problem)
-        self._base = Plan.of(first_accelerator(problem))
-        mark = problem.evaluate(self._base).makespan_seconds
-        self._mark = mark if np.isfinite(mark) and mark > 0 else 1.0
-        self._first = problem.unit_allowed.argmax(axis=1)
+        self._problem = problem
+        mark = Plan.of(first_accelerator(problem))
+        self._prepared = Prepared(Instance(problem.graph.name, problem, given_mark=mark))
+        self._rules = Rules((Task.PLACEMENT,))
+        self._first_allowed = problem.unit_allowed.argmax(axis=1)
 
     def score(
         self, of_units: Int64[np.ndarray, "samples units"], origin: str
     ) -> tuple[Float64[np.ndarray, " samples"], Candidate]:
         """Rewards, and the best of the plans."""
-        problem = self._instance.problem
-        plans = [self._plan(each) for each in of_units]
-        scores = problem.simulator.evaluate_many(plans)
-        excess = np.maximum(scores.peak_bytes - problem.cluster.memory_bytes, 0).sum(axis=1)
-        cost = np.array(
-            [
-                penalised(self._instance, float(seconds), int(over))
-                for seconds, over in zip(scores.makespan_seconds, excess, strict=True)
-            ]
+        start = begin(self._prepared, self._rules)
+        actions = [self._action(each) for each in of_units]
+        after, scores = advance(
+            self._prepared, self._rules, [start] * len(actions), actions, SqrtTime()
         )
-        best = plans[int(np.lexsort((scores.makespan_seconds, excess))[0])]
-        rewards = np.maximum(-np.sqrt(cost / self._mark), _WORST_REWARD)
-        return rewards, Candidate(best, problem.evaluate(best), origin)
+        best = after[int(np.argmin(scores.energies))]
+        assert best.plan is not None and best.evaluation is not None, "only legal devices are taken"
+        found = Candidate(best.plan, best.evaluation, origin)
+        return np.maximum(scores.rewards, _WORST_REWARD), found
 
-    def _plan(self, devices: Int64[np.ndarray, " units"]) -> Plan:
-        problem = self._instance.problem
+    def _action(self, devices: Int64[np.ndarray, " units"]) -> Int32[np.ndarray, " ops"]:
+        problem = self._problem
         allowed = problem.unit_allowed[np.arange(len(devices)), devices]
-        legal = np.where(allowed, devices, self._first)[problem.unit_of].astype(np.int32)
-        return plan_of(problem, Decision(legal), self._base)
+        legal = np.where(allowed, devices, self._first_allowed)
+        return legal[problem.unit_of].astype(np.int32)
 
 
 def unit_features(problem: Problem) -> UnitFeatures:

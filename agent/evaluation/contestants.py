@@ -28,11 +28,12 @@ from agent.learning.rollout import greedy
 from agent.placing.policy_placer import PolicyPlacer, untrained
 from agent.policy.inputs import collate
 from agent.policy.network import Policy
-from agent.policy.state import State, as_decision, begin
+from agent.policy.state import State, begin
 from agent.policy.view import make_subject
 from agent.runs.checkpoint import Checkpoint
 from agent.runs.plain_values import to_plain
-from envs.decision import plan_of
+from envs.actions import action_of
+from envs.episodes import Prepared
 from envs.instance import Instance
 from graphs.errors import GraphwrightError
 from placement.placer import Budget, Candidate, Placed, Placer, silent
@@ -156,33 +157,30 @@ def control(config: AgentConfig, seed: int, checkpoint: Checkpoint | None = None
 
 
 def greedy_attempt(trained: PolicyPlacer, problem: Problem, seed: int) -> Attempt:
-    """As many passes as in training, each taking what the policy thinks best.
+    """An episode of as many steps as in training, each taking what the policy thinks best.
 
-    Traces of the plans between are looked at, as the policy does; only the last plan is scored,
-    and the portfolio's stands where that is worse.
+    Of its plans the last one counts, and the portfolio's stands where that is worse.
     """
     instance = Instance(problem.graph.name, problem, seed=seed)
     start = instance.portfolio
     raw = greedy_decision(trained, instance, seed)
     best = min(start, raw, key=lambda item: item.rank_key)
-    evaluations = len(instance.heuristic_plans) + 1
+    evaluations = len(instance.heuristic_plans) + trained.config.episode.steps
     return Attempt(Placed(best, (start, raw), evaluations=evaluations), raw)
 
 
 def greedy_decision(trained: PolicyPlacer, instance: Instance, seed: int) -> Candidate:
-    """The plan after the last greedy pass, scored once."""
+    """The plan after the last greedy step."""
     config, episode = trained.config, trained.config.episode
-    subject = make_subject(instance, episode.group_sizes, seed)
-    plan = instance.portfolio.plan
-    state = begin(subject, plan, config.policy.tasks, episode.from_scratch)
-    for _ in range(episode.steps):
+    state = begin(make_subject(Prepared(instance), episode.group_sizes, seed), config.rules)
+    for _ in range(state.rules.length):
         batch = collate([state.view(config.policy.reads_trace)], config.policy.segment_ops)
         with torch.no_grad():
             scores = trained.policy(batch)
-        decided = greedy(state, scores, batch, 0, episode.whole)
-        plan = plan_of(instance.problem, as_decision(decided), state.plan)
-        state = replace(state, plan=plan, decided=decided, fresh=False)
-    return Candidate(plan, instance.evaluator.evaluate(plan), "policy-greedy")
+        choices = greedy(state, scores, batch, 0, episode.whole)
+        after, _ = state.step([action_of(choices, state.rules.tasks)], config.reward)
+        state = state.at(after[0])
+    return state.candidate("policy-greedy")
 
 
 def fine_tuned_attempt(tuned: PolicyPlacer, problem: Problem, budget: Budget, seed: int) -> Attempt:

@@ -13,7 +13,6 @@ from agent.learning.ppo import Update, update
 from agent.learning.rollout import Rollout, sample
 from agent.policy.inputs import PolicyInput, collate
 from agent.policy.state import State
-from envs.rewards import REWARDS
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +42,10 @@ def draw_pass(
     with torch.no_grad():
         scores = {task: values.float().cpu() for task, values in policy(batch).items()}
     on_host = batch if device == "cpu" else batch.to("cpu")
-    reward = REWARDS[config.episode.reward]
     rollouts = tuple(
-        sample(state, scores, on_host, number, config.sample, reward, rng, config.episode.whole)
+        sample(
+            state, scores, on_host, number, config.sample, config.reward, rng, config.episode.whole
+        )
         for number, (state, rng) in enumerate(zip(states, rngs, strict=True))
     )
     return Pass(batch, rollouts, config.sample.merged)

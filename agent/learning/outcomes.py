@@ -19,10 +19,8 @@ from agent.learning.ppo import sum_over_workers
 from agent.learning.ranking import ranking_area
 from agent.learning.rollout import task_scores
 from agent.policy.inputs import View, collate
-from agent.policy.state import State, costs_of
-from envs.decision import Decision
-from envs.rewards import REWARDS
-from envs.scoring import score
+from agent.policy.state import State, begin
+from envs.rewards import LogImprovement
 from envs.tasks import Task
 from placement.annealing.anneal import Annealer
 from placement.placers.search import DEFAULT as SEARCH
@@ -35,14 +33,14 @@ class OutcomeConfig:
 
     moves_per_level: int = 80
     least_gain: float = 1e-4
-    """Relative gain in step time that counts as an improvement."""
+    """Fall of the energy that counts as an improvement."""
     max_depth: int = 3000
     """Evaluations of annealing between states at most: plans as search meets them later on."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """Moves that were tried at a state, and by how much each lowered the logarithm of its cost."""
+    """Moves that were tried at a state, and by how much each lowered the plan's energy."""
 
     view: View
     groups: Int32[np.ndarray, " moves"]
@@ -58,15 +56,15 @@ def try_moves(
     groups, devices = _drawn(state, view, config.moves_per_level, rng)
     labels = state.subject.groups.labels
     level_of = np.searchsorted(state.subject.groups.level_offsets, groups, side="right") - 1
-    before = state.decided[Task.PLACEMENT]
-    decisions = [
-        Decision(devices=np.where(labels[level] == group, device, before).astype(np.int32))
+    before = state.standing[Task.PLACEMENT]
+    actions = [
+        np.where(labels[level] == group, device, before).astype(np.int32)
         for level, group, device in zip(level_of, groups, devices, strict=True)
     ]
-    if not decisions:
+    if not actions:
         return Outcomes(view, groups, devices, np.zeros(0, np.float32))
-    plans = score(state.instance, decisions, state.plan, REWARDS["sqrt-time"])
-    gains = np.log(state.cost_seconds) - np.log(costs_of(state.instance, plans))
+    _, scores = state.step(actions, LogImprovement())
+    gains = state.energy - scores.energies
     return Outcomes(view, groups, devices, gains.astype(np.float32))
 
 
@@ -87,7 +85,8 @@ def _drawn(
 
 
 def annealed(state: State, config: OutcomeConfig, rng: np.random.Generator) -> State:
-    """The state after some evaluations of search, as hot as search may be at that time."""
+    """An episode that begins at the plan which some evaluations of search lead to, as hot as search
+    may be at that time."""
     annealer = Annealer(
         state.instance.problem, state.subject.groups.hierarchy, SEARCH.neighbour_share
     )
@@ -96,8 +95,7 @@ def annealed(state: State, config: OutcomeConfig, rng: np.random.Generator) -> S
     heat = SEARCH.start_temperature * rng.random()
     chain = annealer.reprioritised(annealer.advance(chain, max(moves, 1), heat))
     plan = Plan.of(chain.devices, -chain.ranks.astype(np.float64))
-    evaluation = state.instance.evaluator.evaluate(plan)
-    return State(state.subject, plan, {Task.PLACEMENT: np.array(chain.devices)}, evaluation)
+    return begin(state.subject, state.rules, plan)
 
 
 def learn_outcomes(
@@ -110,7 +108,10 @@ def learn_outcomes(
     graphs_in_all: int,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """One step of logistic regression; returns the loss and how well scores rank moves."""
+    """One step of logistic regression; returns the loss and how well scores rank moves.
+
+    Where no move was tried, as on single devices, nothing is learned from this worker's graphs.
+    """
     batch = collate([item.view for item in outcomes], segment_ops).to(device)
     scores = policy(batch)[Task.PLACEMENT]
     loss, first, areas = scores.new_zeros(()), 0, []
@@ -126,7 +127,8 @@ def learn_outcomes(
         loss = loss + functional.binary_cross_entropy_with_logits(logits, wanted)
         areas.append(ranking_area(logits.detach().double().cpu().numpy(), better))
     optimizer.zero_grad(set_to_none=False)
-    torch.autograd.backward(loss / graphs_in_all)
+    if loss.requires_grad:
+        torch.autograd.backward(loss / graphs_in_all)
     total = sum_over_workers(policy, loss.detach()[None])
     nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm)
     optimizer.step()

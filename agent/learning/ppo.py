@@ -18,9 +18,6 @@ from agent.policy.choices import Draw, chance_of, log_chances
 from agent.policy.inputs import PolicyInput
 from agent.policy.network import Scores
 
-#: Gains above this share of the step time count no more.
-_LARGE_GAIN = 0.05
-
 #: Of a choice's chances now and when it was drawn, where it turned out bad.
 _MAX_RATIO = 3.0
 
@@ -56,17 +53,8 @@ class Update:
 
 
 def advantages(rollout: Rollout, limit: float) -> Float64[np.ndarray, " samples"]:
-    """Standardised worth of each sample among those of the same graph and level.
-
-    Whole decisions are worth their reward. Moves are worth by how much they improve on the plan
-    that they depart from: of many samples the best is kept, so that a bad move costs nothing more
-    than one that changes nothing.
-    """
-    if rollout.draws[0][0].whole:
-        worth = rollout.scores.rewards
-    else:
-        gain = np.log(rollout.state.cost_seconds) - np.log(rollout.cost_seconds)
-        worth = np.clip(gain, 0.0, _LARGE_GAIN)
+    """Standardised reward of each sample among those of the same graph and level."""
+    worth = rollout.scores.rewards
     found = np.zeros_like(worth)
     done = 0
     for draws in rollout.draws:

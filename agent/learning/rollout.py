@@ -1,7 +1,7 @@
-"""Many samples from one forward pass, scored in one call each."""
+"""Many samples from one forward pass; those of a graph are one step of its environment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ from agent.policy.choices import (
 )
 from agent.policy.inputs import PolicyInput
 from agent.policy.network import Scores
-from agent.policy.state import State, as_decision, costs_of, decide
+from agent.policy.state import State
+from envs.actions import action_of
 from envs.features.groups import GROUP_PAIR_COLUMNS
 from envs.rewards import Reward
+from envs.rules import Progress
 from envs.scoring import Scores as PlanScores
-from envs.scoring import score
 from envs.tasks import Task
 
 _IS_HERE = GROUP_PAIR_COLUMNS.index("is_here")
@@ -50,13 +51,25 @@ class Rollout:
     draws: tuple[tuple[Draw, ...], ...]
     """Per level that was drawn, one per task; samples are laid end to end in this order."""
     scores: PlanScores
-    cost_seconds: Float64[np.ndarray, " samples"]
-    decided: tuple[Mapping[str, np.ndarray], ...]
+    after: tuple[Progress, ...]
+    """Where the episode stands after each sample."""
+    choices: tuple[Mapping[str, np.ndarray], ...]
+    """What each sample decides, by task."""
+    reward: Reward
+
+    @property
+    def energies(self) -> Float64[np.ndarray, " samples"]:
+        return self.scores.energies
+
+    @property
+    def improving(self) -> np.ndarray:
+        """Which samples are better than the plan that they depart from."""
+        return self.energies < self.state.energy
 
     @property
     def order(self) -> np.ndarray:
         """Samples from the best to the worst."""
-        return np.argsort(self.cost_seconds, kind="stable")
+        return np.argsort(self.energies, kind="stable")
 
     def best(self, merged: int) -> State:
         """The state to go on from: the best sample, the best samples together, or as before.
@@ -64,37 +77,28 @@ class Rollout:
         Where nothing was decided before, the best sample counts however bad it is.
         """
         order = self.order
-        if self.state.fresh:
-            return self._after(int(order[0]))
-        better = order[self.cost_seconds[order] < self.state.cost_seconds][:merged]
+        state = self.state
+        if state.fresh:
+            return state.at(self.after[int(order[0])])
+        better = order[self.improving[order]][:merged]
         if not better.size:
-            return self.state
-        found = self._after(int(better[0]))
-        together = _merge(self.state, [self.decided[int(index)] for index in better])
-        for decided in together:
-            state = decide(self.state, decided)
-            if state.cost_seconds < found.cost_seconds:
-                found = state
-        return found
-
-    def _after(self, index: int) -> State:
-        plan = self.scores.plans[index]
-        assert plan is not None, "choices that are not allowed are never drawn"
-        evaluation = self.state.instance.evaluator.evaluate(plan)
-        return replace(
-            self.state, plan=plan, decided=self.decided[index], evaluation=evaluation, fresh=False
-        )
+            return state.at(state.progress.at_step(state.progress.taken + 1))
+        together = _merge(state, [self.choices[int(index)] for index in better])
+        actions = [action_of(choices, state.rules.tasks) for choices in together]
+        joined = state.step(actions, self.reward)[0] if actions else []
+        found = [self.after[int(better[0])], *joined]
+        return state.at(min(found, key=lambda progress: progress.energy))
 
 
 def _merge(
-    state: State, decisions: Sequence[Mapping[str, np.ndarray]]
+    state: State, samples: Sequence[Mapping[str, np.ndarray]]
 ) -> list[Mapping[str, np.ndarray]]:
-    """The changes of the first two decisions, of the first three, and so on; earlier ones win."""
-    together = dict(decisions[0])
+    """The changes of the first two samples, of the first three, and so on; earlier ones win."""
+    together = dict(samples[0])
     result: list[Mapping[str, np.ndarray]] = []
-    for decided in decisions[1:]:
+    for choices in samples[1:]:
         together = {
-            task: np.where(values == state.decided[task], decided[task], values)
+            task: np.where(values == state.standing[task], choices[task], values)
             for task, values in together.items()
         }
         result.append(together)
@@ -111,7 +115,7 @@ def sample(
     rng: np.random.Generator,
     whole: bool,
 ) -> Rollout:
-    """Draw decisions for graph `number` of a batch and score their plans.
+    """Draw decisions for graph `number` of a batch and take a step with each.
 
     Args:
         whole: decide for every group; else only move a few.
@@ -122,7 +126,7 @@ def sample(
     shares = np.diff(np.linspace(0, config.samples, levels + 1).round().astype(int))
     shares = shares[rng.permutation(levels)]
     draws: list[tuple[Draw, ...]] = []
-    decided: list[Mapping[str, np.ndarray]] = []
+    choices: list[Mapping[str, np.ndarray]] = []
     for level, samples in enumerate(shares.tolist()):
         if not samples:
             continue
@@ -144,7 +148,7 @@ def sample(
         )
         draws.append(of_level)
         labels = groups.labels[level] - int(first)
-        decided.extend(
+        choices.extend(
             by_op(
                 {
                     item.task: by_group(
@@ -153,19 +157,13 @@ def sample(
                     for item in of_level
                 },
                 labels,
-                state.decided,
+                state.standing,
             )
             for index in range(samples)
         )
-    plans = score(
-        state.instance,
-        [as_decision(item) for item in decided],
-        state.plan,
-        reward,
-        np.full(len(decided), state.evaluation.makespan_seconds),
-    )
-    cost = costs_of(state.instance, plans)
-    return Rollout(state, tuple(draws), plans, cost, tuple(decided))
+    actions = [action_of(item, state.rules.tasks) for item in choices]
+    after, plans = state.step(actions, reward)
+    return Rollout(state, tuple(draws), plans, tuple(after), tuple(choices), reward)
 
 
 def greedy(
@@ -195,9 +193,9 @@ def greedy(
         moved = np.where(groups.labels == group, np.int32(choice), np.int32(KEEP)).max(axis=0)
         chosen[task] = moved
     if whole or state.fresh:
-        return by_op(chosen, groups.labels[level] - first, state.decided)
+        return by_op(chosen, groups.labels[level] - first, state.standing)
     return {
-        task: np.where(moved == KEEP, state.decided[task], moved).astype(np.int32)
+        task: np.where(moved == KEEP, state.standing[task], moved).astype(np.int32)
         for task, moved in chosen.items()
     }
 

@@ -14,13 +14,12 @@ from agent.learning.improving import Pass, draw_pass, learn
 from agent.learning.move_tuning import MoveTuner
 from agent.placing.guided_search import Guided, guided_search
 from agent.policy.network import Policy
-from agent.policy.state import State, begin, decided_plan
+from agent.policy.state import State, begin
 from agent.policy.view import make_subject
+from envs.episodes import Prepared
 from envs.instance import Instance
 from placement.placer import Budget, Candidate, Placed, Report, Stage
 from placement.problem import Problem
-from simulator.evaluation import Evaluation
-from simulator.plan import Plan
 
 #: So many passes are no limit.
 _ENDLESS = 1_000_000
@@ -82,9 +81,8 @@ class _Found:
         spent = self.budget.spent_seconds - before
         self.stages.append(Stage(name, spent, _seconds(self.best)))
 
-    def offer(self, plan: Plan, evaluation: Evaluation, name: str) -> None:
+    def offer(self, candidate: Candidate) -> None:
         """Keep a plan if it is better than the best."""
-        candidate = Candidate(plan, evaluation, name)
         if candidate.rank_key < self.best.rank_key:
             self.best = candidate
             self.progress.append((self.budget.spent_seconds, _seconds(candidate)))
@@ -113,10 +111,8 @@ class PolicyPlacer:
         if problem.cluster.device_count == 1 and self.config.policy.tasks == ("placement",):
             return Placed(start, (start,), ((budget.spent_seconds, _seconds(start)),))
         policy = self._own_policy()
-        subject = make_subject(instance, self.config.episode.group_sizes, seed)
-        state = begin(
-            subject, start.plan, self.config.policy.tasks, self.config.episode.from_scratch
-        )
+        subject = make_subject(Prepared(instance), self.config.episode.group_sizes, seed)
+        state = begin(subject, replace(self.config.rules, steps=max(self.effort.max_passes, 1)))
         found = _Found(start, budget, state)
         if self.config.guides_search:
             self._propose(policy, found, seed, report)
@@ -174,13 +170,15 @@ class PolicyPlacer:
         passed = draw_pass(policy, self.config, [found.state], [rng], self.device)
         found.evaluations += self.config.sample.samples
         found.state = passed.best[0]
-        found.offer(found.state.plan, found.state.evaluation, self.name)
+        if not found.state.fresh:
+            found.offer(found.state.candidate(self.name))
         return passed
 
     def _search(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
         """Search that the policy guides, with what is left of the budget."""
         before, limit = found.evaluations, self.effort.max_passes
-        state = decided_plan(found.state, found.best.plan)
+        subject, rules = found.state.subject, found.state.rules
+        state = begin(subject, rules, found.best.plan)
         updates: list[Mapping[str, float]] = []
         tuner = None
         if self.effort.max_updates:
@@ -200,8 +198,8 @@ class PolicyPlacer:
         def on_pass(guided: Guided) -> None:
             nonlocal told
             found.evaluations = before + guided.evaluations
-            reached = decided_plan(state, guided.best_plan)
-            found.offer(reached.plan, reached.evaluation, self.name)
+            reached = begin(subject, rules, guided.best_plan)
+            found.offer(reached.candidate(self.name))
             self.watch(guided.passes, reached, updates[-1] if len(updates) > told else None)
             told = len(updates)
             report(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))

@@ -1,119 +1,89 @@
-"""Where an episode stands: the plan that ran last, what was decided for it, its score."""
+"""Where an episode of the environment stands, and the groups in which the policy decides."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float64, Int32
+from jaxtyping import Int32
 
 from agent.policy.inputs import View
 from agent.policy.view import Subject, look
-from envs.decision import Decision, plan_of
-from envs.features.observation import Previous
 from envs.instance import Instance
+from envs.rewards import Reward
+from envs.rules import Progress, Rules, advance, previous_of, standing
+from envs.rules import begin as begin_episode
 from envs.scoring import Scores
-from envs.tasks import LEVELS, NEUTRAL_LEVEL, Task
+from placement.placer import Candidate
 from simulator.evaluation import Evaluation
 from simulator.plan import Plan
-
-#: Fusion level of all ops before anything is decided: everything that may be fused is fused.
-_FUSED_LEVEL = LEVELS // 2
-
-#: A plan over capacity counts as so much slower per share of the cluster's memory.
-_EXCESS_WEIGHT = 20.0
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """One step of an episode."""
+    """One step of an episode; all that happens to it is what `envs.rules` says."""
 
     subject: Subject
-    plan: Plan
-    decided: Mapping[str, Int32[np.ndarray, " ops"]]
-    """Device or level of each op, by task that the policy decides."""
-    evaluation: Evaluation
-    fresh: bool = False
-    """Nothing has been decided: the policy sees no previous plan and decides for every op."""
+    rules: Rules
+    progress: Progress
 
     @property
     def instance(self) -> Instance:
         return self.subject.instance
 
+    @property
+    def fresh(self) -> bool:
+        """No plan has run: the policy sees none and decides for every op."""
+        return self.progress.plan is None
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that ran last; before one has, the one that stands for what is not decided."""
+        return self.progress.base if self.progress.plan is None else self.progress.plan
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Of the plan that ran last."""
+        assert self.progress.evaluation is not None, "asked for what came of a plan before any ran"
+        return self.progress.evaluation
+
+    @property
+    def energy(self) -> float:
+        """Of the plan that ran last; before one has, of the plan that all are measured by."""
+        return self.instance.reference_energy if self.fresh else self.progress.energy
+
     @cached_property
-    def cost_seconds(self) -> float:
-        """Step time, made worse by bytes over capacity: what plans are ordered by."""
-        excess = self.evaluation.excess_bytes
-        return penalised(self.instance, self.evaluation.makespan_seconds, excess)
+    def standing(self) -> dict[str, Int32[np.ndarray, " ops"]]:
+        """Device or level of each op, by task: what an action repeats that changes nothing."""
+        return standing(self.progress, self.rules.tasks)
 
     def view(self, reads_trace: bool) -> View:
         """What the policy sees of it."""
-        if self.fresh:
-            return look(self.subject, None, reads_trace)
-        trace = self.instance.evaluator.trace(self.plan)
-        previous = Previous(
-            self.plan,
-            trace,
-            self.decided.get(Task.SCHEDULING),
-            self.decided.get(Task.FUSION),
-        )
+        previous = previous_of(self.subject.prepared, self.progress)
         return look(self.subject, previous, reads_trace)
 
+    def step(self, actions: Sequence[np.ndarray], reward: Reward) -> tuple[list[Progress], Scores]:
+        """Take a step of the environment from here, once with each action.
 
-def penalised(instance: Instance, seconds: float, excess_bytes: int) -> float:
-    """Step time with a penalty for what does not fit."""
-    capacity = float(instance.problem.cluster.memory_bytes.sum())
-    return seconds * (1.0 + _EXCESS_WEIGHT * excess_bytes / capacity)
+        Raises:
+            ActionError: an action that is not in the action space of this graph.
+        """
+        episodes = [self.progress] * len(actions)
+        return advance(self.subject.prepared, self.rules, episodes, actions, reward)
 
+    def at(self, progress: Progress) -> "State":
+        """The same episode elsewhere."""
+        return replace(self, progress=progress)
 
-def costs_of(instance: Instance, scores: Scores) -> Float64[np.ndarray, " plans"]:
-    """The cost of each plan that was scored."""
-    over = scores.peak_bytes - instance.problem.cluster.memory_bytes
-    excess = np.maximum(over, 0).sum(axis=1)
-    return np.array(
-        [
-            penalised(instance, float(seconds), int(excess_bytes))
-            for seconds, excess_bytes in zip(scores.makespan_seconds, excess, strict=True)
-        ]
-    )
-
-
-def begin(subject: Subject, plan: Plan, tasks: tuple[str, ...], fresh: bool = False) -> State:
-    """The state before the first decision; `plan` stands for all that is not decided."""
-    ops = subject.instance.problem.graph.op_count
-    decided: dict[str, np.ndarray] = {}
-    if Task.PLACEMENT in tasks:
-        decided[Task.PLACEMENT] = np.array(plan.devices, np.int32)
-    if Task.SCHEDULING in tasks:
-        decided[Task.SCHEDULING] = np.full(ops, NEUTRAL_LEVEL, np.int32)
-    if Task.FUSION in tasks:
-        decided[Task.FUSION] = np.full(ops, _FUSED_LEVEL, np.int32)
-    if Task.SCHEDULING in tasks or Task.FUSION in tasks:
-        plan = plan_of(subject.instance.problem, as_decision(decided), plan)
-    evaluation = subject.instance.evaluator.evaluate(plan)
-    return State(subject, plan, decided, evaluation, fresh)
+    def candidate(self, origin: str) -> Candidate:
+        """The plan that ran last, as placers return it."""
+        return Candidate(self.plan, self.evaluation, origin)
 
 
-def decide(state: State, decided: Mapping[str, Int32[np.ndarray, " ops"]]) -> State:
-    """The state after a decision.
+def begin(subject: Subject, rules: Rules, start: str | Plan | None = None) -> State:
+    """The first state of an episode; see `envs.rules.begin` for where that is.
 
     Raises:
-        PlanError: an op is on a device that cannot run it.
+        EpisodeError: a start plan that has a unit where it may not be.
     """
-    plan = plan_of(state.instance.problem, as_decision(decided), state.plan)
-    evaluation = state.instance.evaluator.evaluate(plan)
-    return State(state.subject, plan, decided, evaluation)
-
-
-def decided_plan(state: State, plan: Plan) -> State:
-    """The state in which a plan's devices were decided, and its own order kept."""
-    evaluation = state.instance.evaluator.evaluate(plan)
-    decided = {**state.decided, Task.PLACEMENT: np.array(plan.devices, np.int32)}
-    return State(state.subject, plan, decided, evaluation)
-
-
-def as_decision(decided: Mapping[str, Int32[np.ndarray, " ops"]]) -> Decision:
-    """Decisions by task as environments take them."""
-    return Decision(
-        decided.get(Task.PLACEMENT), decided.get(Task.SCHEDULING), decided.get(Task.FUSION)
-    )
+    return State(subject, rules, begin_episode(subject.prepared, rules, start))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agent.policy.inputs import View
+from envs.episodes import Prepared
 from envs.features.groups import (
     GROUP_COLUMNS,
     GROUP_PAIR_COLUMNS,
@@ -21,7 +22,6 @@ from envs.features.static_features import (
     OP_FEATURES,
     PAIR_FEATURES,
     StaticFeatures,
-    static_features,
 )
 from envs.instance import Instance
 
@@ -35,23 +35,23 @@ _PLAN_PAIR_COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """An instance with all that stays the same from pass to pass."""
+    """What all episodes of an instance share, and the groups in which the policy decides."""
 
-    instance: Instance
-    static: StaticFeatures
+    prepared: Prepared
     groups: Groups
 
+    @property
+    def instance(self) -> Instance:
+        return self.prepared.instance
 
-def make_subject(
-    instance: Instance,
-    group_sizes: tuple[int, ...],
-    seed: int,
-    static: StaticFeatures | None = None,
-) -> Subject:
-    """Work out features and nested groups; `group_sizes` empty means single units only."""
-    groups = make_groups(instance.problem, seed, group_sizes)
-    fixed = static if static is not None else static_features(instance)
-    return Subject(instance, fixed, groups)
+    @property
+    def static(self) -> StaticFeatures:
+        return self.prepared.static
+
+
+def make_subject(prepared: Prepared, group_sizes: tuple[int, ...], seed: int) -> Subject:
+    """Work out nested groups; `group_sizes` empty means single units only."""
+    return Subject(prepared, make_groups(prepared.instance.problem, seed, group_sizes))
 
 
 def look(subject: Subject, previous: Previous | None, reads_trace: bool = True) -> View:

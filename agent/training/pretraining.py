@@ -199,8 +199,8 @@ class Pretraining:
                 config.device,
             )
             gains = np.concatenate([item.gains for item in outcomes])
-            least = config.agent.outcomes.least_gain
-            found.append({**figures, "improving_share": float((gains > least).mean())})
+            better = gains > config.agent.outcomes.least_gain
+            found.append({**figures, "improving_share": float(better.mean()) if len(gains) else 0})
             if step + 1 < config.agent.episode.steps:
                 states = [
                     annealed(state, config.agent.outcomes, rng)
@@ -211,7 +211,7 @@ class Pretraining:
     def _learn_policy(self, states: Sequence[State]) -> dict[str, float]:
         """PPO on episodes of a few passes, each from the best plan of the pass before."""
         config = self.config
-        costs = np.array([state.cost_seconds for state in states])
+        before = np.array([state.energy for state in states])
         updates: list[Update] = []
         better: list[float] = []
         for step in range(config.agent.episode.steps):
@@ -227,20 +227,18 @@ class Pretraining:
                     config.graphs_per_batch,
                 )
             )
-            better.extend(
-                float((one.cost_seconds < one.state.cost_seconds).mean()) for one in passed.rollouts
-            )
+            better.extend(float(one.improving.mean()) for one in passed.rollouts)
             states = passed.best
-        after = np.array([state.cost_seconds for state in states])
-        marks = np.array([state.instance.reference_seconds for state in states])
+        after = np.array([state.energy for state in states])
+        marks = np.array([state.instance.reference_energy for state in states])
         means = {
             key: float(np.mean([getattr(one, key) for one in updates]))
             for key in ("loss", "entropy", "kl", "clipped_share", "grad_norm", "epochs")
         }
         return {
             "improving_share": float(np.mean(better)),
-            "log_gain": float(np.log(costs / after).mean()),
-            "log_against_portfolio": float(np.log(after / marks).mean()),
+            "log_gain": float((before - after).mean()),
+            "log_against_portfolio": float((after - marks).mean()),
             **means,
         }
 
@@ -291,16 +289,14 @@ class Pretraining:
         which = 0
         if rng.random() >= episode.portfolio_share:
             which = int(rng.integers(min(_STARTS, len(plans))))
-        return begin(subject, plans[which].plan, config.agent.policy.tasks, episode.from_scratch)
+        start = None if episode.from_scratch else plans[which].plan
+        return begin(subject, config.agent.rules, start)
 
     def _subject(self, index: int) -> Subject:
         if index not in self._subjects:
             prepared = self.episodes.at(index)
             self._subjects[index] = make_subject(
-                prepared.instance,
-                self.config.agent.episode.group_sizes,
-                self.config.seed,
-                prepared.static,
+                prepared, self.config.agent.episode.group_sizes, self.config.seed
             )
         self._subjects.move_to_end(index)
         while len(self._subjects) > _KEPT_SUBJECTS:

@@ -1,7 +1,7 @@
 """How good a policy is on graphs that it does not learn from, in a fixed number of samples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,7 @@ from agent.config import AgentConfig, TrainConfig
 from agent.learning.improving import draw_pass
 from agent.placing.guided_search import guided_search
 from agent.policy.network import Policy
-from agent.policy.state import State, begin, decided_plan
+from agent.policy.state import State, begin
 from agent.policy.view import Subject, make_subject
 from envs.episodes import episodes_from
 from placement.placer import Budget
@@ -20,7 +20,7 @@ from placement.suites import Pair, get_suite
 
 @dataclass(frozen=True, eq=False)
 class Validated:
-    """Per graph the best state, and the logarithm of its cost over the portfolio's."""
+    """Per graph the best state, and by how much its energy is above the portfolio's."""
 
     pairs: tuple[Pair, ...]
     states: tuple[State, ...]
@@ -28,7 +28,8 @@ class Validated:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The geometric mean of costs over the portfolio's; nothing where there is no graph."""
+        """The geometric mean of step times over the portfolio's, what does not fit at its price;
+        nothing where there is no graph."""
         return {"validation/ratio": float(np.exp(np.mean(self.logs)))} if self.logs else {}
 
     @property
@@ -71,40 +72,32 @@ def validate(policy: Policy, config: TrainConfig) -> Validated:
 def improved(
     policy: Policy, config: AgentConfig, subject: Subject, steps: int, device: str = "cpu"
 ) -> tuple[State, float]:
-    """The best state after some passes, and the logarithm of its cost over the portfolio's."""
-    mark = subject.instance.portfolio
-    state = begin(subject, mark.plan, config.policy.tasks, config.episode.from_scratch)
-    cost = _first_cost(subject, config)
+    """The best state after some passes, and by how much its energy is above the portfolio's."""
+    state = begin(subject, replace(config.rules, steps=max(steps, 1)))
     if config.guides_search:
-        return _guided(policy, config, state, steps, cost)
+        return _guided(policy, config, state, steps)
     best: State | None = None
     for step in range(steps):
         rng = np.random.default_rng([1, step])
         state = draw_pass(policy, config, [state], [rng], device).best[0]
-        if best is None or state.cost_seconds < best.cost_seconds:
+        if best is None or state.energy < best.energy:
             best = state
     best = best or state
-    return best, float(np.log(best.cost_seconds / cost))
+    return best, best.energy - subject.instance.reference_energy
 
 
-def _guided(
-    policy: Policy, config: AgentConfig, state: State, steps: int, cost: float
-) -> tuple[State, float]:
+def _guided(policy: Policy, config: AgentConfig, state: State, steps: int) -> tuple[State, float]:
     """Guided search with a fixed number of evaluations."""
     found = guided_search(
         policy, state, Budget(_NO_LIMIT), 1, config, lambda _: None, steps, _EVALUATIONS
     )
-    best = decided_plan(state, found.best_plan)
-    return best, float(np.log(min(best.cost_seconds, cost) / cost))
+    best = begin(state.subject, state.rules, found.best_plan)
+    return best, min(best.energy - state.instance.reference_energy, 0.0)
 
 
 #: Of each pass of a validation.
 _EVALUATIONS = 200
 _NO_LIMIT = 1e9
-
-
-def _first_cost(subject: Subject, config: AgentConfig) -> float:
-    return begin(subject, subject.instance.portfolio.plan, ()).cost_seconds
 
 
 @lru_cache(maxsize=8)
@@ -113,7 +106,7 @@ def _pairs(suite: str, clusters: tuple[str, ...], count: int, max_ops: int) -> t
     fitting = [
         pair
         for pair in get_suite(suite, clusters).pairs
-        if pair.asked_ops <= max_ops and not pair.cluster_ref.startswith("1xv100")
+        if pair.asked_ops <= max_ops and pair.device_count > 1
     ]
     at = np.unique(np.linspace(0, len(fitting) - 1, min(count, len(fitting))).round().astype(int))
     return tuple(fitting[index] for index in at)
@@ -122,8 +115,4 @@ def _pairs(suite: str, clusters: tuple[str, ...], count: int, max_ops: int) -> t
 @lru_cache(maxsize=2)
 def _subjects(pairs: Sequence[Pair], sizes: tuple[int, ...]) -> tuple[Subject, ...]:
     episodes = episodes_from(pairs=pairs)
-    found = []
-    for index in range(len(pairs)):
-        prepared = episodes.at(index)
-        found.append(make_subject(prepared.instance, sizes, 0, prepared.static))
-    return tuple(found)
+    return tuple(make_subject(episodes.at(index), sizes, 0) for index in range(len(pairs)))

@@ -69,8 +69,8 @@ def validation_states(count: int) -> list[State]:
     config = AgentConfig()
     for index in range(len(chosen)):
         prepared = episodes.at(index)
-        subject = make_subject(prepared.instance, config.episode.group_sizes, 0, prepared.static)
-        first = begin(subject, prepared.instance.portfolio.plan, (Task.PLACEMENT,))
+        subject = make_subject(prepared, config.episode.group_sizes, 0)
+        first = begin(subject, config.rules)
         states += [first, annealed(first, config.outcomes, np.random.default_rng(index))]
     return states
 

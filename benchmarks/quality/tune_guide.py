@@ -123,14 +123,14 @@ def subject_of(pair: Pair, config: AgentConfig) -> Subject:
     """The pair's instance with its groups; its portfolio is worked out before any clock runs."""
     prepared = episodes_from(pairs=[pair], seed=0).at(0)
     assert prepared.instance.portfolio.evaluation.feasible
-    return make_subject(prepared.instance, config.episode.group_sizes, 0, prepared.static)
+    return make_subject(prepared, config.episode.group_sizes, 0)
 
 
 def guided(
     policy: Policy, subject: Subject, config: AgentConfig, seconds: float, seed: int
 ) -> tuple[float, int]:
     """Logarithm of the best step time, and how many plans were simulated."""
-    state = begin(subject, subject.instance.portfolio.plan, config.policy.tasks)
+    state = begin(subject, config.rules, "portfolio")
     found = guided_search(policy, state, Budget(seconds), seed, config, lambda _: None)
     return found.chain.best_energy, found.evaluations
 

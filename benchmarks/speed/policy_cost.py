@@ -89,6 +89,7 @@ def passes(graph: str, path: str, threads: int) -> dict[str, Any]:
     from agent.policy.inputs import collate
     from agent.policy.state import begin
     from agent.policy.view import make_subject
+    from envs.episodes import Prepared
     from envs.instance import Instance
     from placement.placer import Budget, silent
     from placement.placers.registry import get_placer
@@ -101,8 +102,9 @@ def passes(graph: str, path: str, threads: int) -> dict[str, Any]:
     problem = Pair(graph, CLUSTER, Headroom.SLOW_LINKS).problem()
     # Any plan will do to look at.
     plan = get_placer("metis")(problem, Budget(), 0, silent).best.plan
-    subject = make_subject(Instance(graph, problem), config.episode.group_sizes, 0)
-    state = begin(subject, plan, config.policy.tasks)
+    prepared = Prepared(Instance(graph, problem))
+    subject = make_subject(prepared, config.episode.group_sizes, 0)
+    state = begin(subject, config.rules, plan)
     batch = collate([state.view(config.policy.reads_trace)], config.policy.segment_ops)
     before_mib = peak_mib()
     forward, both = [], []
@@ -147,9 +149,8 @@ def whole(graph: str, path: str, threads: int) -> dict[str, Any]:
     from agent.policy.inputs import collate
     from agent.policy.state import begin
     from agent.policy.view import make_subject
-    from envs.features.static_features import static_features
+    from envs.episodes import Prepared
     from envs.instance import Instance
-    from envs.rewards import REWARDS
     from placement.placers.warm_up import warm_up
     from placement.suites import Headroom, Pair
 
@@ -173,11 +174,12 @@ def whole(graph: str, path: str, threads: int) -> dict[str, Any]:
     instance = Instance(graph, problem)
     start = instance.portfolio
     done("portfolio")
-    static = static_features(instance)
+    prepared = Prepared(instance)
+    _ = prepared.static
     done("static features")
-    subject = make_subject(instance, config.episode.group_sizes, 0, static)
+    subject = make_subject(prepared, config.episode.group_sizes, 0)
     done("groups")
-    state = begin(subject, start.plan, config.policy.tasks, config.episode.from_scratch)
+    state = begin(subject, config.rules)
     view = state.view(config.policy.reads_trace)
     done("trace and features of it")
     batch = collate([view], config.policy.segment_ops)
@@ -187,7 +189,7 @@ def whole(graph: str, path: str, threads: int) -> dict[str, Any]:
     done("forward")
     rollout = sample(
         state, scores, batch, 0, replace(config.sample, samples=SAMPLES),
-        REWARDS[config.episode.reward], np.random.default_rng(0), config.episode.whole,
+        config.reward, np.random.default_rng(0), config.episode.whole,
     )  # fmt: skip
     done(f"draw and simulate {SAMPLES} plans")
     best = rollout.best(config.sample.merged)

@@ -49,6 +49,15 @@ class Pair:
         """
         return _graph(self.graph_ref)
 
+    @property
+    def device_count(self) -> int:
+        """Devices of the cluster; no graph is built for it.
+
+        Raises:
+            ClusterError: no such cluster, or a rule that cannot be read.
+        """
+        return _device_count(memory_rule(self.cluster_ref)[0])
+
     def cluster(self) -> Cluster:
         """The cluster; for a memory rule the portfolio runs once.
 
@@ -107,6 +116,11 @@ def memory_rule(cluster_ref: str) -> tuple[str, float | None]:
             f"{base}{_RULE}1.3"
         )
     return base, factor
+
+
+@lru_cache(maxsize=256)
+def _device_count(cluster_ref: str) -> int:
+    return load_cluster(cluster_ref).device_count
 
 
 @lru_cache(maxsize=16)

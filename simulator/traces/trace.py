@@ -63,7 +63,11 @@ class Trace:
         first = min(failures, key=lambda failure: failure.seconds or 0.0, default=None)
         excess = np.maximum(self.peak_bytes - self.cluster.memory_bytes, 0).sum()
         return Evaluation(
-            self.makespan_seconds, tuple(map(int, self.peak_bytes)), first, int(excess)
+            self.makespan_seconds,
+            tuple(map(int, self.peak_bytes)),
+            first,
+            int(excess),
+            capacity_bytes=int(self.cluster.memory_bytes.sum()),
         )
 
     @cached_property

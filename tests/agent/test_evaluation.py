@@ -233,7 +233,7 @@ def test_rows_survive_being_written() -> None:
 # Contestants
 
 
-def test_greedy_scores_nothing_but_its_last_plan(monkeypatch) -> None:
+def test_greedy_is_one_episode_of_which_the_last_plan_counts(monkeypatch) -> None:
     scored: list[Plan] = []
     trained = PolicyPlacer(small_checkpoint().policy, small_checkpoint().config)
     problem, _ = two_chains()
@@ -258,8 +258,10 @@ def test_greedy_scores_nothing_but_its_last_plan(monkeypatch) -> None:
     attempt = greedy_attempt(trained, problem, 0)
     start = attempt.placed.candidates[0].plan
     assert attempt.raw is not None
-    assert [plan for plan in scored if plan != start] == [attempt.raw.plan]
-    assert attempt.raw.plan != start
+    tried = [plan for plan in scored if plan != start]
+    assert len(tried) == trained.config.episode.steps
+    assert tried[-1] == attempt.raw.plan != start
+    assert attempt.placed.evaluations == 3 + len(Instance("", problem).heuristic_plans)
 
 
 def test_greedy_falls_back_to_the_portfolio_and_tells_what_it_decided() -> None:

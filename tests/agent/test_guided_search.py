@@ -18,6 +18,7 @@ from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
 from agent.policy.state import State, begin
 from agent.policy.view import make_subject
+from envs.episodes import Prepared
 from envs.instance import Instance
 from envs.tasks import Task
 from placement.annealing.anneal import Annealer, Chain
@@ -33,9 +34,9 @@ CONFIG = AgentConfig(
 
 
 def state_of(problem: Problem, config: AgentConfig = CONFIG) -> State:
-    subject = make_subject(Instance("sample", problem), config.episode.group_sizes, 0)
-    plan = subject.instance.portfolio.plan
-    return begin(subject, plan, config.policy.tasks)
+    prepared = Prepared(Instance("sample", problem))
+    subject = make_subject(prepared, config.episode.group_sizes, 0)
+    return begin(subject, config.rules)
 
 
 def problem(seed: int = 0, ops: int = 60, devices: int = 3) -> Problem:
@@ -127,7 +128,7 @@ def test_outcomes_are_what_the_simulator_says_of_each_move() -> None:
 
         moved = Plan.of(devices, upward_ranks(state.instance.problem, devices))
         seconds = state.instance.evaluator.evaluate(moved).makespan_seconds
-        assert gain == pytest.approx(np.log(state.cost_seconds / seconds), abs=1e-5)
+        assert gain == pytest.approx(state.energy - np.log(seconds), abs=1e-5)
 
 
 def test_a_network_learns_which_moves_improve() -> None:
@@ -135,8 +136,8 @@ def test_a_network_learns_which_moves_improve() -> None:
     base = state_of(problem(4, ops=80))
     rng = np.random.default_rng(0)
     start = begin(
-        base.subject, Plan.of(rng.integers(3, size=base.instance.problem.unit_count)[
-            base.instance.problem.unit_of]), ("placement",)
+        base.subject, base.rules, Plan.of(rng.integers(3, size=base.instance.problem.unit_count)[
+            base.instance.problem.unit_of])
     )  # fmt: skip
     outcomes = [try_moves(start, True, config, rng)]
     assert 0.02 < (outcomes[0].gains > config.least_gain).mean() < 0.98
@@ -160,7 +161,7 @@ def test_ranking_area_by_hand() -> None:
 def test_annealed_states_are_plans_that_search_meets() -> None:
     state = state_of(problem(5))
     later = annealed(state, OutcomeConfig(max_depth=200), np.random.default_rng(1))
-    assert np.array_equal(later.decided[Task.PLACEMENT], later.plan.devices)
+    assert np.array_equal(later.standing[Task.PLACEMENT], later.plan.devices)
     assert later.evaluation.makespan_seconds <= 1.5 * state.evaluation.makespan_seconds
 
 
@@ -206,8 +207,8 @@ def test_pins_and_memory_hold_where_the_start_does_not_fit() -> None:
     tight = Problem(
         graph, toy_cluster(3, memory_bytes=int(most * 0.7), bytes_per_second=1e3), rules
     )
-    subject = make_subject(Instance("tight", tight), (4, 12), 0)
-    start = begin(subject, alone, ("placement",))
+    subject = make_subject(Prepared(Instance("tight", tight)), (4, 12), 0)
+    start = begin(subject, CONFIG.rules, alone)
     assert not start.evaluation.feasible
     torch.manual_seed(0)
     policy = Policy(CONFIG.policy)

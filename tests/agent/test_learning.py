@@ -17,6 +17,7 @@ from known_optima import (
 
 from agent.config import AgentConfig
 from agent.learning.rollout import SampleConfig
+from agent.policy.state import begin
 from envs.instance import Instance
 from simulator.plan import Plan
 
@@ -45,7 +46,8 @@ def test_placement_balances_work_transfers_and_memory(problem) -> None:
 def test_scheduling_overlaps_what_critical_path_priority_does_not() -> None:
     given, optimum = one_right_order()
     plan = Plan.of(np.array([0, 0, 1, 0], np.int32))
-    heuristic = start(given, config("scheduling"), plan)
+    nothing = start(given, config("scheduling"), plan)
+    heuristic = begin(nothing.subject, nothing.rules, plan)
     assert heuristic.evaluation.makespan_seconds > optimum
     _, after = learned_cost(given, config("scheduling", lr=1e-2), updates=60, plan=plan)
     assert after == pytest.approx(optimum)

@@ -14,14 +14,17 @@ from agent.policy.network import Policy
 from agent.policy.state import begin
 from agent.policy.superposition import Gate
 from agent.policy.view import look, make_subject
+from envs.episodes import Prepared
 from envs.instance import Instance
-from envs.tasks import LEVELS
+from envs.rules import Rules
+from envs.tasks import LEVELS, Task
 from graphs.errors import GraphwrightError
 from placement.problem import Problem
 from simulator.clusters.cluster import Cluster
 from simulator.plan import Plan
 
 ALL = ("placement", "scheduling", "fusion")
+PLACING = Rules((Task.PLACEMENT,))
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +34,11 @@ def batch() -> PolicyInput:
 
 def view(seed: int, ops: int, devices: int = 3):
     instance = Instance("sample", Problem(random_graph(seed, ops), toy_cluster(devices)))
-    subject = make_subject(instance, (4, 12), 0)
+    subject = make_subject(Prepared(instance), (4, 12), 0)
     rng = np.random.default_rng(seed)
     units = rng.integers(devices, size=instance.problem.unit_count)
     plan = Plan.of(units[instance.problem.unit_of])
-    return begin(subject, plan, ("placement",)).view(True)
+    return begin(subject, PLACING, plan).view(True)
 
 
 def policy(seed: int = 0, **config: object) -> Policy:
@@ -96,9 +99,9 @@ def test_renumbering_devices_renumbers_the_scores() -> None:
     for where, numbers in ((cluster, np.arange(3)), (renumbered, np.argsort(order))):
         problem = Problem(graph, where)
         first = np.unique(problem.unit_of, return_index=True)[1]
-        subject = make_subject(Instance("sample", problem), (4, 12), 0)
+        subject = make_subject(Prepared(Instance("sample", problem)), (4, 12), 0)
         assigned = numbers[plan[first][problem.unit_of]]
-        seen = begin(subject, Plan.of(assigned), ("placement",)).view(True)
+        seen = begin(subject, PLACING, Plan.of(assigned)).view(True)
         found.append(network(collate([seen], 16))["placement"])
     assert found[0].std() > 0.01
     assert torch.allclose(found[0][:, order], found[1], atol=1e-3)
@@ -184,10 +187,10 @@ def test_every_switch_changes_the_scores(batch, switch) -> None:
 
 def test_a_policy_that_does_not_read_the_trace_sees_the_plan_alone() -> None:
     instance = Instance("sample", Problem(random_graph(0, 50), toy_cluster(3)))
-    subject = make_subject(instance, (4,), 0)
+    subject = make_subject(Prepared(instance), (4,), 0)
     first = np.zeros(50, np.int32)
-    seen = begin(subject, Plan.of(first), ("placement",))
-    late = begin(subject, Plan.of(first, np.arange(50.0)), ("placement",))
+    seen = begin(subject, PLACING, Plan.of(first))
+    late = begin(subject, PLACING, Plan.of(first, np.arange(50.0)))
     assert not np.array_equal(seen.view(True).observation.ops, late.view(True).observation.ops)
     blind, other = seen.view(False), late.view(False)
     for name in ("ops", "edges", "devices", "links", "graph", "pairs", "previous"):
@@ -196,7 +199,7 @@ def test_a_policy_that_does_not_read_the_trace_sees_the_plan_alone() -> None:
 
 def test_nothing_is_seen_of_a_plan_before_there_is_one() -> None:
     instance = Instance("sample", Problem(random_graph(0, 50), toy_cluster(3)))
-    seen = look(make_subject(instance, (), 0), None)
+    seen = look(make_subject(Prepared(instance), (), 0), None)
     assert (seen.observation.previous == -1).all()
 
 

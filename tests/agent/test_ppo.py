@@ -120,7 +120,7 @@ def test_moves_are_worth_what_they_improve_among_their_own_level() -> None:
     )  # fmt: skip
     rollout = batch_pass.rollouts[0]
     found = advantages(rollout, limit=9.0)
-    gain = np.log(state.cost_seconds / rollout.cost_seconds)
+    gain = state.energy - rollout.energies
     done = 0
     for draws in rollout.draws:
         mine = slice(done, done + len(draws[0].drawn))
@@ -150,7 +150,7 @@ def test_samples_of_a_seed_are_the_same_and_a_batch_does_not_matter() -> None:
     state = start(problem, config)
     both = draw_pass(policy, config, [state, state], [np.random.default_rng(s) for s in (5, 6)])
     one = draw_pass(policy, config, [state], [np.random.default_rng(6)])
-    assert np.array_equal(both.rollouts[1].cost_seconds, one.rollouts[0].cost_seconds)
+    assert np.array_equal(both.rollouts[1].energies, one.rollouts[0].energies)
     assert not np.array_equal(both.rollouts[0].draws[0][0].drawn, one.rollouts[0].draws[0][0].drawn)
 
 
@@ -178,6 +178,6 @@ def test_merging_keeps_what_helps_together() -> None:
     torch.manual_seed(0)
     passed = draw_pass(Policy(config.policy), config, [state], [np.random.default_rng(0)])
     rollout = passed.rollouts[0]
-    assert rollout.best(merged=1).cost_seconds == rollout.cost_seconds.min()
-    assert rollout.best(merged=8).cost_seconds <= rollout.cost_seconds.min()
-    assert rollout.best(merged=8).cost_seconds == pytest.approx(optimum)
+    assert rollout.best(merged=1).energy == rollout.energies.min()
+    assert rollout.best(merged=8).energy <= rollout.energies.min()
+    assert np.exp(rollout.best(merged=8).energy) == pytest.approx(optimum)

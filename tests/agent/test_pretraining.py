@@ -13,7 +13,9 @@ from agent.config import TrainConfig
 from agent.runs.checkpoint import CheckpointError, load_checkpoint
 from agent.runs.tracking.jsonl import JsonLines, read_lines
 from agent.runs.tracking.tracker import Silent
-from agent.training.pretraining import pretrain
+from agent.training.pretraining import Pretraining, pretrain
+from agent.training.validation import _pairs
+from agent.training.workers import Workers
 from graphs.errors import GraphwrightError
 
 
@@ -126,6 +128,18 @@ def test_a_run_may_start_from_weights(config: TrainConfig, whole: Path, tmp_path
 
 def _still(config: TrainConfig):
     return replace(config.agent.ppo, lr=0.0)
+
+
+def test_single_devices_are_no_validation_and_teach_nothing(config: TrainConfig) -> None:
+    single, several = "1xa100-pcie@16GiB", "1xv100+1xa100-pcie"
+    mixed = _pairs(config.validation_suite, (single, several), 9, 4000)
+    assert [pair.cluster_ref for pair in mixed] == [several] * 2
+    alone = replace(config, clusters=(single,), move_share=0.0, outcome_share=1.0)
+    run = Pretraining(alone, Workers())
+    before = {name: value.clone() for name, value in run.policy.state_dict().items()}
+    figures = run.run_round()
+    assert (figures["improving_share"], figures["outcome_loss"]) == (0.0, 0.0)
+    assert all(torch.equal(value, before[n]) for n, value in run.policy.state_dict().items())
 
 
 def test_what_does_not_fit_is_refused(config: TrainConfig, whole: Path, tmp_path: Path) -> None:

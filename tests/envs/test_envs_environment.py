@@ -365,7 +365,7 @@ def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str
 
 def test_unknown_options_and_pairs_are_refused() -> None:
     env = make("Placement")
-    with pytest.raises(EpisodeError, match="unknown options level; there is pair"):
+    with pytest.raises(EpisodeError, match="unknown options level; there are pair and start"):
         env.reset(options={"level": 3})
     with pytest.raises(EpisodeError, match="no pair 7; there are 0 to 0"):
         env.reset(options={"pair": 7})

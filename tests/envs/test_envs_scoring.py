@@ -10,7 +10,15 @@ from graph_samples import graph_of, op, toy_cluster
 from envs.decision import Decision
 from envs.errors import ActionError, EpisodeError
 from envs.instance import Instance
-from envs.rewards import LogSpeedup, Reward, SqrtTime, Telescoping, get_reward
+from envs.rewards import (
+    Comparison,
+    LogImprovement,
+    LogSpeedup,
+    Reward,
+    SqrtTime,
+    Telescoping,
+    get_reward,
+)
 from envs.scoring import score
 from graphs.kinds import OpKind
 from placement.constraints import Constraints
@@ -24,7 +32,9 @@ def devices(*values: int) -> Decision:
 
 def worth(reward: Reward, instance: Instance, *seconds: float, before: float = math.inf) -> list:
     times = np.array(seconds)
-    return reward(instance, times, np.full(len(times), before)).tolist()
+    mark = np.full(len(times), before)
+    compared = Comparison(times, mark, np.log(times), np.log(mark))
+    return reward(instance, compared).tolist()
 
 
 def test_the_reference_is_the_portfolio() -> None:
@@ -61,6 +71,41 @@ def test_improvements_of_an_episode_add_up() -> None:
         total += worth(Telescoping(), instance, seconds, before=best)[0]
         best = min(best, seconds)
     assert total == pytest.approx(math.log(3.0 / 3.5))
+
+
+def test_improvements_of_a_plan_are_never_negative_and_bounded() -> None:
+    instance = two_chains_instance()
+    got = worth(LogImprovement(), instance, 4.9, 4.0, 5.0, 7.0, math.inf, before=5.0)
+    assert got == [pytest.approx(math.log(5.0 / 4.9)), 0.05, 0.0, 0.0, 0.0]
+    # Without a plan before: against the portfolio's 3 s, for better or worse.
+    got = worth(LogImprovement(), instance, 2.0, 6.0, math.inf)
+    assert got == [
+        pytest.approx(math.log(3 / 2)), pytest.approx(-math.log(2)), -math.log(16)
+    ]  # fmt: skip
+
+
+def test_plans_have_energies() -> None:
+    graph = graph_of(op("a", 1.0, resident_bytes=60), op("b", 1.0, resident_bytes=60))
+    problem = Problem(graph, toy_cluster(2, memory_bytes=100))
+    instance = Instance("tight", problem)
+    base = instance.portfolio.plan
+    chosen = [devices(0, 0), devices(0, 1), devices(0, 5)]
+    scores = score(instance, chosen, base, LogImprovement(), energies_before=np.full(3, 0.02))
+    over = math.log(2.0) + 10 + 100 * 20 / 200
+    assert scores.energies.tolist() == [pytest.approx(over), 0.0, math.inf]
+    assert scores.rewards.tolist() == [0.0, 0.02, 0.0]
+    alone = [score(instance, [one], base, LogImprovement()).energies[0] for one in chosen]
+    assert alone == scores.energies.tolist()
+    assert [one and one.excess_bytes for one in scores.evaluations] == [20, 0, None]
+
+
+def test_times_may_be_relative_to_another_plan() -> None:
+    problem = Problem(two_chains(), toy_cluster(2))
+    instance = Instance("marked", problem, given_mark=Plan.of(np.zeros(5, np.int32)))
+    assert instance.reference_seconds == 5.0
+    assert instance.reference_energy == math.log(5.0)
+    scores = score(instance, [devices(0, 0, 0, 0, 0)], instance.mark, SqrtTime())
+    assert scores.rewards.tolist() == [-1.0]
 
 
 def test_unknown_rewards_are_refused() -> None:

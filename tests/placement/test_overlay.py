@@ -13,6 +13,7 @@ from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
 from agent.policy.state import begin
 from agent.policy.view import make_subject
+from envs.episodes import Prepared
 from envs.instance import Instance
 from placement.annealing.hierarchy import Hierarchy, build_hierarchy
 from placement.annealing.overlay import overlaid
@@ -112,8 +113,9 @@ def test_the_last_chain_of_a_search_moves_pieces(
         guide=GuideConfig(overlays=overlays, starts_evaluations=100),
     )
     problem = Problem(random_graph(9, 300), toy_cluster(3))
-    subject = make_subject(Instance("sample", problem), config.episode.group_sizes, 0)
-    state = begin(subject, subject.instance.portfolio.plan, config.policy.tasks)
+    prepared = Prepared(Instance("sample", problem))
+    subject = make_subject(prepared, config.episode.group_sizes, 0)
+    state = begin(subject, config.rules)
     seen: list[int] = []
     made = anneal.Annealer.__post_init__
 

@@ -11,8 +11,10 @@ from agent.learning.rollout import SampleConfig, greedy
 from agent.policy.config import PolicyConfig
 from agent.policy.inputs import collate
 from agent.policy.network import Policy
-from agent.policy.state import State, begin, decide
+from agent.policy.state import State, begin
 from agent.policy.view import Subject, make_subject
+from envs.actions import action_of
+from envs.episodes import Prepared
 from envs.instance import Instance
 from graphs.graph import Graph
 from graphs.kinds import OpKind
@@ -92,8 +94,8 @@ def agent_config(tasks: tuple[str, ...], whole: bool, **policy: object) -> Agent
 def learned_cost(
     problem: Problem, config: AgentConfig, updates: int, seed: int = 0, plan: Plan | None = None
 ) -> tuple[float, float]:
-    """Mean cost of what the untrained policy draws, and the cost of what the trained one thinks
-    best, without looking at any sample."""
+    """Mean step time, at the price of what does not fit, of what the untrained policy draws, and
+    that of what the trained one thinks best, without looking at any sample."""
     torch.manual_seed(seed)
     policy = Policy(config.policy)
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.ppo.lr)
@@ -102,23 +104,25 @@ def learned_cost(
     for number in range(updates):
         passed = draw_pass(policy, config, [state], [np.random.default_rng([seed, number])])
         if not number:
-            first = float(np.mean(passed.rollouts[0].cost_seconds))
+            first = float(np.mean(np.exp(passed.rollouts[0].energies)))
         learn(policy, optimizer, config, passed, number / updates)
     batch = collate([state.view(True)], config.policy.segment_ops)
     with torch.no_grad():
-        decided = greedy(state, policy(batch), batch, 0, config.episode.whole)
-    return first, decide(state, decided).cost_seconds
+        choices = greedy(state, policy(batch), batch, 0, config.episode.whole)
+    after, _ = state.step([action_of(choices, state.rules.tasks)], config.reward)
+    return first, float(np.exp(after[0].energy))
 
 
 def start(problem: Problem, config: AgentConfig, plan: Plan | None = None) -> State:
     """The first state: nothing decided in whole decisions, else everything on the first device."""
-    subject = subject_of(problem, config)
     base = plan or Plan.of(np.zeros(problem.graph.op_count, np.int32))
-    return begin(subject, base, config.policy.tasks, config.episode.from_scratch)
+    subject = subject_of(problem, config, base)
+    return begin(subject, config.rules, None if config.episode.from_scratch else base)
 
 
-def subject_of(problem: Problem, config: AgentConfig) -> Subject:
-    return make_subject(Instance("sample", problem), config.episode.group_sizes, 0)
+def subject_of(problem: Problem, config: AgentConfig, mark: Plan | None = None) -> Subject:
+    instance = Instance("sample", problem, given_mark=mark)
+    return make_subject(Prepared(instance), config.episode.group_sizes, 0)
 
 
 def chain(ops: int) -> Graph:

@@ -6,7 +6,7 @@ where the run ends, and kernels are slowed down by what the other devices do all
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -59,7 +59,7 @@ class ProgramPredictor:
         if not np.isfinite(simulated.makespan_seconds):
             return simulated
         seconds = self.predict(self.program(plan), plan).seconds
-        return Evaluation(seconds, simulated.peak_bytes, simulated.failure, simulated.excess_bytes)
+        return replace(simulated, makespan_seconds=seconds)
 
     def program(self, plan: Plan) -> DeviceProgram:
         """The steps of each device, from the graph alone."""
