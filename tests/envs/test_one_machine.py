@@ -186,7 +186,7 @@ def test_baselines_step_the_rules(placer, tmp_path: Path, monkeypatch) -> None:
 def test_nothing_of_the_agent_scores_plans_beside_the_environment() -> None:
     """Decisions become plans, and plans get scores, in `envs.rules` alone."""
     allowed = {"envs.scoring": {"Scores"}, "envs.decision": {"first_of_units"}}
-    paths = [*(ROOT / "agent").rglob("*.py"), ROOT / "benchmarks" / "move_ranking.py"]
+    paths = [*(ROOT / "agent").rglob("*.py"), ROOT / "benchmarks" / "quality" / "move_ranking.py"]
     assert len(paths) > 50
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -22,6 +22,7 @@ from agent.runs.tracking import open_tracker as trackers
 from agent.runs.tracking.options import TrackOptions
 from agent.runs.tracking.tracker import Silent
 from envs import REWARDS, GraphEnv, get_reward
+from envs.rewards import Comparison
 from graphs.catalogue import resolve
 from graphs.costs.formulas import per_output_element
 from graphs.costs.onnx_ops import ONNX_OPS
@@ -192,8 +193,8 @@ class HalfTheTime:
 
     failure = -1.0
 
-    def __call__(self, instance: object, seconds: np.ndarray, before: np.ndarray) -> np.ndarray:
-        return np.where(np.isfinite(seconds), -seconds / 2, self.failure)
+    def __call__(self, instance: object, compared: Comparison) -> np.ndarray:
+        return np.where(np.isfinite(compared.seconds), -compared.seconds / 2, self.failure)
 
 
 def test_a_reward(monkeypatch: pytest.MonkeyPatch) -> None:
