@@ -64,7 +64,7 @@ def action_of(
     return columns[0] if len(tasks) == 1 else np.stack(columns, axis=1)
 
 
-def merged(before: Decision, now: Decision) -> Decision:
+def merge_decisions(before: Decision, now: Decision) -> Decision:
     """What is decided now, and of the rest what was decided before."""
     return Decision(
         devices=before.devices if now.devices is None else now.devices,

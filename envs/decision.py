@@ -38,11 +38,11 @@ def plan_of(problem: Problem, decision: Decision, base: Plan) -> Plan:
         devices = decision.devices[first_of_units(problem)][problem.unit_of].astype(np.int32)
     priorities = base.priorities
     if decision.schedule is not None:
-        priorities = scheduled(problem, devices, decision.schedule)
+        priorities = priorities_of(problem, devices, decision.schedule)
     elif decision.devices is not None:
         priorities = upward_ranks(problem, devices)
     if decision.fusion is not None:
-        fusion = fused(problem, devices, decision.fusion)
+        fusion = fusion_of(problem, devices, decision.fusion)
     elif decision.devices is not None and base.is_fused:
         fusion = _untorn(base.fusion, devices)
     else:
@@ -56,7 +56,7 @@ def first_of_units(problem: Problem) -> Int32[np.ndarray, " units"]:
     return first.astype(np.int32)
 
 
-def scheduled(
+def priorities_of(
     problem: Problem, devices: Int32[np.ndarray, " ops"], levels: Int32[np.ndarray, " ops"]
 ) -> Float64[np.ndarray, " ops"]:
     """Critical-path priority as a share of the critical path, moved by up to one in 20 steps.
@@ -68,7 +68,7 @@ def scheduled(
     return ranks / max(float(ranks.max()), 1e-300) + shift
 
 
-def fused(
+def fusion_of(
     problem: Problem, devices: Int32[np.ndarray, " ops"], levels: Int32[np.ndarray, " ops"]
 ) -> Int32[np.ndarray, " ops"]:
     """Groups by level, highest first; among equals consumers first, as XLA walks."""

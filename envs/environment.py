@@ -15,7 +15,7 @@ from envs.errors import EpisodeError
 from envs.evaluator import MakeEvaluator, simulated
 from envs.features.observation import Observation
 from envs.rewards import Reward, get_reward
-from envs.rules import NO_START, Progress, Rules, advance, begin, observed
+from envs.rules import NO_START, Progress, Rules, advance, begin, observe_progress
 from envs.scoring import Scores
 from envs.spaces import as_space_sample, observation_space
 from envs.tasks import Task
@@ -168,7 +168,7 @@ class GraphEnv(gymnasium.Env[dict[str, Any], Any]):
         return picture(self.render_mode, self.prepared, self.progress.plan)
 
     def _observe(self) -> dict[str, Any]:
-        self._observation = observed(self.prepared, self.progress)
+        self._observation = observe_progress(self.prepared, self.progress)
         sample = as_space_sample(self._observation, self.episodes.max_devices)
         return {**sample, **course(self.rules, self.progress.taken)}
 

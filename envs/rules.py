@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
-from envs.actions import decision_of, merged
+from envs.actions import decision_of, merge_decisions
 from envs.decision import Decision, plan_of
 from envs.episodes import Prepared
 from envs.errors import EpisodeError
@@ -139,7 +139,7 @@ def advance(
     """
     ops = prepared.instance.problem.graph.op_count
     decisions = [
-        merged(
+        merge_decisions(
             before.decided, decision_of(action, rules.tasks, rules.decided_at(before.taken), ops)
         )
         for before, action in zip(progress, actions, strict=True)
@@ -181,7 +181,7 @@ def standing(progress: Progress, tasks: Sequence[Task]) -> dict[str, Int32[np.nd
 
     An action that repeats them for all ops but some is a move.
     """
-    before = merged(starting_decision(progress.base, tasks), progress.decided)
+    before = merge_decisions(starting_decision(progress.base, tasks), progress.decided)
     choices = {
         Task.PLACEMENT: before.devices,
         Task.SCHEDULING: before.schedule,
@@ -202,6 +202,6 @@ def previous_of(prepared: Prepared, progress: Progress) -> Previous | None:
     )
 
 
-def observed(prepared: Prepared, progress: Progress) -> Observation:
+def observe_progress(prepared: Prepared, progress: Progress) -> Observation:
     """What an agent sees of an episode: the graph, and the plan that ran last with its trace."""
     return observe(prepared.instance, previous_of(prepared, progress), prepared.static)

@@ -12,7 +12,7 @@ from envs.environment import GraphEnv, course, draw, instance_info, picture, ste
 from envs.episodes import Prepared
 from envs.errors import ActionError, EpisodeError
 from envs.features.observation import Observation
-from envs.rules import Progress, advance, begin, observed
+from envs.rules import Progress, advance, begin, observe_progress
 from envs.spaces import as_space_sample
 
 Batch = tuple[
@@ -151,7 +151,7 @@ class BatchedEnv(VectorEnv[Any, Any, Any]):
         seen: dict[int, Observation] = {}
         for progress in self._progress:
             if id(progress) not in seen:
-                seen[id(progress)] = observed(self.prepared, progress)
+                seen[id(progress)] = observe_progress(self.prepared, progress)
         self.observations = tuple(seen[id(progress)] for progress in self._progress)
         return [
             {

@@ -19,7 +19,7 @@ from agent.learning.rollout import SampleConfig
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
 from agent.policy.state import begin
-from agent.policy.view import make_subject
+from agent.policy.view import group_instance
 from envs.episodes import Prepared
 from envs.instance import Instance
 from placement.placer import Budget, Candidate, Placed, Report
@@ -63,7 +63,7 @@ class GdpPlacer:
             torch.manual_seed(seed)
             policy = Policy(config.policy)
         optimizer = torch.optim.Adam(policy.parameters(), lr=config.ppo.lr)
-        subject = make_subject(Prepared(instance), config.episode.group_sizes, seed)
+        subject = group_instance(Prepared(instance), config.episode.group_sizes, seed)
         first = begin(subject, config.rules)
         best: Candidate | None = None
         progress: list[tuple[float, float]] = []

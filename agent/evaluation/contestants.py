@@ -25,11 +25,11 @@ from agent.evaluation.columns import (
     column_of,
 )
 from agent.learning.rollout import greedy
-from agent.placing.policy_placer import PolicyPlacer, untrained
+from agent.placing.policy_placer import PolicyPlacer, untrained_placer
 from agent.policy.inputs import collate
 from agent.policy.network import Policy
-from agent.policy.state import State, begin
-from agent.policy.view import make_subject
+from agent.policy.state import EpisodeState, begin
+from agent.policy.view import group_instance
 from agent.runs.checkpoint import Checkpoint
 from agent.runs.plain_values import to_plain
 from envs.actions import action_of
@@ -148,7 +148,7 @@ def control(config: AgentConfig, seed: int, checkpoint: Checkpoint | None = None
     Raises:
         GraphwrightError: the checkpoint given has that very network.
     """
-    placer = untrained(config, _OTHER_NETWORK + seed)
+    placer = untrained_placer(config, _OTHER_NETWORK + seed)
     if checkpoint and policy_digest(placer.policy, config) == policy_digest(
         checkpoint.policy, config
     ):
@@ -172,7 +172,7 @@ def greedy_attempt(trained: PolicyPlacer, problem: Problem, seed: int) -> Attemp
 def greedy_decision(trained: PolicyPlacer, instance: Instance, seed: int) -> Candidate:
     """The plan after the last greedy step."""
     config, episode = trained.config, trained.config.episode
-    state = begin(make_subject(Prepared(instance), episode.group_sizes, seed), config.rules)
+    state = begin(group_instance(Prepared(instance), episode.group_sizes, seed), config.rules)
     for _ in range(state.rules.length):
         batch = collate([state.view(config.policy.reads_trace)], config.policy.segment_ops)
         with torch.no_grad():
@@ -196,7 +196,9 @@ class _UpdateCounter:
     def __init__(self) -> None:
         self.updates = 0
 
-    def __call__(self, number: int, state: State, update: Mapping[str, float] | None) -> None:
+    def __call__(
+        self, number: int, state: EpisodeState, update: Mapping[str, float] | None
+    ) -> None:
         self.updates += update is not None
 
 

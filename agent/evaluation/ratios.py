@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.evaluation.runs import Row
+from agent.evaluation.runs import EvaluationRow
 from placement.suites.pair import Headroom
 
 DRAWS = 2000
@@ -21,7 +21,7 @@ Times = Mapping[int, float]
 
 
 @dataclass(frozen=True)
-class Ratio:
+class MeanRatio:
     """One column over another, on the pairs and seeds where both have a plan that fits."""
 
     column: str
@@ -55,7 +55,9 @@ class PairRatio:
     """All seeds of one column are faster than all of the other."""
 
 
-def times(rows: Iterable[Row], raw: bool = False) -> dict[str, dict[PairName, dict[int, float]]]:
+def times(
+    rows: Iterable[EvaluationRow], raw: bool = False
+) -> dict[str, dict[PairName, dict[int, float]]]:
     """Step times that fit by column, pair and seed.
 
     Args:
@@ -75,7 +77,7 @@ def ratio(
     ours: Mapping[PairName, Times],
     theirs: Mapping[PairName, Times],
     seed: int = 0,
-) -> Ratio:
+) -> MeanRatio:
     """The geometric mean of step times over those of another column, seed by seed.
 
     The interval is the percentile bootstrap: pairs are drawn with replacement, and of each pair
@@ -92,10 +94,10 @@ def ratio(
             logs.append(np.array([np.log(mine[each] / other[each]) for each in both]))
     if not logs:
         nan = float("nan")
-        return Ratio(column, against, nan, nan, nan, 0, 0, 0, only_column, only_against)
+        return MeanRatio(column, against, nan, nan, nan, 0, 0, 0, only_column, only_against)
     means = np.array([values.mean() for values in logs])
     low, high = np.exp(np.percentile(_draws(logs, seed), _INTERVAL))
-    return Ratio(
+    return MeanRatio(
         column,
         against,
         float(np.exp(means.mean())),
@@ -125,7 +127,7 @@ def pair_ratios(
     return tuple(sorted(found, key=lambda item: -item.ratio))
 
 
-def stage_shares(rows: Iterable[Row]) -> dict[str, float]:
+def stage_shares(rows: Iterable[EvaluationRow]) -> dict[str, float]:
     """What each stage brought of the logarithm of step time gained since the first, on average.
 
     The first of the stages is the mark that is measured from; runs that gained nothing do not
@@ -142,7 +144,7 @@ def stage_shares(rows: Iterable[Row]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in shares.items()}
 
 
-def with_headroom(rows: Sequence[Row], has_headroom: bool) -> list[Row]:
+def with_headroom(rows: Sequence[EvaluationRow], has_headroom: bool) -> list[EvaluationRow]:
     """Rows of pairs on which something can be won, or of those on which nothing can."""
     return [row for row in rows if (row.headroom != Headroom.NONE) == has_headroom]
 

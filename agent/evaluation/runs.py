@@ -30,7 +30,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Row:
+class EvaluationRow:
     """One row of results; times are simulated."""
 
     suite: str
@@ -96,7 +96,7 @@ class Row:
         return values
 
     @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> "Row":
+    def from_dict(values: Mapping[str, Any]) -> "EvaluationRow":
         """The other way.
 
         Raises:
@@ -110,7 +110,7 @@ class Row:
         if isinstance(of_stages := values.get("stage_seconds"), list):
             full["stage_seconds"] = [np.inf if value is None else value for value in of_stages]
         try:
-            return from_plain(Row, full)
+            return from_plain(EvaluationRow, full)
         except TypeError as error:
             raise GraphwrightError(f"not a row of an evaluation: {error}") from error
 
@@ -135,7 +135,7 @@ def run(
     seed: int,
     budget_seconds: float,
     origin: Origin,
-) -> Row:
+) -> EvaluationRow:
     """Let a contestant place a problem; what it cannot do is a row too."""
     budget = Budget(budget_seconds)
     failure, attempt = "", None
@@ -149,7 +149,7 @@ def run(
     raw = (attempt.raw or best) if attempt else None
     if best is not None and best.evaluation.failure is not None:
         failure = str(best.evaluation.failure)
-    return Row(
+    return EvaluationRow(
         suite=origin.suite,
         graph=pair.graph_ref,
         cluster=pair.cluster_ref,
@@ -182,7 +182,7 @@ def run(
     )
 
 
-def prepared(pair: Pair) -> Problem:
+def prepare_problem(pair: Pair) -> Problem:
     """The problem with all worked out that contestants share, before any clock runs."""
     problem = pair.problem()
     _ = problem.bounds, problem.simulator.program, problem.unit_allowed, problem.seconds

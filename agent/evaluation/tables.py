@@ -19,8 +19,8 @@ from agent.evaluation.columns import (
 )
 from agent.evaluation.ratios import (
     MATTERS,
+    MeanRatio,
     PairRatio,
-    Ratio,
     Times,
     pair_ratios,
     ratio,
@@ -28,7 +28,7 @@ from agent.evaluation.ratios import (
     times,
     with_headroom,
 )
-from agent.evaluation.runs import Row
+from agent.evaluation.runs import EvaluationRow
 from placement.suites.pair import Headroom
 
 
@@ -36,7 +36,7 @@ from placement.suites.pair import Headroom
 class Results:
     """Rows that belong in one table."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[EvaluationRow, ...]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class Results:
         return any(row.feasible for row in self.rows if (row.graph, row.cluster) == pair)
 
 
-def ratios(rows: Sequence[Row]) -> tuple[Ratio, ...]:
+def ratios(rows: Sequence[EvaluationRow]) -> tuple[MeanRatio, ...]:
     """Policies against all others and among each other, and all others against the portfolio."""
     found = times(rows)
     present = [name for name in column_names() if name in found]
@@ -71,7 +71,7 @@ def ratios(rows: Sequence[Row]) -> tuple[Ratio, ...]:
     )
 
 
-def losses(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[PairRatio, ...]]:
+def losses(rows: Sequence[EvaluationRow]) -> dict[tuple[str, str], tuple[PairRatio, ...]]:
     """Pairs on which the policy is slower than a rival, by claimed column and rival."""
     found = times(rows)
     return {
@@ -217,7 +217,7 @@ def _step_times(results: Results) -> str:
     return "## Step times\n\n" + "\n".join(lines)
 
 
-def _ratio_section(title: str, rows: Sequence[Row]) -> str:
+def _ratio_section(title: str, rows: Sequence[EvaluationRow]) -> str:
     found = ratios(rows)
     if not found:
         return ""
@@ -269,7 +269,7 @@ def _by_headroom(results: Results) -> str:
     return "## By what there is to win\n\n" + head + "\n" + "\n".join(lines)
 
 
-def _verdict(item: Ratio) -> str:
+def _verdict(item: MeanRatio) -> str:
     if not item.outside_noise:
         return "no"
     return "faster" if item.geometric_mean < 1 else "slower"
@@ -348,5 +348,5 @@ def _counted(reasons: Mapping[str, int]) -> str:
     return "; ".join(f"{text} ({count})" for text, count in reasons.items())
 
 
-def _plain_ratio(item: Ratio) -> dict[str, Any]:
+def _plain_ratio(item: MeanRatio) -> dict[str, Any]:
     return {**asdict(item), "outside_noise": item.outside_noise}

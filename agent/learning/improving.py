@@ -12,7 +12,7 @@ from agent.config import AgentConfig
 from agent.learning.ppo import Update, update
 from agent.learning.rollout import Rollout, sample
 from agent.policy.inputs import PolicyInput, collate
-from agent.policy.state import State
+from agent.policy.state import EpisodeState
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Pass:
     merged: int = 1
 
     @cached_property
-    def best(self) -> list[State]:
+    def best(self) -> list[EpisodeState]:
         """Per graph the state to go on from; see `Rollout.best`."""
         return [rollout.best(self.merged) for rollout in self.rollouts]
 
@@ -32,7 +32,7 @@ class Pass:
 def draw_pass(
     policy: nn.Module,
     config: AgentConfig,
-    states: Sequence[State],
+    states: Sequence[EpisodeState],
     rngs: Sequence[np.random.Generator],
     device: str = "cpu",
 ) -> Pass:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from agent.learning.moves import Lessons, MoveConfig, learn_moves, some
+from agent.learning.moves import Lessons, MoveConfig, draw_lessons, learn_moves
 from agent.policy.move_network import MoveNetwork
 from placement.annealing.anneal import Chain
 from placement.annealing.guided_anneal import GuidedAnnealer, Harvest
@@ -55,7 +55,7 @@ class MoveTuner:
         self.lessons = self.lessons.and_then(found, self.config.remembered)
         self.passes += 1
         if self.updates_left and self.passes % self.every == 0:
-            batch = some(self.lessons, self.config.batch, self.rng)
+            batch = draw_lessons(self.lessons, self.config.batch, self.rng)
             self.on_update(
                 learn_moves(self.network, self.optimizer, [batch], self.config, self.device)
             )

@@ -13,7 +13,7 @@ from jaxtyping import Float16, Float32
 from torch import nn
 from torch.nn import functional
 
-from agent.learning.ppo import sum_over_workers
+from agent.learning.gradients import sum_over_workers
 from agent.learning.ranking import ranking_area
 from agent.policy.move_network import MoveNetwork
 from placement.annealing.anneal import Annealer, Chain
@@ -88,7 +88,7 @@ class Lessons:
         return self.changes < -_LEAST_GAIN
 
 
-def searched(
+def search_for_lessons(
     network: MoveNetwork,
     problem: Problem,
     hierarchy: Hierarchy,
@@ -130,7 +130,9 @@ def searched(
     return Lessons(np.concatenate(features), np.concatenate(changes)), chain
 
 
-def of_kernels(problem: Problem, start: Plan, seed: int) -> tuple[Problem, Hierarchy, Plan]:
+def make_kernel_problem(
+    problem: Problem, start: Plan, seed: int
+) -> tuple[Problem, Hierarchy, Plan]:
     """The same with kernels in place of ops: what the plan leaves together is fused."""
     kernels = fuse_problem(problem, start).kernels
     return kernels, build_hierarchy(kernels, seed), kernels.known_plans[0]
@@ -166,7 +168,7 @@ def learn_moves(
     return {"move_loss": float(total[0]), "move_area": area if np.isfinite(area) else 0.5}
 
 
-def some(lessons: Lessons, count: int, rng: np.random.Generator) -> Lessons:
+def draw_lessons(lessons: Lessons, count: int, rng: np.random.Generator) -> Lessons:
     """Drawn with replacement."""
     if not len(lessons.changes):
         return lessons

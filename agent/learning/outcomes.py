@@ -15,11 +15,11 @@ from jaxtyping import Float32, Int32
 from torch import nn
 from torch.nn import functional
 
-from agent.learning.ppo import sum_over_workers
+from agent.learning.gradients import sum_over_workers
 from agent.learning.ranking import ranking_area
 from agent.learning.rollout import task_scores
 from agent.policy.inputs import View, collate
-from agent.policy.state import State, begin
+from agent.policy.state import EpisodeState, begin
 from envs.rewards import LogImprovement
 from envs.tasks import Task
 from placement.annealing.anneal import Annealer
@@ -49,7 +49,7 @@ class Outcomes:
 
 
 def try_moves(
-    state: State, reads_trace: bool, config: OutcomeConfig, rng: np.random.Generator
+    state: EpisodeState, reads_trace: bool, config: OutcomeConfig, rng: np.random.Generator
 ) -> Outcomes:
     """Try moves drawn evenly from each level, one at a time."""
     view = state.view(reads_trace)
@@ -69,7 +69,7 @@ def try_moves(
 
 
 def _drawn(
-    state: State, view: View, each: int, rng: np.random.Generator
+    state: EpisodeState, view: View, each: int, rng: np.random.Generator
 ) -> tuple[Int32[np.ndarray, " moves"], Int32[np.ndarray, " moves"]]:
     batch = collate([view], 128)
     open_to_all = torch.zeros(batch.allowed.shape).masked_fill(~batch.allowed, -torch.inf)
@@ -84,7 +84,9 @@ def _drawn(
     return np.concatenate(groups).astype(np.int32), np.concatenate(devices).astype(np.int32)
 
 
-def annealed(state: State, config: OutcomeConfig, rng: np.random.Generator) -> State:
+def anneal_from(
+    state: EpisodeState, config: OutcomeConfig, rng: np.random.Generator
+) -> EpisodeState:
     """An episode that begins at the plan which some evaluations of search lead to, as hot as search
     may be at that time."""
     annealer = Annealer(

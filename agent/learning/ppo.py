@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
+from agent.learning.gradients import sum_over_workers
 from agent.learning.rollout import Rollout, task_scores
 from agent.policy.choices import Draw, chance_of, log_chances
 from agent.policy.inputs import PolicyInput
@@ -165,15 +166,3 @@ def _clipped(
 def entropy_of(chances: Float[Tensor, "rows columns"]) -> Tensor:
     """In nats, the mean over rows."""
     return -(chances.exp() * chances.masked_fill(torch.isinf(chances), 0.0)).sum(dim=1).mean()
-
-
-def sum_over_workers(policy: nn.Module, totals: Tensor) -> Tensor:
-    """Add up gradients and figures of all workers; alone, nothing changes."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return totals
-    for parameter in policy.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        torch.distributed.all_reduce(parameter.grad)
-    torch.distributed.all_reduce(totals)
-    return totals

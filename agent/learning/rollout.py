@@ -20,7 +20,7 @@ from agent.policy.choices import (
 )
 from agent.policy.inputs import PolicyInput
 from agent.policy.network import Scores
-from agent.policy.state import State
+from agent.policy.state import EpisodeState
 from envs.actions import action_of
 from envs.features.groups import GROUP_PAIR_COLUMNS
 from envs.rewards import Reward
@@ -47,7 +47,7 @@ class SampleConfig:
 class Rollout:
     """The samples of one graph of a batch."""
 
-    state: State
+    state: EpisodeState
     draws: tuple[tuple[Draw, ...], ...]
     """Per level that was drawn, one per task; samples are laid end to end in this order."""
     scores: PlanScores
@@ -71,7 +71,7 @@ class Rollout:
         """Samples from the best to the worst."""
         return np.argsort(self.energies, kind="stable")
 
-    def best(self, merged: int) -> State:
+    def best(self, merged: int) -> EpisodeState:
         """The state to go on from: the best sample, the best samples together, or as before.
 
         Where nothing was decided before, the best sample counts however bad it is.
@@ -91,7 +91,7 @@ class Rollout:
 
 
 def _merge(
-    state: State, samples: Sequence[Mapping[str, np.ndarray]]
+    state: EpisodeState, samples: Sequence[Mapping[str, np.ndarray]]
 ) -> list[Mapping[str, np.ndarray]]:
     """The changes of the first two samples, of the first three, and so on; earlier ones win."""
     together = dict(samples[0])
@@ -106,7 +106,7 @@ def _merge(
 
 
 def sample(
-    state: State,
+    state: EpisodeState,
     scores: Scores,
     batch: PolicyInput,
     number: int,
@@ -167,7 +167,7 @@ def sample(
 
 
 def greedy(
-    state: State, scores: Scores, batch: PolicyInput, number: int, whole: bool
+    state: EpisodeState, scores: Scores, batch: PolicyInput, number: int, whole: bool
 ) -> Mapping[str, np.ndarray]:
     """What the policy thinks best, without trying anything: devices or levels of each op.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from agent.placing.policy_placer import Effort, PolicyPlacer
 from agent.policy.network import Policy
-from agent.policy.state import State
+from agent.policy.state import EpisodeState
 from agent.runs.checkpoint import Checkpoint
 from agent.runs.tracking.plan_pictures import track_plan
 from agent.runs.tracking.tracker import Tracker
@@ -62,7 +62,7 @@ def fine_tune(
     kept: list[Policy] = []
     done: list[int] = []
 
-    def watch(number: int, state: State, update: Mapping[str, float] | None) -> None:
+    def watch(number: int, state: EpisodeState, update: Mapping[str, float] | None) -> None:
         if update is not None:
             done.append(number)
         tracker.log(number, _figures(state, update))
@@ -128,7 +128,7 @@ def summary_of(result: FineTuned) -> dict[str, float]:
     }
 
 
-def _figures(state: State, update: Mapping[str, float] | None) -> dict[str, float]:
+def _figures(state: EpisodeState, update: Mapping[str, float] | None) -> dict[str, float]:
     figures = {
         "step_seconds": float(state.evaluation.makespan_seconds),
         "excess_bytes": float(state.evaluation.excess_bytes),

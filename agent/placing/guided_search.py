@@ -15,7 +15,7 @@ import numpy as np
 from agent.config import AgentConfig
 from agent.learning.move_tuning import MoveTuner
 from agent.policy.network import Policy
-from agent.policy.state import State
+from agent.policy.state import EpisodeState
 from placement.annealing.anneal import Annealer, Chain
 from placement.annealing.guided_anneal import GuidedAnnealer
 from placement.annealing.overlay import overlaid
@@ -50,7 +50,7 @@ class Guided:
 
 def guided_search(
     policy: Policy,
-    state: State,
+    state: EpisodeState,
     budget: Budget,
     seed: int,
     config: AgentConfig,
@@ -79,7 +79,7 @@ class _Search:
     def __init__(
         self,
         policy: Policy,
-        state: State,
+        state: EpisodeState,
         budget: Budget,
         seed: int,
         config: AgentConfig,

@@ -14,8 +14,8 @@ from agent.learning.improving import Pass, draw_pass, learn
 from agent.learning.move_tuning import MoveTuner
 from agent.placing.guided_search import Guided, guided_search
 from agent.policy.network import Policy
-from agent.policy.state import State, begin
-from agent.policy.view import make_subject
+from agent.policy.state import EpisodeState, begin
+from agent.policy.view import group_instance
 from envs.episodes import Prepared
 from envs.instance import Instance
 from placement.placer import Budget, Candidate, Placed, Report, Stage
@@ -37,10 +37,10 @@ _PASSES_PER_UPDATE = 4
 _EVALUATIONS_PER_PASS = 200
 
 #: Told after each pass: its number, the best state, and figures of the update if there was one.
-Watch = Callable[[int, State, Mapping[str, float] | None], None]
+Watch = Callable[[int, EpisodeState, Mapping[str, float] | None], None]
 
 
-def _unwatched(_number: int, _state: State, _update: Mapping[str, float] | None) -> None:
+def _unwatched(_number: int, _state: EpisodeState, _update: Mapping[str, float] | None) -> None:
     """A `Watch` that does nothing."""
 
 
@@ -67,7 +67,7 @@ class Effort:
 class _Found:
     """The best plan of a run so far; the only thing in this module that changes."""
 
-    def __init__(self, start: Candidate, budget: Budget, state: State) -> None:
+    def __init__(self, start: Candidate, budget: Budget, state: EpisodeState) -> None:
         self.best = start
         self.budget = budget
         self.state = state
@@ -111,7 +111,7 @@ class PolicyPlacer:
         if problem.cluster.device_count == 1 and self.config.policy.tasks == ("placement",):
             return Placed(start, (start,), ((budget.spent_seconds, _seconds(start)),))
         policy = self._own_policy()
-        subject = make_subject(Prepared(instance), self.config.episode.group_sizes, seed)
+        subject = group_instance(Prepared(instance), self.config.episode.group_sizes, seed)
         state = begin(subject, replace(self.config.rules, steps=max(self.effort.max_passes, 1)))
         found = _Found(start, budget, state)
         if self.config.guides_search:
@@ -227,7 +227,7 @@ class PolicyPlacer:
         return own.to(self.device)
 
 
-def untrained(config: AgentConfig, seed: int, name: str = "untrained") -> PolicyPlacer:
+def untrained_placer(config: AgentConfig, seed: int, name: str = "untrained") -> PolicyPlacer:
     """The same loop with a network that has learned nothing: the control of every table."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

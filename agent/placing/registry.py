@@ -82,9 +82,9 @@ def policy_folder(path: Path) -> Path:
 def _untrained(policy: Path | None) -> Placer:
     """A network that has learned nothing, built like the policy that is at hand."""
     from agent.config import AgentConfig
-    from agent.placing.policy_placer import untrained
+    from agent.placing.policy_placer import untrained_placer
 
     config = AgentConfig()
     if policy is not None or has_shipped_policy():
         config = load_policy(policy).config
-    return untrained(config, seed=0, name=UNTRAINED)
+    return untrained_placer(config, seed=0, name=UNTRAINED)

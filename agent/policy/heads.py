@@ -10,7 +10,9 @@ from envs.features.groups import GROUP_COLUMNS, GROUP_PAIR_COLUMNS
 from envs.tasks import LEVELS
 
 
-def pooled(ops: Float[Tensor, "ops width"], batch: PolicyInput) -> Float[Tensor, "groups 2*width"]:
+def pool_members(
+    ops: Float[Tensor, "ops width"], batch: PolicyInput
+) -> Float[Tensor, "groups 2*width"]:
     """Mean and maximum over the members of each group."""
     members = ops[batch.members]
     return torch.cat(

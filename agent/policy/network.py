@@ -11,7 +11,7 @@ from agent.policy.attention import SegmentAttention
 from agent.policy.cluster_encoder import ClusterEncoder
 from agent.policy.config import PolicyConfig
 from agent.policy.graph_encoder import GraphEncoder
-from agent.policy.heads import DeviceHead, LevelHead, NumberedDeviceHead, pooled
+from agent.policy.heads import DeviceHead, LevelHead, NumberedDeviceHead, pool_members
 from agent.policy.inputs import PolicyInput
 from agent.policy.move_network import MoveNetwork
 from envs.features.observation import (
@@ -85,7 +85,7 @@ class Policy(nn.Module):
             state = state + self.task.weight[number]
             for layer in self.attention:
                 state = layer(state, batch, context)
-            groups = self.among_groups(pooled(state, batch), batch.level_of_group)
+            groups = self.among_groups(pool_members(state, batch), batch.level_of_group)
             if task == Task.PLACEMENT:
                 raw = self.heads[task](groups, devices, batch)
                 scores[task] = raw.masked_fill(~batch.allowed, -torch.inf)

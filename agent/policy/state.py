@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from agent.policy.inputs import View
-from agent.policy.view import Subject, look
+from agent.policy.view import GroupedInstance, look
 from envs.instance import Instance
 from envs.rewards import Reward
 from envs.rules import Progress, Rules, advance, previous_of, standing
@@ -20,10 +20,10 @@ from simulator.plan import Plan
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class EpisodeState:
     """One step of an episode; all that happens to it is what `envs.rules` says."""
 
-    subject: Subject
+    subject: GroupedInstance
     rules: Rules
     progress: Progress
 
@@ -71,7 +71,7 @@ class State:
         episodes = [self.progress] * len(actions)
         return advance(self.subject.prepared, self.rules, episodes, actions, reward)
 
-    def at(self, progress: Progress) -> "State":
+    def at(self, progress: Progress) -> "EpisodeState":
         """The same episode elsewhere."""
         return replace(self, progress=progress)
 
@@ -80,10 +80,10 @@ class State:
         return Candidate(self.plan, self.evaluation, origin)
 
 
-def begin(subject: Subject, rules: Rules, start: str | Plan | None = None) -> State:
+def begin(subject: GroupedInstance, rules: Rules, start: str | Plan | None = None) -> EpisodeState:
     """The first state of an episode; see `envs.rules.begin` for where that is.
 
     Raises:
         EpisodeError: a start plan that has a unit where it may not be.
     """
-    return State(subject, rules, begin_episode(subject.prepared, rules, start))
+    return EpisodeState(subject, rules, begin_episode(subject.prepared, rules, start))

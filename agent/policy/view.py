@@ -34,7 +34,7 @@ _PLAN_PAIR_COLUMNS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class GroupedInstance:
     """What all episodes of an instance share, and the groups in which the policy decides."""
 
     prepared: Prepared
@@ -49,12 +49,12 @@ class Subject:
         return self.prepared.static
 
 
-def make_subject(prepared: Prepared, group_sizes: tuple[int, ...], seed: int) -> Subject:
+def group_instance(prepared: Prepared, group_sizes: tuple[int, ...], seed: int) -> GroupedInstance:
     """Work out nested groups; `group_sizes` empty means single units only."""
-    return Subject(prepared, make_groups(prepared.instance.problem, seed, group_sizes))
+    return GroupedInstance(prepared, make_groups(prepared.instance.problem, seed, group_sizes))
 
 
-def look(subject: Subject, previous: Previous | None, reads_trace: bool = True) -> View:
+def look(subject: GroupedInstance, previous: Previous | None, reads_trace: bool = True) -> View:
     """What the policy sees; without the trace, all columns that only a trace gives are zero."""
     seen = observe(subject.instance, previous, subject.static)
     features = group_features(

@@ -11,8 +11,8 @@ from agent.config import AgentConfig, TrainConfig
 from agent.learning.improving import draw_pass
 from agent.placing.guided_search import guided_search
 from agent.policy.network import Policy
-from agent.policy.state import State, begin
-from agent.policy.view import Subject, make_subject
+from agent.policy.state import EpisodeState, begin
+from agent.policy.view import GroupedInstance, group_instance
 from envs.episodes import episodes_from
 from placement.placer import Budget
 from placement.suites import Pair, get_suite
@@ -23,7 +23,7 @@ class Validated:
     """Per graph the best state, and by how much its energy is above the portfolio's."""
 
     pairs: tuple[Pair, ...]
-    states: tuple[State, ...]
+    states: tuple[EpisodeState, ...]
     logs: tuple[float, ...]
 
     @property
@@ -48,7 +48,7 @@ class Validated:
         ]
 
     @property
-    def most_improved(self) -> State | None:
+    def most_improved(self) -> EpisodeState | None:
         """Where the policy did best."""
         return self.states[int(np.argmin(self.logs))] if self.logs else None
 
@@ -63,20 +63,20 @@ def validate(policy: Policy, config: TrainConfig) -> Validated:
     )
     subjects = _subjects(pairs, config.agent.episode.group_sizes)
     found = [
-        improved(policy, config.agent, subject, config.validation_steps, config.device)
+        improve(policy, config.agent, subject, config.validation_steps, config.device)
         for subject in subjects
     ]
     return Validated(pairs, tuple(state for state, _ in found), tuple(log for _, log in found))
 
 
-def improved(
-    policy: Policy, config: AgentConfig, subject: Subject, steps: int, device: str = "cpu"
-) -> tuple[State, float]:
+def improve(
+    policy: Policy, config: AgentConfig, subject: GroupedInstance, steps: int, device: str = "cpu"
+) -> tuple[EpisodeState, float]:
     """The best state after some passes, and by how much its energy is above the portfolio's."""
     state = begin(subject, replace(config.rules, steps=max(steps, 1)))
     if config.guides_search:
         return _guided(policy, config, state, steps)
-    best: State | None = None
+    best: EpisodeState | None = None
     for step in range(steps):
         rng = np.random.default_rng([1, step])
         state = draw_pass(policy, config, [state], [rng], device).best[0]
@@ -86,7 +86,9 @@ def improved(
     return best, best.energy - subject.instance.reference_energy
 
 
-def _guided(policy: Policy, config: AgentConfig, state: State, steps: int) -> tuple[State, float]:
+def _guided(
+    policy: Policy, config: AgentConfig, state: EpisodeState, steps: int
+) -> tuple[EpisodeState, float]:
     """Guided search with a fixed number of evaluations."""
     found = guided_search(
         policy, state, Budget(_NO_LIMIT), 1, config, lambda _: None, steps, _EVALUATIONS
@@ -113,6 +115,6 @@ def _pairs(suite: str, clusters: tuple[str, ...], count: int, max_ops: int) -> t
 
 
 @lru_cache(maxsize=2)
-def _subjects(pairs: Sequence[Pair], sizes: tuple[int, ...]) -> tuple[Subject, ...]:
+def _subjects(pairs: Sequence[Pair], sizes: tuple[int, ...]) -> tuple[GroupedInstance, ...]:
     episodes = episodes_from(pairs=pairs)
-    return tuple(make_subject(episodes.at(index), sizes, 0) for index in range(len(pairs)))
+    return tuple(group_instance(episodes.at(index), sizes, 0) for index in range(len(pairs)))

@@ -46,7 +46,7 @@ class Workers:
         means = (totals / self.count).tolist()
         return dict(zip(sorted(figures), means, strict=True))
 
-    def gathered(self, rows: np.ndarray) -> np.ndarray:
+    def gather(self, rows: np.ndarray) -> np.ndarray:
         """The rows of all workers, the same for each."""
         if self.count == 1:
             return rows

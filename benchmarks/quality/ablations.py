@@ -20,12 +20,12 @@ import torch
 
 from agent.config import AgentConfig, TrainConfig
 from agent.evaluation.contestants import Attempt, Contestant, policy_digest
-from agent.evaluation.ratios import Ratio, ratio, times
-from agent.evaluation.runs import Origin, Row, prepared, run
+from agent.evaluation.ratios import MeanRatio, ratio, times
+from agent.evaluation.runs import EvaluationRow, Origin, prepare_problem, run
 from agent.placing.policy_placer import PolicyPlacer
 from agent.policy.network import Policy
 from agent.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from agent.training.pretraining import Pretraining
+from agent.training.loop import Pretraining
 from agent.training.workers import Workers
 from benchmarks.rows import append_row, commit, read_rows
 from envs.tasks import Task
@@ -131,7 +131,7 @@ def measure(
     found = []
     origin = Origin("validation", " ".join(sys.argv), commit())
     for pair in missing:
-        measured = run(pair, prepared(pair), contestant, seed, arguments.budget, origin)
+        measured = run(pair, prepare_problem(pair), contestant, seed, arguments.budget, origin)
         row = {**measured.as_dict(), **about, "rounds": rounds}
         found.append(row)
         append_row(arguments.out, row)
@@ -178,7 +178,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: each variant against the full policy and against search."""
     if not rows:
         return "# What each part of the policy brings\n\nNo rows.\n"
-    plain = [Row.from_dict({key: row[key] for key in Row.__dataclass_fields__}) for row in rows]
+    plain = [
+        EvaluationRow.from_dict({key: row[key] for key in EvaluationRow.__dataclass_fields__})
+        for row in rows
+    ]
     found = times(plain)
     seconds = ", ".join(sorted({f"{row['train_seconds']:g}" for row in rows}))
     budgets = ", ".join(sorted({f"{row['budget_seconds']:g}" for row in rows}))
@@ -224,7 +227,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cells(item: Ratio) -> str:
+def cells(item: MeanRatio) -> str:
     """Ratio, interval, verdict."""
     if not item.pairs:
         return " | | "

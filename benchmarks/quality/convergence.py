@@ -19,7 +19,7 @@ import torch
 
 from agent.evaluation.columns import FINE_TUNED, GDP, HDP, UNTRAINED, ZERO_SHOT
 from agent.evaluation.contestants import contestants
-from agent.evaluation.runs import prepared
+from agent.evaluation.runs import prepare_problem
 from agent.runs.checkpoint import load_checkpoint
 from benchmarks.rows import append_row, commit, read_rows
 from placement.placer import Budget, silent
@@ -77,7 +77,7 @@ def measure(rows: list[dict[str, Any]], arguments: Any) -> list[dict[str, Any]]:
     for graph, cluster in PAIRS:
         if arguments.graphs and graph not in arguments.graphs:
             continue
-        problem = prepared(Pair(graph, cluster, Headroom.SLOW_LINKS))
+        problem = prepare_problem(Pair(graph, cluster, Headroom.SLOW_LINKS))
         tried = portfolio(problem, Budget(), 0, silent).evaluations
         for seed in arguments.seeds:
             for entrant in entrants:

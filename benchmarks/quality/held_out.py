@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.evaluation.columns import FINE_TUNED, PORTFOLIO, SEARCH, UNTRAINED, ZERO_SHOT
 from agent.evaluation.contestants import policy_digest
 from agent.evaluation.ratios import pair_ratios, ratio, times
-from agent.evaluation.runs import Row
+from agent.evaluation.runs import EvaluationRow
 from agent.placing.registry import SHIPPED
 from agent.runs.checkpoint import load_checkpoint
 
@@ -32,20 +32,20 @@ def main() -> None:
     print(text)
 
 
-def read(folder: Path) -> list[Row]:
+def read(folder: Path) -> list[EvaluationRow]:
     """Rows of an evaluation; none where it was not made."""
     path = folder / "rows.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    return [Row.from_dict(json.loads(line)) for line in lines]
+    return [EvaluationRow.from_dict(json.loads(line)) for line in lines]
 
 
 def table(results: Path) -> str:
     """Markdown."""
     checkpoint = load_checkpoint(SHIPPED)
     digest = policy_digest(checkpoint.policy, checkpoint.config)
-    used: dict[str, list[Row]] = {}
+    used: dict[str, list[EvaluationRow]] = {}
 
-    def rows(name: str, column: str, policy: str | None = "") -> list[Row]:
+    def rows(name: str, column: str, policy: str | None = "") -> list[EvaluationRow]:
         """Of one policy; of none, with the empty string; of any, with None."""
         found = [
             row
@@ -64,7 +64,7 @@ def table(results: Path) -> str:
         "|---|---:|---:|---|---|",
     ]
 
-    def add(what: str, ours: list[Row], theirs: list[Row]) -> None:
+    def add(what: str, ours: list[EvaluationRow], theirs: list[EvaluationRow]) -> None:
         if line := _line(what, ours, theirs):
             lines.append(line)
 
@@ -119,7 +119,7 @@ def table(results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(what: str, ours: list[Row], theirs: list[Row]) -> str:
+def _line(what: str, ours: list[EvaluationRow], theirs: list[EvaluationRow]) -> str:
     """One comparison; nothing where no pair has both."""
     mine, other = _times(ours), _times(theirs)
     shared = [pair for pair in mine.keys() & other.keys() if mine[pair].keys() & other[pair].keys()]
@@ -135,7 +135,7 @@ def _line(what: str, ours: list[Row], theirs: list[Row]) -> str:
     )
 
 
-def _times(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, float]]:
+def _times(rows: Iterable[EvaluationRow]) -> dict[tuple[str, str], dict[int, float]]:
     """Step times of rows of one column, by pair and seed."""
     found = times(rows)
     assert len(found) <= 1

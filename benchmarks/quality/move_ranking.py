@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from agent.config import AgentConfig
-from agent.learning.outcomes import Outcomes, annealed, try_moves
+from agent.learning.outcomes import Outcomes, anneal_from, try_moves
 from agent.learning.ranking import ranking_area
 from agent.policy.inputs import collate
 from agent.policy.network import Policy
-from agent.policy.state import State, begin
-from agent.policy.view import make_subject
+from agent.policy.state import EpisodeState, begin
+from agent.policy.view import group_instance
 from agent.runs.checkpoint import load_checkpoint
 from envs.episodes import episodes_from
 from envs.tasks import Task
@@ -56,7 +56,7 @@ def main() -> None:
     print(text)
 
 
-def validation_states(count: int) -> list[State]:
+def validation_states(count: int) -> list[EpisodeState]:
     """The portfolio's plan of each pair, and one that search makes of it."""
     pairs = [
         pair
@@ -69,13 +69,15 @@ def validation_states(count: int) -> list[State]:
     config = AgentConfig()
     for index in range(len(chosen)):
         prepared = episodes.at(index)
-        subject = make_subject(prepared, config.episode.group_sizes, 0)
+        subject = group_instance(prepared, config.episode.group_sizes, 0)
         first = begin(subject, config.rules)
-        states += [first, annealed(first, config.outcomes, np.random.default_rng(index))]
+        states += [first, anneal_from(first, config.outcomes, np.random.default_rng(index))]
     return states
 
 
-def area(policy: Policy, config: AgentConfig, states: list[State], tried: list[Outcomes]) -> float:
+def area(
+    policy: Policy, config: AgentConfig, states: list[EpisodeState], tried: list[Outcomes]
+) -> float:
     """The mean over states at which some moves improve and some do not."""
     found = []
     for state, outcomes in zip(states, tried, strict=True):

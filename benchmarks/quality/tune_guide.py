@@ -27,7 +27,7 @@ from agent.placing.guided_search import guided_search
 from agent.placing.registry import load_policy
 from agent.policy.network import Policy
 from agent.policy.state import begin
-from agent.policy.view import Subject, make_subject
+from agent.policy.view import GroupedInstance, group_instance
 from benchmarks.rows import append_row, commit, read_rows
 from envs.episodes import episodes_from
 from placement.annealing.anneal import Annealer
@@ -119,15 +119,15 @@ def with_settings(config: AgentConfig, settings: list[str]) -> AgentConfig:
     return replace(config, guide=replace(config.guide, **values))
 
 
-def subject_of(pair: Pair, config: AgentConfig) -> Subject:
+def subject_of(pair: Pair, config: AgentConfig) -> GroupedInstance:
     """The pair's instance with its groups; its portfolio is worked out before any clock runs."""
     prepared = episodes_from(pairs=[pair], seed=0).at(0)
     assert prepared.instance.portfolio.evaluation.feasible
-    return make_subject(prepared, config.episode.group_sizes, 0)
+    return group_instance(prepared, config.episode.group_sizes, 0)
 
 
 def guided(
-    policy: Policy, subject: Subject, config: AgentConfig, seconds: float, seed: int
+    policy: Policy, subject: GroupedInstance, config: AgentConfig, seconds: float, seed: int
 ) -> tuple[float, int]:
     """Logarithm of the best step time, and how many plans were simulated."""
     state = begin(subject, config.rules, "portfolio")
@@ -135,7 +135,7 @@ def guided(
     return found.chain.best_energy, found.evaluations
 
 
-def uninformed(subject: Subject, seconds: float, seed: int) -> tuple[float, int]:
+def uninformed(subject: GroupedInstance, seconds: float, seed: int) -> tuple[float, int]:
     """The same of the placer `search`, from the portfolio's plan on."""
     problem, plan = subject.instance.problem, subject.instance.portfolio.plan
     annealer = Annealer(problem, subject.groups.hierarchy, SEARCH.neighbour_share)

@@ -88,7 +88,7 @@ def passes(graph: str, path: str, threads: int) -> dict[str, Any]:
 
     from agent.policy.inputs import collate
     from agent.policy.state import begin
-    from agent.policy.view import make_subject
+    from agent.policy.view import group_instance
     from envs.episodes import Prepared
     from envs.instance import Instance
     from placement.placer import Budget, silent
@@ -103,7 +103,7 @@ def passes(graph: str, path: str, threads: int) -> dict[str, Any]:
     # Any plan will do to look at.
     plan = get_placer("metis")(problem, Budget(), 0, silent).best.plan
     prepared = Prepared(Instance(graph, problem))
-    subject = make_subject(prepared, config.episode.group_sizes, 0)
+    subject = group_instance(prepared, config.episode.group_sizes, 0)
     state = begin(subject, config.rules, plan)
     batch = collate([state.view(config.policy.reads_trace)], config.policy.segment_ops)
     before_mib = peak_mib()
@@ -148,7 +148,7 @@ def whole(graph: str, path: str, threads: int) -> dict[str, Any]:
     from agent.learning.rollout import sample
     from agent.policy.inputs import collate
     from agent.policy.state import begin
-    from agent.policy.view import make_subject
+    from agent.policy.view import group_instance
     from envs.episodes import Prepared
     from envs.instance import Instance
     from placement.placers.warm_up import warm_up
@@ -177,7 +177,7 @@ def whole(graph: str, path: str, threads: int) -> dict[str, Any]:
     prepared = Prepared(instance)
     _ = prepared.static
     done("static features")
-    subject = make_subject(prepared, config.episode.group_sizes, 0)
+    subject = group_instance(prepared, config.episode.group_sizes, 0)
     done("groups")
     state = begin(subject, config.rules)
     view = state.view(config.policy.reads_trace)

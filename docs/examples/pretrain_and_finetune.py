@@ -15,7 +15,7 @@ import simulator
 from agent.runs.checkpoint import load_checkpoint
 from agent.config import TrainConfig
 from agent.placing.finetuning import FineTuneConfig, fine_tune
-from agent.training.pretraining import pretrain
+from agent.training.loop import pretrain
 from agent.runs.tracking.tracker import Silent
 from graphs.families.reference import graph_of_reference
 from graphs.graph_file import write_graph

@@ -21,7 +21,7 @@ from agent.evaluation.contestants import (
     policy_digest,
 )
 from agent.evaluation.ratios import pair_ratios, ratio, stage_shares, times, with_headroom
-from agent.evaluation.runs import Origin, Row, run
+from agent.evaluation.runs import EvaluationRow, Origin, run
 from agent.evaluation.tables import Results, cell, csv_text, losses, markdown, plain, ratios
 from agent.learning.rollout import SampleConfig
 from agent.placing.policy_placer import PolicyPlacer
@@ -57,8 +57,8 @@ def small_checkpoint(seed: int = 0) -> Checkpoint:
         return Checkpoint(Policy(config.policy), config, {})
 
 
-def row(column: str, seconds: float, **changes: object) -> Row:
-    base = Row(
+def row(column: str, seconds: float, **changes: object) -> EvaluationRow:
+    base = EvaluationRow(
         suite="s", graph="g", cluster="c", headroom="slow-links", column=column, seed=0,
         budget_seconds=1.0, feasible=True, makespan_seconds=seconds, raw_seconds=seconds,
         raw_feasible=True, failure="", lower_bound_seconds=0.5, cpu_seconds=1.0, evaluations=10,
@@ -142,7 +142,7 @@ def test_a_pair_is_outside_the_noise_when_all_seeds_are() -> None:
 # Tables
 
 
-def sample_rows() -> list[Row]:
+def sample_rows() -> list[EvaluationRow]:
     values = {"portfolio": 1.0, "search": 0.8, "zero-shot": 0.9, "untrained": 1.0}
     rows = [
         row(column, seconds * (1 + 0.01 * seed), seed=seed)
@@ -223,7 +223,9 @@ def test_cells_say_how_many_seeds_fail() -> None:
 def test_rows_survive_being_written() -> None:
     staged = row("zero-shot", 1.0, stages=("heuristics", "end"), stage_seconds=(np.inf, 1.0))
     for each in [*sample_rows(), staged]:
-        assert Row.from_dict(json.loads(json.dumps(each.as_dict(), allow_nan=False))) == each
+        assert (
+            EvaluationRow.from_dict(json.loads(json.dumps(each.as_dict(), allow_nan=False))) == each
+        )
     results = Results(tuple(sample_rows()))
     assert len(csv_text(results).splitlines()) == 1 + len(results.rows)
     assert plain(results)["losses"][0]["against"] == "search"

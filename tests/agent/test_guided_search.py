@@ -10,14 +10,14 @@ from graph_samples import random_graph, toy_cluster
 
 from agent.cli.placement_text import stages_text
 from agent.config import AgentConfig, EpisodeConfig, GuideConfig
-from agent.learning.outcomes import OutcomeConfig, annealed, learn_outcomes, try_moves
+from agent.learning.outcomes import OutcomeConfig, anneal_from, learn_outcomes, try_moves
 from agent.learning.ranking import ranking_area
 from agent.placing.guided_search import Guided, guided_search
-from agent.placing.policy_placer import Effort, PolicyPlacer, untrained
+from agent.placing.policy_placer import Effort, PolicyPlacer, untrained_placer
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
-from agent.policy.state import State, begin
-from agent.policy.view import make_subject
+from agent.policy.state import EpisodeState, begin
+from agent.policy.view import group_instance
 from envs.episodes import Prepared
 from envs.instance import Instance
 from envs.tasks import Task
@@ -33,9 +33,9 @@ CONFIG = AgentConfig(
 )
 
 
-def state_of(problem: Problem, config: AgentConfig = CONFIG) -> State:
+def state_of(problem: Problem, config: AgentConfig = CONFIG) -> EpisodeState:
     prepared = Prepared(Instance("sample", problem))
-    subject = make_subject(prepared, config.episode.group_sizes, 0)
+    subject = group_instance(prepared, config.episode.group_sizes, 0)
     return begin(subject, config.rules)
 
 
@@ -89,7 +89,7 @@ def test_little_time_makes_a_search_cooler() -> None:
 
 
 def test_stages_add_up_and_say_what_each_brought() -> None:
-    placed = replace(untrained(CONFIG, seed=1), effort=Effort(max_passes=4))(
+    placed = replace(untrained_placer(CONFIG, seed=1), effort=Effort(max_passes=4))(
         problem(6), Budget(1e9), 3, silent
     )
     assert [stage.name for stage in placed.stages] == ["heuristics", "proposals", "guided search"]
@@ -160,7 +160,7 @@ def test_ranking_area_by_hand() -> None:
 
 def test_annealed_states_are_plans_that_search_meets() -> None:
     state = state_of(problem(5))
-    later = annealed(state, OutcomeConfig(max_depth=200), np.random.default_rng(1))
+    later = anneal_from(state, OutcomeConfig(max_depth=200), np.random.default_rng(1))
     assert np.array_equal(later.standing[Task.PLACEMENT], later.plan.devices)
     assert later.evaluation.makespan_seconds <= 1.5 * state.evaluation.makespan_seconds
 
@@ -169,7 +169,7 @@ def test_annealed_states_are_plans_that_search_meets() -> None:
 def test_the_placer_ends_at_or_below_the_portfolio_and_repeats(updates: int) -> None:
     given = problem(6)
     placer = replace(
-        untrained(CONFIG, seed=1), effort=Effort(max_passes=4, max_updates=updates, lr=1e-3)
+        untrained_placer(CONFIG, seed=1), effort=Effort(max_passes=4, max_updates=updates, lr=1e-3)
     )
     placed = [placer(given, Budget(1e9), 3, silent) for _ in range(2)]
     floor = Instance("sample", given, seed=3).portfolio
@@ -193,7 +193,7 @@ def test_fine_tuning_leaves_the_policy_alone() -> None:
 
 
 def test_one_device_leaves_nothing_to_decide() -> None:
-    placed = untrained(CONFIG, 0)(problem(8, devices=1), Budget(1e9), 0, silent)
+    placed = untrained_placer(CONFIG, 0)(problem(8, devices=1), Budget(1e9), 0, silent)
     assert placed.best.plan.devices.max() == 0
 
 
@@ -207,7 +207,7 @@ def test_pins_and_memory_hold_where_the_start_does_not_fit() -> None:
     tight = Problem(
         graph, toy_cluster(3, memory_bytes=int(most * 0.7), bytes_per_second=1e3), rules
     )
-    subject = make_subject(Prepared(Instance("tight", tight)), (4, 12), 0)
+    subject = group_instance(Prepared(Instance("tight", tight)), (4, 12), 0)
     start = begin(subject, CONFIG.rules, alone)
     assert not start.evaluation.feasible
     torch.manual_seed(0)

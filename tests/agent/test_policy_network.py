@@ -13,7 +13,7 @@ from agent.policy.inputs import PolicyInput, collate
 from agent.policy.network import Policy
 from agent.policy.state import begin
 from agent.policy.superposition import Gate
-from agent.policy.view import look, make_subject
+from agent.policy.view import group_instance, look
 from envs.episodes import Prepared
 from envs.instance import Instance
 from envs.rules import Rules
@@ -34,7 +34,7 @@ def batch() -> PolicyInput:
 
 def view(seed: int, ops: int, devices: int = 3):
     instance = Instance("sample", Problem(random_graph(seed, ops), toy_cluster(devices)))
-    subject = make_subject(Prepared(instance), (4, 12), 0)
+    subject = group_instance(Prepared(instance), (4, 12), 0)
     rng = np.random.default_rng(seed)
     units = rng.integers(devices, size=instance.problem.unit_count)
     plan = Plan.of(units[instance.problem.unit_of])
@@ -99,7 +99,7 @@ def test_renumbering_devices_renumbers_the_scores() -> None:
     for where, numbers in ((cluster, np.arange(3)), (renumbered, np.argsort(order))):
         problem = Problem(graph, where)
         first = np.unique(problem.unit_of, return_index=True)[1]
-        subject = make_subject(Prepared(Instance("sample", problem)), (4, 12), 0)
+        subject = group_instance(Prepared(Instance("sample", problem)), (4, 12), 0)
         assigned = numbers[plan[first][problem.unit_of]]
         seen = begin(subject, PLACING, Plan.of(assigned)).view(True)
         found.append(network(collate([seen], 16))["placement"])
@@ -187,7 +187,7 @@ def test_every_switch_changes_the_scores(batch, switch) -> None:
 
 def test_a_policy_that_does_not_read_the_trace_sees_the_plan_alone() -> None:
     instance = Instance("sample", Problem(random_graph(0, 50), toy_cluster(3)))
-    subject = make_subject(Prepared(instance), (4,), 0)
+    subject = group_instance(Prepared(instance), (4,), 0)
     first = np.zeros(50, np.int32)
     seen = begin(subject, PLACING, Plan.of(first))
     late = begin(subject, PLACING, Plan.of(first, np.arange(50.0)))
@@ -199,7 +199,7 @@ def test_a_policy_that_does_not_read_the_trace_sees_the_plan_alone() -> None:
 
 def test_nothing_is_seen_of_a_plan_before_there_is_one() -> None:
     instance = Instance("sample", Problem(random_graph(0, 50), toy_cluster(3)))
-    seen = look(make_subject(Prepared(instance), (), 0), None)
+    seen = look(group_instance(Prepared(instance), (), 0), None)
     assert (seen.observation.previous == -1).all()
 
 

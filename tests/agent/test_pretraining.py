@@ -13,7 +13,7 @@ from agent.config import TrainConfig
 from agent.runs.checkpoint import CheckpointError, load_checkpoint
 from agent.runs.tracking.jsonl import JsonLines, read_lines
 from agent.runs.tracking.tracker import Silent
-from agent.training.pretraining import Pretraining, pretrain
+from agent.training.loop import Pretraining, pretrain
 from agent.training.validation import _pairs
 from agent.training.workers import Workers
 from graphs.errors import GraphwrightError

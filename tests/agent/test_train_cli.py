@@ -19,7 +19,7 @@ from agent.placing.registry import default_placer, get_placer
 from agent.runs.checkpoint import load_checkpoint
 from agent.runs.run_folder import versions
 from agent.runs.tracking.jsonl import read_lines
-from agent.training.pretraining import Pretraining
+from agent.training.loop import Pretraining
 from graphs.errors import GraphwrightError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from training_samples import largest_difference, tiny_config, tiny_flags, write_
 
 from agent.runs.tracking.jsonl import read_lines
 from agent.runs.tracking.tracker import Silent
-from agent.training.pretraining import pretrain
+from agent.training.loop import pretrain
 from agent.training.workers import Workers
 from graphs.errors import GraphwrightError
 
@@ -69,7 +69,7 @@ def test_one_worker_that_fails_ends_all(models: Path, tmp_path: Path) -> None:
     script.write_text(
         "import sys\n"
         "from agent.cli.app import run\n"
-        "from agent.training.pretraining import Pretraining\n"
+        "from agent.training.loop import Pretraining\n"
         "run_round = Pretraining.run_round\n"
         "def failing(self):\n"
         "    if self.workers.rank == 1 and self.round == 1:\n"

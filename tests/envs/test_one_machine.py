@@ -16,8 +16,8 @@ from agent.baselines.gdp import GdpPlacer
 from agent.baselines.hdp import HdpPlacer
 from agent.config import TrainConfig
 from agent.learning.rollout import SampleConfig
-from agent.policy.state import State
-from agent.training.pretraining import Pretraining
+from agent.policy.state import EpisodeState
+from agent.training.loop import Pretraining
 from agent.training.workers import Workers
 from envs.episodes import Episodes, episodes_from
 from envs.features.observation import Observation
@@ -38,7 +38,7 @@ IDS = {tuple(settings["tasks"]): name for name, settings in envs.IDS.items()}
 class Step:
     """One call of the environment's rules by the agent."""
 
-    state: State
+    state: EpisodeState
     actions: list[np.ndarray]
     reward: Reward
     after: list[Progress]
@@ -50,14 +50,14 @@ class Step:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     """All steps that the agent takes in a test."""
     taken: list[Step] = []
-    step = State.step
+    step = EpisodeState.step
 
-    def watched(state: State, actions: list[np.ndarray], reward: Reward):
+    def watched(state: EpisodeState, actions: list[np.ndarray], reward: Reward):
         after, scores = step(state, actions, reward)
         taken.append(Step(state, actions, reward, after, scores, state.view(True).observation))
         return after, scores
 
-    monkeypatch.setattr(State, "step", watched)
+    monkeypatch.setattr(EpisodeState, "step", watched)
     return taken
 
 

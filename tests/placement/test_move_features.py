@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_optima import two_chains
 
-from agent.learning.moves import Lessons, MoveConfig, learn_moves, of_kernels, searched, some
+from agent.learning.moves import (
+    Lessons,
+    MoveConfig,
+    draw_lessons,
+    learn_moves,
+    make_kernel_problem,
+    search_for_lessons,
+)
 from agent.learning.ranking import ranking_area
 from agent.policy.move_network import MoveNetwork
 from envs.features.trace_features import OP_TRACE_FEATURES, trace_features
@@ -152,18 +159,20 @@ def test_the_network_learns_what_improves_and_finds_it_sooner() -> None:
         sample = problem(seed, 80)
         hierarchy = build_hierarchy(sample, 0, (8,))
         plan = random_plan(sample, seed)
-        found, _ = searched(network, sample, hierarchy, plan, Guidance(), 0.02, config, rng)
+        found, _ = search_for_lessons(
+            network, sample, hierarchy, plan, Guidance(), 0.02, config, rng
+        )
         lessons = lessons.and_then(found, 100_000)
     network.standardise(lessons.features.astype(np.float32))
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(300):
-        learn_moves(network, optimizer, [some(lessons, 1024, rng)], config)
+        learn_moves(network, optimizer, [draw_lessons(lessons, 1024, rng)], config)
     areas, gains = [], []
     for seed in range(100, 108):
         sample = problem(seed, 80)
         hierarchy = build_hierarchy(sample, 0, (8,))
         plan = random_plan(sample, seed)
-        unseen, _ = searched(
+        unseen, _ = search_for_lessons(
             MoveNetwork((4, 4)), sample, hierarchy, plan, Guidance(), 0.02, config, rng
         )
         scores = network(torch.from_numpy(unseen.features.astype(np.float32)))
@@ -184,14 +193,14 @@ def test_the_network_learns_what_improves_and_finds_it_sooner() -> None:
 def test_searches_of_kernels_teach_too() -> None:
     sample = problem(3, 80)
     start = random_plan(sample, 3)
-    kernels, hierarchy, plan = of_kernels(sample, start, 0)
+    kernels, hierarchy, plan = make_kernel_problem(sample, start, 0)
     assert kernels.graph.op_count < 80
     fused = fuse_problem(sample, start)
     assert kernels.evaluate(plan) == fused.kernels.evaluate(fused.kernels.known_plans[0])
     config = MoveConfig(least_evaluations=300, most_evaluations=600)
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
-    lessons, chain = searched(
+    lessons, chain = search_for_lessons(
         MoveNetwork((4, 4)), kernels, hierarchy, plan, Guidance(), 0.02, config, rng
     )
     assert len(lessons.changes) == chain.evaluations

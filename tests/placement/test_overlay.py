@@ -12,7 +12,7 @@ from agent.placing.guided_search import guided_search
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
 from agent.policy.state import begin
-from agent.policy.view import make_subject
+from agent.policy.view import group_instance
 from envs.episodes import Prepared
 from envs.instance import Instance
 from placement.annealing.hierarchy import Hierarchy, build_hierarchy
@@ -114,7 +114,7 @@ def test_the_last_chain_of_a_search_moves_pieces(
     )
     problem = Problem(random_graph(9, 300), toy_cluster(3))
     prepared = Prepared(Instance("sample", problem))
-    subject = make_subject(prepared, config.episode.group_sizes, 0)
+    subject = group_instance(prepared, config.episode.group_sizes, 0)
     state = begin(subject, config.rules)
     seen: list[int] = []
     made = anneal.Annealer.__post_init__

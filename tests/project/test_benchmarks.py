@@ -15,7 +15,7 @@ from device_models import core_cluster
 
 from agent.config import AgentConfig
 from agent.evaluation.contestants import policy_digest
-from agent.evaluation.runs import Row
+from agent.evaluation.runs import EvaluationRow
 from agent.placing.registry import load_policy
 from graphs.catalogue import resolve
 from simulator.costs.learned_costs import load_learned_costs
@@ -50,7 +50,7 @@ def test_held_out_rows_are_set_beside_each_other(tmp_path: Path) -> None:
         folder = tmp_path / f"evaluation-{name}"
         folder.mkdir(exist_ok=True)
         plain = {str: "", int: 0, float: 0.0, bool: True}
-        blank = {field.name: plain.get(field.type, ()) for field in fields(Row)}
+        blank = {field.name: plain.get(field.type, ()) for field in fields(EvaluationRow)}
         with (folder / "rows.jsonl").open("a", encoding="utf-8") as file:
             for seed, value in enumerate(seconds):
                 row = {"column": column, "seed": seed, "makespan_seconds": value}

@@ -11,8 +11,8 @@ from agent.learning.rollout import SampleConfig, greedy
 from agent.policy.config import PolicyConfig
 from agent.policy.inputs import collate
 from agent.policy.network import Policy
-from agent.policy.state import State, begin
-from agent.policy.view import Subject, make_subject
+from agent.policy.state import EpisodeState, begin
+from agent.policy.view import GroupedInstance, group_instance
 from envs.actions import action_of
 from envs.episodes import Prepared
 from envs.instance import Instance
@@ -113,16 +113,16 @@ def learned_cost(
     return first, float(np.exp(after[0].energy))
 
 
-def start(problem: Problem, config: AgentConfig, plan: Plan | None = None) -> State:
+def start(problem: Problem, config: AgentConfig, plan: Plan | None = None) -> EpisodeState:
     """The first state: nothing decided in whole decisions, else everything on the first device."""
     base = plan or Plan.of(np.zeros(problem.graph.op_count, np.int32))
     subject = subject_of(problem, config, base)
     return begin(subject, config.rules, None if config.episode.from_scratch else base)
 
 
-def subject_of(problem: Problem, config: AgentConfig, mark: Plan | None = None) -> Subject:
+def subject_of(problem: Problem, config: AgentConfig, mark: Plan | None = None) -> GroupedInstance:
     instance = Instance("sample", problem, given_mark=mark)
-    return make_subject(Prepared(instance), config.episode.group_sizes, 0)
+    return group_instance(Prepared(instance), config.episode.group_sizes, 0)
 
 
 def chain(ops: int) -> Graph:

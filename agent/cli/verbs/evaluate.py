@@ -17,7 +17,7 @@ from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
     from agent.evaluation.contestants import Contestant
-    from agent.evaluation.runs import Origin, Row
+    from agent.evaluation.runs import EvaluationRow, Origin
     from agent.evaluation.tables import Results
     from placement.suites import Pair, Suite
 
@@ -184,15 +184,15 @@ def _contestants(
 
 def _run_all(
     job: _Job,
-    known: Sequence["Row"],
-    record: Callable[["Row"], None],
+    known: Sequence["EvaluationRow"],
+    record: Callable[["EvaluationRow"], None],
     report: Callable[[float], None],
-) -> list["Row"]:
+) -> list["EvaluationRow"]:
     """Rows of all runs in order; those that are known are taken as they are."""
-    from agent.evaluation.runs import key_of, prepared, run
+    from agent.evaluation.runs import key_of, prepare_problem, run
 
     done = {row.key: row for row in known}
-    rows: list[Row] = []
+    rows: list[EvaluationRow] = []
     total = len(job.pairs) * len(job.seeds) * len(job.contestants)
     for pair in job.pairs:
         problem = None
@@ -200,7 +200,7 @@ def _run_all(
             for contestant in job.contestants:
                 key = key_of(pair, contestant, seed, job.budget_seconds)
                 if key not in done:
-                    problem = problem or prepared(pair)
+                    problem = problem or prepare_problem(pair)
                     done[key] = run(pair, problem, contestant, seed, job.budget_seconds, job.origin)
                     record(done[key])
                 rows.append(done[key])
@@ -209,9 +209,11 @@ def _run_all(
 
 
 @contextmanager
-def _recorded(out: Path | None) -> Iterator[tuple[list["Row"], Callable[["Row"], None]]]:
+def _recorded(
+    out: Path | None,
+) -> Iterator[tuple[list["EvaluationRow"], Callable[["EvaluationRow"], None]]]:
     """Rows that a folder has, and how to add one; each is on disk before the next run."""
-    from agent.evaluation.runs import Row
+    from agent.evaluation.runs import EvaluationRow
 
     if out is None:
         yield [], lambda row: None
@@ -225,18 +227,18 @@ def _recorded(out: Path | None) -> Iterator[tuple[list["Row"], Callable[["Row"],
     known = [_row(path, number, line) for number, line in enumerate(lines, 1)]
     with path.open("a", encoding="utf-8") as file:
 
-        def record(row: Row) -> None:
+        def record(row: EvaluationRow) -> None:
             file.write(json_module.dumps(row.as_dict(), allow_nan=False) + "\n")
             file.flush()
 
         yield known, record
 
 
-def _row(path: Path, number: int, line: str) -> "Row":
-    from agent.evaluation.runs import Row
+def _row(path: Path, number: int, line: str) -> "EvaluationRow":
+    from agent.evaluation.runs import EvaluationRow
 
     try:
-        return Row.from_dict(json_module.loads(line))
+        return EvaluationRow.from_dict(json_module.loads(line))
     except (ValueError, GraphwrightError) as error:
         raise GraphwrightError(
             f"{path}, line {number}: not a row of this version ({error}); choose another --out"

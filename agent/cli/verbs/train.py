@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.config import TrainConfig
     from agent.runs.run_folder import Resumable, RunFolder
     from agent.runs.tracking.tracker import Tracker
-    from agent.training.pretraining import Pretrained
+    from agent.training.loop import Pretrained
     from agent.training.workers import Workers
 
 INTERRUPTED = 130
@@ -53,17 +53,17 @@ def train(
         Print one JSON object instead of text.
     """
     from agent.runs.tracking.open_tracker import check_choice
-    from agent.training.pretraining import pretrain
+    from agent.training.loop import pretrain
     from agent.training.workers import join_workers, leave_workers
 
     wanted = settings.settings()
     check_choice(tracking.track)
     before = _check(wanted, resume, init)
-    crew = join_workers(wanted.device)
+    workers = join_workers(wanted.device)
     try:
-        crew.check_shares(wanted.graphs_per_batch)
-        run, tracker = _begin(wanted, out, before, tracking, crew, quiet=json)
-        prepare(quiet=json or not crew.is_first)
+        workers.check_shares(wanted.graphs_per_batch)
+        run, tracker = _begin(wanted, out, before, tracking, workers, quiet=json)
+        prepare(quiet=json or not workers.is_first)
         try:
             from agent.cli.stopping import StopAtSignal
             from agent.placing.registry import policy_folder
@@ -74,17 +74,17 @@ def train(
                     run.folder,
                     tracker,
                     before.checkpoint if before is not None else None,
-                    workers=crew,
+                    workers=workers,
                     init=policy_folder(init) if init is not None else None,
                     stop=stop,
                 )
-            if crew.is_first:
+            if workers.is_first:
                 _tell_end(tracker, run, ended)
         finally:
             tracker.close()
     finally:
         leave_workers()
-    if crew.is_first:
+    if workers.is_first:
         _show(run, ended, wanted, as_json=json)
     return 0 if ended.rounds == wanted.rounds else INTERRUPTED
 
@@ -93,7 +93,7 @@ def _check(wanted: "TrainConfig", resume: Path | None, init: Path | None) -> "Re
     """Find mistakes before anything is written; returns what to go on from."""
     from agent.runs.checkpoint import load_checkpoint
     from agent.runs.run_folder import find_resume
-    from agent.training.pretraining import training_episodes
+    from agent.training.starts import training_episodes
 
     if resume is not None and init is not None:
         raise GraphwrightError(
@@ -120,7 +120,7 @@ def _begin(
     out: Path | None,
     before: "Resumable | None",
     tracking: TrackFlags,
-    crew: "Workers",
+    workers: "Workers",
     quiet: bool,
 ) -> "tuple[RunFolder, Tracker]":
     """The run's folder and its tracker; workers but the first have neither."""
@@ -132,12 +132,12 @@ def _begin(
     from agent.runs.tracking.tracker import Silent
 
     folder = out if out is not None or before is None else before.folder
-    if not crew.is_first:
+    if not workers.is_first:
         return RunFolder(folder or Path()), Silent()
     facts = {
         "suite": suite_facts(wanted.suite, wanted.clusters),
         "validation_suite": suite_facts(wanted.validation_suite, wanted.clusters),
-        "workers": crew.count,
+        "workers": workers.count,
     }
     run = begin_run(folder, "train", to_plain(wanted), facts, sys.argv, before is not None)
     resumed_at = before.round() if before is not None else None

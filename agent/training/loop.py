@@ -1,0 +1,207 @@
+"""Pretraining over the graphs of a suite, resumable to the last bit.
+
+Three phases share the rounds: first the small network learns from the searches that it guides,
+then the large one from moves tried at plans that search meets, then, if rounds are left, the large
+one by policy gradients.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import process_time
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from agent.config import TrainConfig
+from agent.learning.moves import Lessons
+from agent.policy.network import Policy
+from agent.runs.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    optimizer_state,
+    restore_optimizer,
+    save_checkpoint,
+)
+from agent.runs.plain_values import to_plain
+from agent.runs.run_folder import BEST, CHECKPOINT
+from agent.runs.tracking.plan_pictures import track_plan
+from agent.runs.tracking.tracker import Tracker
+from agent.training.batch import Batch
+from agent.training.move_phase import MovePhase
+from agent.training.outcome_phase import learn_from_outcomes
+from agent.training.policy_phase import learn_policy
+from agent.training.starts import Starts
+from agent.training.validation import validate
+from agent.training.workers import Workers
+from placement.placer import Report, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """What a run ends with."""
+
+    policy: Policy
+    rounds: int
+    folder: Path
+    validation: Mapping[str, float] = field(default_factory=dict)
+
+
+class Pretraining:
+    """One run: the state that changes is the policy, the optimizer and the round.
+
+    All draws come from (seed, round, slot), so that an interrupted run that is resumed ends with
+    the same policy as one that was not, and so do one worker and several.
+    """
+
+    def __init__(self, config: TrainConfig, workers: Workers, policy: Policy | None = None) -> None:
+        self.config = config
+        self.workers = workers
+        workers.check_shares(config.graphs_per_batch)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.policy = (policy or Policy(config.agent.policy)).to(config.device)
+        self.network: nn.Module = self.policy
+        if config.compile:
+            self.network = cast(nn.Module, torch.compile(self.policy, dynamic=True))
+        self.optimizer = torch.optim.Adam(
+            [value for name, value in self.policy.named_parameters() if "moves." not in name],
+            lr=config.agent.ppo.lr,
+        )
+        self.moves = MovePhase(self.policy.moves)
+        self.round = 0
+        self.starts = Starts(config)
+
+    def run_round(self) -> dict[str, float]:
+        """An episode in each slot of the batch, with an update per step; returns figures."""
+        config = self.config
+        own = range(self.workers.rank, config.graphs_per_batch, self.workers.count)
+        before = process_time()
+        states = [self.starts.draw(self.round, slot) for slot in own]
+        batch = Batch(config, self.workers, self.round, states)
+        prepared = process_time()
+        rate = config.agent.ppo.lr * (1 - 0.9 * self.round / config.rounds)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(config.device.split(":")[0], torch.bfloat16, config.mixed_precision):
+            figures = self._learn(batch)
+        self.round += 1
+        figures = self.workers.mean(figures)
+        figures["lr"] = rate
+        figures["prepare_cpu_seconds"] = prepared - before
+        figures["learn_cpu_seconds"] = process_time() - prepared
+        return figures
+
+    def _learn(self, batch: Batch) -> dict[str, float]:
+        """What the phase that the run is in makes of a batch."""
+        config = self.config
+        if config.agent.guides_search:
+            if batch.progress < config.move_share:
+                return self.moves.learn(batch)
+            if batch.progress < config.move_share + config.outcome_share:
+                return learn_from_outcomes(self.network, self.optimizer, batch)
+        return learn_policy(self.network, self.optimizer, batch)
+
+    def checkpoint(self, about: Mapping[str, Any]) -> Checkpoint:
+        """Everything needed to go on."""
+        state = optimizer_state(self.policy, self.optimizer)
+        state |= optimizer_state(self.policy.moves, self.moves.optimizer, "moves.")
+        for slot, lessons in self.moves.lessons.items():
+            state[f"lessons/{slot}/features"] = torch.from_numpy(lessons.features)
+            state[f"lessons/{slot}/changes"] = torch.from_numpy(lessons.changes)
+        train = {"round": self.round, "train": to_plain(self.config), **about}
+        return Checkpoint(self.policy, self.config.agent, train, state)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: it holds a policy alone, or another kind of network.
+        """
+        if checkpoint.optimizer is None or "round" not in checkpoint.about:
+            raise CheckpointError("the checkpoint holds a policy, but no state to resume from")
+        if checkpoint.config.policy != self.config.agent.policy:
+            raise CheckpointError("the checkpoint's policy is built differently than this run's")
+        self.policy.load_state_dict(checkpoint.policy.state_dict())
+        restore_optimizer(self.policy, self.optimizer, checkpoint.optimizer)
+        restore_optimizer(self.policy.moves, self.moves.optimizer, checkpoint.optimizer, "moves.")
+        self.moves.lessons = {
+            int(key.split("/")[1]): Lessons(
+                value.numpy(), checkpoint.optimizer[key.replace("features", "changes")].numpy()
+            )
+            for key, value in checkpoint.optimizer.items()
+            if key.startswith("lessons/") and key.endswith("/features")
+        }
+        self.round = int(checkpoint.about["round"])
+
+
+def _go_on() -> bool:
+    """Never stops."""
+    return False
+
+
+def pretrain(
+    config: TrainConfig,
+    folder: Path,
+    tracker: Tracker,
+    resume: Path | None = None,
+    report: Report = silent,
+    workers: Workers | None = None,
+    init: Path | None = None,
+    stop: Callable[[], bool] = _go_on,
+) -> Pretrained:
+    """Run until `config.rounds`; checkpoints go to `folder / "checkpoint"`, the best on the
+    validation suite to `folder / "best"`.
+
+    Args:
+        tracker: of the first worker; the others' are told nothing.
+        resume: a checkpoint of the same run to go on from.
+        init: a checkpoint whose weights to start a new run from.
+        stop: asked after each round; a run that stops leaves a checkpoint.
+
+    Raises:
+        GraphwrightError: a suite without graphs, a checkpoint that does not fit.
+    """
+    workers = workers or Workers()
+    run = Pretraining(config, workers, None if init is None else _weights(init, config))
+    best: float | None = None
+    figures: dict[str, float] = {}
+    if resume is not None:
+        found = load_checkpoint(resume)
+        run.restore(found)
+        best = found.about.get("best_validation")
+    stopped = False
+    while run.round < config.rounds and not stopped:
+        told = run.run_round()
+        if workers.is_first:
+            tracker.log(run.round, told)
+            report(run.round / config.rounds)
+        stopped = workers.any(stop())
+        last = run.round == config.rounds
+        if last or run.round % config.validate_every == 0:
+            validated = validate(run.policy, config)
+            figures = validated.figures
+            ratio = figures.get("validation/ratio", np.inf)
+            better = ratio < (np.inf if best is None else best)
+            best = ratio if better else best
+            if workers.is_first:
+                tracker.log(run.round, figures)
+                tracker.table("validation/graphs", validated.rows, run.round)
+                if better and (shown := validated.most_improved) is not None:
+                    about = run.checkpoint({**figures, "best_validation": best}).about
+                    save_checkpoint(folder / BEST, Checkpoint(run.policy, config.agent, about))
+                    track_plan(tracker, shown.instance, shown.plan, run.round)
+        if workers.is_first and (last or stopped or run.round % config.save_every == 0):
+            save_checkpoint(folder / CHECKPOINT, run.checkpoint({"best_validation": best}))
+    return Pretrained(run.policy, run.round, folder, figures)
+
+
+def _weights(init: Path, config: TrainConfig) -> Policy:
+    found = load_checkpoint(init)
+    if found.config.policy != config.agent.policy:
+        raise CheckpointError(f"{init}: its policy is built differently than this run's")
+    return found.policy
