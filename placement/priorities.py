@@ -5,6 +5,9 @@ from jaxtyping import Float64, Int32
 
 from placement.problem import Problem
 from simulator.compiled import compiled
+from simulator.event_engine.program import ProgramArrays
+from simulator.event_engine.transfer_time import transfer_seconds
+from simulator.kernel_checks import check_devices
 
 
 def upward_ranks(
@@ -29,68 +32,47 @@ def upward_ranks(
         pace = float(np.mean(1 / arrays.link_bytes_per_second[off])) if count > 1 else 0.0
         latency = float(np.mean(arrays.link_latency_seconds[off])) if count > 1 else 0.0
         edges = share * (latency + arrays.tensor_bytes * pace)
-        _ranks_by_tensor(
-            own, edges, arrays.output_offsets, arrays.consumer_offsets, arrays.consumers, ranks
-        )
+        _ranks_by_tensor(arrays, own, edges, ranks)
         return ranks
     own = problem.simulator.seconds[np.arange(ops), devices]
-    _ranks_by_placement(
-        own,
-        np.ascontiguousarray(devices),
-        communication,
-        arrays.tensor_bytes,
-        arrays.link_bytes_per_second,
-        arrays.link_latency_seconds,
-        arrays.output_offsets,
-        arrays.consumer_offsets,
-        arrays.consumers,
-        ranks,
-    )
+    devices = devices.copy()  # numba compiles anew for arrays that cannot be written
+    check_devices("devices", devices, count)
+    _ranks_by_placement(arrays, own, devices, float(communication), ranks)
     return ranks
 
 
 @compiled
 def _ranks_by_tensor(
-    own: np.ndarray,
-    tensor_seconds: np.ndarray,
-    output_offsets: np.ndarray,
-    consumer_offsets: np.ndarray,
-    consumers: np.ndarray,
-    ranks: np.ndarray,
+    p: ProgramArrays,
+    own: Float64[np.ndarray, " ops"],
+    tensor_seconds: Float64[np.ndarray, " tensors"],
+    ranks: Float64[np.ndarray, " ops"],
 ) -> None:
     for op in range(own.size - 1, -1, -1):
         longest = 0.0
-        for tensor in range(output_offsets[op], output_offsets[op + 1]):
-            for edge in range(consumer_offsets[tensor], consumer_offsets[tensor + 1]):
-                longest = max(longest, tensor_seconds[tensor] + ranks[consumers[edge]])
+        for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
+            for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
+                longest = max(longest, tensor_seconds[tensor] + ranks[p.consumers[edge]])
         ranks[op] = own[op] + longest
 
 
 @compiled
 def _ranks_by_placement(
-    own: np.ndarray,
-    devices: np.ndarray,
+    p: ProgramArrays,
+    own: Float64[np.ndarray, " ops"],
+    devices: Int32[np.ndarray, " ops"],
     communication: float,
-    tensor_bytes: np.ndarray,
-    bytes_per_second: np.ndarray,
-    latency_seconds: np.ndarray,
-    output_offsets: np.ndarray,
-    consumer_offsets: np.ndarray,
-    consumers: np.ndarray,
-    ranks: np.ndarray,
+    ranks: Float64[np.ndarray, " ops"],
 ) -> None:
     for op in range(own.size - 1, -1, -1):
         longest = 0.0
         source = devices[op]
-        for tensor in range(output_offsets[op], output_offsets[op + 1]):
-            for edge in range(consumer_offsets[tensor], consumer_offsets[tensor + 1]):
-                consumer = consumers[edge]
+        for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
+            for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
+                consumer = p.consumers[edge]
                 target = devices[consumer]
                 path = ranks[consumer]
                 if target != source:
-                    path += communication * (
-                        latency_seconds[source, target]
-                        + tensor_bytes[tensor] / bytes_per_second[source, target]
-                    )
+                    path += communication * transfer_seconds(p, tensor, source, target)
                 longest = max(longest, path)
         ranks[op] = own[op] + longest

@@ -19,3 +19,7 @@ class InfeasibleError(GraphwrightError):
 
 class TraceError(GraphwrightError):
     """A trace file that cannot be read."""
+
+
+class KernelInputError(GraphwrightError):
+    """An array that a compiled kernel must not be given: it would read or write foreign memory."""

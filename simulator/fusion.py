@@ -15,6 +15,7 @@ from graphs.graph import Graph
 from graphs.kinds import FREE_KINDS, OpKind, Storage
 from simulator.compiled import compiled_with_allocation
 from simulator.errors import PlanError
+from simulator.kernel_checks import check_array
 
 #: Members of one kernel at most; beyond it registers spill and compile times explode.
 MAX_GROUP_OPS = 32
@@ -77,6 +78,8 @@ def greedy_groups(
     """
     order = np.argsort(-priorities, kind="stable").astype(np.int32)
     order = order[priorities[order] > 0]
+    devices = devices.copy()  # numba compiles anew for arrays that cannot be written
+    check_array("devices", devices, "int32", (graph.op_count,))
     groups = _greedy(
         order,
         fusion_classes(graph),
@@ -96,12 +99,12 @@ def xla_like_groups(graph: Graph, devices: Int32[np.ndarray, " ops"]) -> Int32[n
 
 @compiled_with_allocation
 def _greedy(
-    order: np.ndarray,
-    classes: np.ndarray,
-    devices: np.ndarray,
+    order: Int32[np.ndarray, " prioritised"],
+    classes: Int32[np.ndarray, " ops"],
+    devices: Int32[np.ndarray, " ops"],
     output_offsets: np.ndarray,
     consumer_offsets: np.ndarray,
-    consumers: np.ndarray,
+    consumers: Int32[np.ndarray, " edges"],
 ) -> np.ndarray:
     ops = classes.size
     parent = np.arange(ops).astype(np.int32)
@@ -153,7 +156,7 @@ def check_fusion(
     if members.size == 0:
         return
 
-    def refuse(op: int, why: str) -> None:
+    def refuse(op: np.integer, why: str) -> None:
         raise PlanError(f"fusion group {fusion[op]}: op {graph.op_names[op]!r} {why}")
 
     classes = fusion_classes(graph)

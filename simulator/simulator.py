@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Int32, Int64
 
 from graphs.graph import Graph
 from simulator.clusters.cluster import Cluster
@@ -14,9 +15,18 @@ from simulator.costs.cost_model import CostModel, Seconds, kernel_costs
 from simulator.costs.registry import default_costs
 from simulator.errors import PlanError
 from simulator.evaluation import BatchEvaluation, Evaluation, OutOfMemory
-from simulator.event_engine.kernel import NO_RECORDING, make_recording, make_state, run_kernel
+from simulator.event_engine.engine_state import (
+    NO_RECORDING,
+    Recording,
+    State,
+    check_recording,
+    make_recording,
+    make_state,
+)
+from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.program import Program, make_program
 from simulator.fusion import FusedGraph, fuse
+from simulator.kernel_checks import check_plan
 from simulator.plan import Plan, priority_ranks
 from simulator.traces.trace import Trace, make_trace
 
@@ -54,9 +64,7 @@ class Simulator:
         plan.check(self.graph, self.cluster)
         program, devices, ranks = self._lower(plan)
         peak = np.zeros(self.cluster.device_count, np.int64)
-        makespan = run_kernel(
-            program.arrays, make_state(program.arrays), devices, ranks, peak, NO_RECORDING
-        )
+        makespan, _ = _run(program, devices, ranks, peak, NO_RECORDING)
         if not np.isfinite(makespan):
             return Evaluation(makespan, tuple(map(int, peak)), self._unsupported(plan))
         excess = np.maximum(peak - self.cluster.memory_bytes, 0)
@@ -83,8 +91,7 @@ class Simulator:
         program, devices, ranks = self._lower(plan)
         peak = np.zeros(self.cluster.device_count, np.int64)
         recording = make_recording(len(devices), program.tensor_count, program.edge_count)
-        state = make_state(program.arrays)
-        makespan = run_kernel(program.arrays, state, devices, ranks, peak, recording)
+        makespan, state = _run(program, devices, ranks, peak, recording)
         if not np.isfinite(makespan):
             raise PlanError(self._unsupported(plan))
         return make_trace(program, devices, state.edge_copy, recording, makespan, peak)
@@ -100,14 +107,7 @@ class Simulator:
         def run(index: int) -> None:
             plans[index].check(self.graph, self.cluster)
             program, devices, ranks = self._lower(plans[index])
-            makespans[index] = run_kernel(
-                program.arrays,
-                make_state(program.arrays),
-                devices,
-                ranks,
-                peaks[index],
-                NO_RECORDING,
-            )
+            makespans[index], _ = _run(program, devices, ranks, peaks[index], NO_RECORDING)
 
         with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
             list(pool.map(run, range(len(plans))))
@@ -147,6 +147,28 @@ class Simulator:
         return (
             f"{device.name} cannot run op {self.graph.op_names[op]!r} ({self.graph.op_types[op]})"
         )
+
+
+def _run(
+    program: Program,
+    devices: Int32[np.ndarray, " ops"],
+    ranks: Int32[np.ndarray, " ops"],
+    peak: Int64[np.ndarray, " devices"],
+    recording: Recording,
+) -> tuple[float, State]:
+    """Makespan in seconds, and the state that the run ended in; fills `peak` and the recording.
+
+    Raises:
+        KernelInputError: an array that the compiled engine must not be given.
+    """
+    arrays = program.arrays
+    # Copies: numba compiles anew for arrays that cannot be written.
+    devices, ranks = devices.copy(), ranks.copy()
+    check_plan(devices, ranks, peak, arrays.seconds.shape)
+    if recording is not NO_RECORDING:
+        check_recording(recording, arrays)
+    state = make_state(arrays)
+    return run_kernel(arrays, state, devices, ranks, peak, recording), state
 
 
 def simulate(graph: Graph, cluster: Cluster, plan: Plan, costs: CostModel | None = None) -> Trace:

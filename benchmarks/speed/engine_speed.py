@@ -21,7 +21,8 @@ from placement.place import place_problem
 from placement.placers.registry import get_placer
 from placement.problem import Problem
 from simulator.clusters.presets import preset
-from simulator.event_engine.kernel import NO_RECORDING, make_state, run_kernel
+from simulator.event_engine.engine_state import NO_RECORDING, make_state
+from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.reference import simulate_reference
 from simulator.plan import Plan
 from simulator.simulator import Simulator

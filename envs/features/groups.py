@@ -12,11 +12,15 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from scipy.sparse import csr_array
 
 from envs.features.observation import Previous
-from envs.features.static_features import log_count, log_share
+from envs.features.trace_features import OP_TRACE_FEATURES as OPS
+from envs.features.trace_features import PAIR_TRACE_FEATURES as PAIRS
+from envs.features.trace_features import shares
 from graphs.graph import Graph
 from graphs.kinds import Storage
 from placement.annealing.hierarchy import Hierarchy, build_hierarchy
 from placement.problem import Problem
+from simulator.event_engine.transfer_time import LinkPace, link_pace
+from simulator.log_scale import log_count, log_share
 
 GROUP_COLUMNS = (
     "level", "op_count", "seconds", "critical", "first", "last", "slack", "memory", "is_split",
@@ -90,9 +94,6 @@ def group_features(
 
     `op_trace` and `pair_trace` are `TraceFeatures.ops` and `.pairs` of the same plan.
     """
-    from envs.features.trace_features import OP_TRACE_FEATURES as OPS
-    from envs.features.trace_features import PAIR_TRACE_FEATURES as PAIRS
-
     count = problem.cluster.device_count
     ran = _Ran(
         span=max(problem.bounds.seconds, 1e-12),
@@ -189,17 +190,15 @@ def _borders(
     inputs, outputs = np.zeros(shape), np.zeros(shape)
     if ran.devices is None:
         return pull, push, inputs, outputs
-    links, count = cluster.link_arrays, cluster.device_count
-    off = ~np.eye(count, dtype=bool)
-    pace, latency = np.where(off, 1 / links.bytes_per_second, 0.0), links.latency_seconds * off
+    links = link_pace(cluster)
     producers = graph.tensor_producers[graph.edge_tensors]
     moved = graph.tensor_storage[graph.edge_tensors] != Storage.WEIGHT
     for labels in groups.labels:
         outside = np.flatnonzero(moved & (labels[producers] != labels[graph.consumers]))
         tensors, readers = graph.edge_tensors[outside], graph.consumers[outside]
-        _add_pulls(labels, tensors, readers, graph, ran.devices, pace, latency, pull, inputs)
-        _add_pushes(labels, tensors, readers, graph, ran.devices, pace, latency, push, outputs)
-    return pull, push, _shares(inputs), _shares(outputs)
+        _add_pulls(labels, tensors, readers, graph, ran.devices, links, pull, inputs)
+        _add_pushes(labels, tensors, readers, graph, ran.devices, links, push, outputs)
+    return pull, push, shares(inputs), shares(outputs)
 
 
 def _add_pulls(
@@ -208,8 +207,7 @@ def _add_pulls(
     readers: Int32[np.ndarray, " crossing"],
     graph: Graph,
     devices: Int32[np.ndarray, " ops"],
-    pace: Float64[np.ndarray, "devices devices"],
-    latency: Float64[np.ndarray, "devices devices"],
+    links: LinkPace,
     pull: Float64[np.ndarray, "groups devices"],
     inputs: Float64[np.ndarray, "groups devices"],
 ) -> None:
@@ -218,8 +216,7 @@ def _add_pulls(
     _, first = np.unique(keys, return_index=True)
     tensor, group = tensors[first], labels[readers[first]]
     source = devices[graph.tensor_producers[tensor]]
-    seconds = graph.tensor_bytes[tensor][:, None] * pace[source] + latency[source]
-    _tally(group, seconds, source, pull, inputs)
+    _tally(group, links.pull_seconds(graph.tensor_bytes[tensor], source), source, pull, inputs)
 
 
 def _add_pushes(
@@ -228,8 +225,7 @@ def _add_pushes(
     readers: Int32[np.ndarray, " crossing"],
     graph: Graph,
     devices: Int32[np.ndarray, " ops"],
-    pace: Float64[np.ndarray, "devices devices"],
-    latency: Float64[np.ndarray, "devices devices"],
+    links: LinkPace,
     push: Float64[np.ndarray, "groups devices"],
     outputs: Float64[np.ndarray, "groups devices"],
 ) -> None:
@@ -238,8 +234,7 @@ def _add_pushes(
     _, first = np.unique(keys, return_index=True)
     tensor, target = tensors[first], devices[readers[first]]
     group = labels[graph.tensor_producers[tensor]]
-    seconds = graph.tensor_bytes[tensor][:, None] * pace[:, target].T + latency[:, target].T
-    _tally(group, seconds, target, push, outputs)
+    _tally(group, links.push_seconds(graph.tensor_bytes[tensor], target), target, push, outputs)
 
 
 def _tally(
@@ -253,7 +248,3 @@ def _tally(
     for device in range(total.shape[1]):
         total[:, device] += np.bincount(group, seconds[:, device], len(total))
         ends[:, device] += np.bincount(group, other_end == device, len(total))
-
-
-def _shares(counts: np.ndarray) -> np.ndarray:
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)

@@ -16,6 +16,7 @@ from graphs.kinds import FREE_KINDS, Phase, Storage
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.fusion import fusion_classes
+from simulator.log_scale import log_count, log_share
 
 OP_FEATURES = (
     "seconds", "seconds_fastest", "flops", "bytes_moved", "output_seconds", "input_seconds",
@@ -34,18 +35,7 @@ LINK_FEATURES = ("seconds", "latency", "sharing")
 GRAPH_FEATURES = ("op_count", "device_count", "communication", "memory_share", "parallelism")
 PAIR_FEATURES = ("pace", "seconds", "legal")
 
-_SMALLEST = 1e-7
 _FREE = np.array([int(kind) for kind in FREE_KINDS])
-
-
-def log_share(values: np.ndarray) -> np.ndarray:
-    """0 for a ten-millionth and less, 1 for one; above one it goes on."""
-    return 1.0 + np.log10(np.maximum(values, _SMALLEST)) / 7.0
-
-
-def log_count(values: np.ndarray) -> np.ndarray:
-    """0 for none, about 1 for a thousand."""
-    return np.log1p(values) / np.log(1000.0)
 
 
 @dataclass(frozen=True, eq=False)

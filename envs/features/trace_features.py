@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32
 
-from envs.features.chains import slack_backward
-from envs.features.static_features import log_count, log_share
 from graphs.graph import Graph
 from graphs.kinds import Storage
 from placement.problem import Problem
+from simulator.event_engine.transfer_time import link_pace
 from simulator.fusion import kernel_roots
+from simulator.kernel_checks import check_record
+from simulator.log_scale import log_count, log_share
 from simulator.plan import Plan
+from simulator.traces.slack import CRITICAL_SHARE, RanOps, slack_backward
 from simulator.traces.trace import Trace
 
 OP_TRACE_FEATURES = (
@@ -34,9 +36,8 @@ PAIR_TRACE_FEATURES = (
     "busy_around",
 )  # fmt: skip
 
-#: Slack below this share of the makespan counts as none.
-_TIGHT = 1e-6
-#: How far around an op its surroundings reach, as a share of the makespan.
+#: How far around an op its surroundings reach, as a share of the makespan: less far than around the
+#: groups of `placement.annealing.move_features`, which are wider themselves.
 _WINDOW = 0.02
 
 
@@ -106,21 +107,19 @@ def _times(problem: Problem, plan: Plan, trace: Trace) -> _Times:
     producers = graph.tensor_producers[graph.edge_tensors]
     arrival, link_wait, local = _arrivals(problem, plan, trace, kernel)
     slack = np.zeros(ran.op_count)
-    ran_producers = ran.tensor_producers[ran.edge_tensors]
-    ran_arrival = _ran_arrivals(trace)
-    slack_backward(
-        np.lexsort((np.arange(ran.op_count), trace.end, trace.start))[::-1].astype(np.int32),
-        np.array(trace.start),
-        np.array(trace.end),
-        np.array(trace.previous),
-        trace.makespan_seconds,
-        np.array(ran.input_offsets),
-        np.array(ran.input_edges),
-        np.array(ran_producers),
-        ran_arrival,
-        np.zeros(ran.op_count, bool),
-        slack,
+    ran_ops = RanOps(
+        order=np.lexsort((np.arange(ran.op_count), trace.end, trace.start)).astype(np.int32),
+        start=np.array(trace.start),
+        end=np.array(trace.end),
+        previous=np.array(trace.previous),
+        input_offsets=ran.input_offsets.astype(np.int32),
+        input_edges=ran.input_edges.astype(np.int32),
+        edge_producers=ran.tensor_producers[ran.edge_tensors],
+        edge_arrival=_ran_arrivals(trace),
+        passed=np.zeros(ran.op_count, bool),
     )
+    check_record(ran_ops, ops=ran.op_count, edges=ran.edge_count)
+    slack_backward(ran_ops, float(trace.makespan_seconds), slack)
     transfer_wait = np.zeros(ran.op_count)
     sent = np.flatnonzero(trace.cause_transfer >= 0)
     cause = trace.cause_transfer[sent]
@@ -195,8 +194,8 @@ def _op_columns(
     producers = graph.tensor_producers[graph.edge_tensors]
     crosses = _crosses(graph, times.devices)
     taken = np.where(crosses, times.arrival - times.end[producers], 0.0)
-    critical = times.slack <= _TIGHT * span
-    queue = times.queued > _TIGHT * span
+    critical = times.slack <= CRITICAL_SHARE * span
+    queue = times.queued > CRITICAL_SHARE * span
     transfer = ~queue & (times.transfer_wait > 0)
     columns = [
         np.ones(ops),
@@ -263,7 +262,7 @@ def _device_columns(
     cluster, span = problem.cluster, times.makespan
     count = cluster.device_count
     sending = trace.transfer_arrival - trace.transfer_start
-    critical = times.slack <= _TIGHT * span
+    critical = times.slack <= CRITICAL_SHARE * span
     own = problem.simulator.seconds[np.arange(problem.graph.op_count), times.devices]
     columns = [
         trace.busy_seconds / span,
@@ -292,7 +291,7 @@ def _link_columns(trace: Trace) -> Float32[np.ndarray, "devices devices columns"
 def _graph_columns(
     problem: Problem, trace: Trace, times: _Times
 ) -> Float32[np.ndarray, " columns"]:
-    critical = times.slack <= _TIGHT * times.makespan
+    critical = times.slack <= CRITICAL_SHARE * times.makespan
     computing = float((times.end - times.start)[critical].sum()) / times.makespan
     return np.array(
         [
@@ -312,21 +311,18 @@ def _pair_columns(problem: Problem, times: _Times) -> Float32[np.ndarray, "ops d
 
     graph, cluster, span = problem.graph, problem.cluster, times.makespan
     ops, count = graph.op_count, cluster.device_count
-    links = cluster.link_arrays
+    links = link_pace(cluster)
     sent = (graph.tensor_storage != Storage.WEIGHT).astype(np.float64)
-    pace = 1 / links.bytes_per_second
-    latency = links.latency_seconds.copy()
-    pace[np.arange(count), np.arange(count)] = 0.0
-    latency[np.arange(count), np.arange(count)] = 0.0
-    source = times.devices[graph.tensor_producers]
     size = (graph.tensor_bytes * sent)[:, None]
-    pull = size * pace[source] + sent[:, None] * latency[source]
+    sources = times.devices[graph.tensor_producers]
+    pull = links.pull_seconds(graph.tensor_bytes, sources) * sent[:, None]
     ones = np.ones(graph.edge_count)
     inputs = csr_array((ones, (graph.consumers, graph.edge_tensors)), (ops, graph.tensor_count))
     pull_seconds = inputs @ pull
     readers = np.zeros((graph.tensor_count, count))
     readers[graph.edge_tensors, times.devices[graph.consumers]] = 1.0
-    push = (readers * size) @ pace.T + (readers * sent[:, None]) @ latency.T
+    push = (readers * size) @ links.seconds_per_byte.T
+    push += (readers * sent[:, None]) @ links.latency_seconds.T
     outputs = csr_array(
         (np.ones(graph.tensor_count), (graph.tensor_producers, np.arange(graph.tensor_count))),
         (ops, graph.tensor_count),
@@ -335,8 +331,8 @@ def _pair_columns(problem: Problem, times: _Times) -> Float32[np.ndarray, "ops d
     here = np.eye(count)[times.devices]
     producers = graph.tensor_producers[graph.edge_tensors]
     links_in = csr_array((ones, (graph.consumers, producers)), (ops, ops))
-    inputs_here = _shares(links_in @ here)
-    outputs_here = _shares(links_in.T @ here)
+    inputs_here = shares(links_in @ here)
+    outputs_here = shares(links_in.T @ here)
     arrival = _earliest(problem, times, pull)
     columns = [
         here,
@@ -350,7 +346,8 @@ def _pair_columns(problem: Problem, times: _Times) -> Float32[np.ndarray, "ops d
     return np.stack(columns, axis=2).astype(np.float32)
 
 
-def _shares(counts: np.ndarray) -> np.ndarray:
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Each row over its sum; zeros where that is zero."""
     return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
 
 

@@ -9,23 +9,24 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from jaxtyping import Float32, Int64
 
-from placement.annealing.anneal import Annealer, Chain, energy_of, neighbour_device, random_share
-from placement.annealing.hierarchy import Hierarchy
+from placement.annealing.anneal import Annealer, Chain, Search
 from placement.annealing.move_features import (
     MOVE_COLUMNS,
-    Reading,
+    Evidence,
     make_reading,
     move_features,
     read_trace,
     tried_features,
 )
-from placement.annealing.move_scorer import MoveScorer, score_move
+from placement.annealing.move_scorer import MoveScorer, check_scorer, score_move
+from placement.annealing.moves import draw_move, make_move, take_back
+from placement.annealing.walk import EVALUATED, PLAN, accept, energy_of, random_share, uphill_limit
 from placement.problem import Problem
-from simulator.compiled import compiled
-from simulator.event_engine.kernel import NO_RECORDING, Recording, State, make_recording
-from simulator.event_engine.program import ProgramArrays
+from simulator.compiled import compiled, inlined
+from simulator.event_engine.engine_state import make_recording
+from simulator.kernel_checks import check_indices, check_record
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,6 @@ class Guidance:
     """How often the first drawn move is tried, whatever its score."""
     read_after: int = 1
     """Accepted moves after which the trace is read anew."""
-
-
-class _Groups(NamedTuple):
-    level_offsets: Int64[np.ndarray, " level_bounds"]
-    member_offsets: Int64[np.ndarray, " groups+1"]
-    members: Int32[np.ndarray, " members"]
-    allowed: Bool[np.ndarray, "groups devices"]
-    labels: Int32[np.ndarray, "levels ops"]
-    depths: Float64[np.ndarray, " levels"]
 
 
 class _Tried(NamedTuple):
@@ -72,7 +64,25 @@ NO_HARVEST = Harvest(np.zeros((0, len(MOVE_COLUMNS)), np.float32), np.zeros(0, n
 #: A change of energy below this is none: the trace stays as it was for most.
 _NEUTRAL = 1e-9
 
-_EVALUATIONS, _ACCEPTED, _VERSION, _UNREAD, _KEPT = range(5)
+#: Plans accepted so far that differ in energy; those since the trace was read; moves kept.
+_VERSION, _UNREAD, _KEPT = range(3)
+
+
+class _Guide(NamedTuple):
+    """What picks moves, beside what all annealing needs."""
+
+    evidence: Evidence
+    tried: _Tried
+    scorer: MoveScorer
+    row: Float32[np.ndarray, " columns"]
+    """Features of the move at hand."""
+    chosen: Float32[np.ndarray, " columns"]
+    """Features of the likeliest so far."""
+    counts: Int64[np.ndarray, " 3"]
+    candidates: int
+    sharpness: float
+    random_share: float
+    read_after: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,28 +95,10 @@ class GuidedAnnealer:
     annealer: Annealer
     scorer: MoveScorer
     guidance: Guidance = Guidance()
-    _groups: _Groups = field(init=False)
-    _tried: _Tried = field(init=False)
-    _reading: Reading = field(init=False)
-    _recording: Recording = field(init=False)
-    _counts: Int64[np.ndarray, " counts"] = field(init=False)
+    _guide: _Guide = field(init=False)
 
     def __post_init__(self) -> None:
-        problem, hierarchy = self.annealer.problem, self.annealer.hierarchy
-        arrays = problem.simulator.program.arrays
-        groups, devices = hierarchy.allowed.shape
-        tried = _Tried(
-            np.full((groups, devices), -1, np.int64),
-            np.zeros((groups, devices), np.float32),
-            np.full(groups, -1, np.int64),
-        )
-        ops = problem.graph.op_count
-        recording = make_recording(ops, len(arrays.tensor_bytes), len(arrays.consumers))
-        object.__setattr__(self, "_groups", _as_groups(hierarchy))
-        object.__setattr__(self, "_tried", tried)
-        object.__setattr__(self, "_reading", make_reading(arrays, problem.cluster.memory_bytes))
-        object.__setattr__(self, "_recording", recording)
-        object.__setattr__(self, "_counts", np.array([0, 0, 0, 1, 0], np.int64))
+        object.__setattr__(self, "_guide", _make_guide(self.annealer, self.scorer, self.guidance))
 
     @property
     def problem(self) -> Problem:
@@ -116,11 +108,12 @@ class GuidedAnnealer:
         """As `Annealer.reprioritised`; every move may be tried anew under the new order."""
         found = self.annealer.reprioritised(chain)
         if found.ranks is not chain.ranks:
-            self._counts[_VERSION] += 1
+            self._guide.counts[_VERSION] += 1
         return found
 
     def take(self, scorer: MoveScorer) -> None:
         """Go on with other weights of the same shapes."""
+        check_scorer(scorer, like=self.scorer)
         for own, other in zip(self.scorer, scorer, strict=True):
             own[...] = other
 
@@ -139,153 +132,119 @@ class GuidedAnnealer:
             harvest: filled with the first moves tried, as many as there is room for: of the
                 chain's evaluations, those that this call added.
         """
-        devices, best = chain.devices.copy(), chain.best_devices.copy()
-        energies = np.array([chain.energy, chain.best_energy])
-        random_state = np.array([chain.random_state], np.uint64)
-        counts = self._counts
-        counts[[_EVALUATIONS, _ACCEPTED, _KEPT]] = 0
-        counts[_UNREAD] = self.guidance.read_after
-        guidance = self.guidance
-        _advance(
-            self.problem.simulator.program.arrays,
-            self.annealer.state,
-            self._recording,
-            self._reading,
-            self._groups,
-            self._tried,
-            self.scorer,
-            harvest,
-            devices,
-            chain.ranks.copy(),
-            moves,
-            temperature,
-            heat,
-            guidance.candidates,
-            guidance.sharpness,
-            guidance.random_share,
-            guidance.read_after,
-            self.annealer.neighbour_share,
-            best,
-            energies,
-            random_state,
-            counts,
-            np.zeros(self.problem.cluster.device_count, np.int64),
-            np.empty(len(devices), np.int32),
-            np.zeros(len(MOVE_COLUMNS), np.float32),
-            np.zeros(len(MOVE_COLUMNS), np.float32),
-            NO_RECORDING,
-        )
-        tried, accepted = int(counts[_EVALUATIONS]), int(counts[_ACCEPTED])
-        return chain.went_on(devices, best, energies, random_state, tried, accepted)
+        check_record(harvest, columns=len(MOVE_COLUMNS))
+        guide = self._guide
+        guide.counts[_KEPT] = 0
+        guide.counts[_UNREAD] = guide.read_after
+        search = self.annealer.search(chain)
+        _advance(search, guide, harvest, moves, float(temperature), float(heat))
+        return chain.went_on(search.walk)
 
 
-def _as_groups(hierarchy: Hierarchy) -> _Groups:
-    return _Groups(
-        hierarchy.level_offsets,
-        hierarchy.member_offsets,
-        hierarchy.members,
-        hierarchy.allowed,
-        hierarchy.labels,
-        hierarchy.depths,
+def _make_guide(annealer: Annealer, scorer: MoveScorer, guidance: Guidance) -> _Guide:
+    """Room for all that guided moves remember; checks what came from outside."""
+    problem, hierarchy = annealer.problem, annealer.hierarchy
+    arrays = problem.simulator.program.arrays
+    ops, tensors, edges = problem.graph.op_count, len(arrays.tensor_bytes), len(arrays.consumers)
+    evidence = Evidence(
+        program=arrays,
+        recording=make_recording(ops, tensors, edges),
+        reading=make_reading(arrays, problem.cluster.memory_bytes),
+        groups=annealer.groups,
+        labels=hierarchy.labels,
+        depths=hierarchy.depths,
+    )
+    check_record(evidence, ops=ops, levels=hierarchy.level_count)
+    check_indices("labels", evidence.labels, len(hierarchy.allowed))
+    check_scorer(scorer)
+    groups, devices = hierarchy.allowed.shape
+    return _Guide(
+        evidence=evidence,
+        tried=_Tried(
+            np.full((groups, devices), -1, np.int64),
+            np.zeros((groups, devices), np.float32),
+            np.full(groups, -1, np.int64),
+        ),
+        scorer=scorer,
+        row=np.zeros(len(MOVE_COLUMNS), np.float32),
+        chosen=np.zeros(len(MOVE_COLUMNS), np.float32),
+        counts=np.array([0, 1, 0], np.int64),
+        candidates=int(guidance.candidates),
+        sharpness=float(guidance.sharpness),
+        random_share=float(guidance.random_share),
+        read_after=int(guidance.read_after),
     )
 
 
 @compiled
 def _advance(
-    p: ProgramArrays,
-    s: State,
-    r: Recording,
-    reading: Reading,
-    groups: _Groups,
-    tried: _Tried,
-    scorer: MoveScorer,
-    harvest: Harvest,
-    devices: np.ndarray,
-    ranks: np.ndarray,
-    moves: int,
-    temperature: float,
-    heat: float,
-    candidates: int,
-    sharpness: float,
-    random_part: float,
-    read_after: int,
-    neighbour_part: float,
-    best: np.ndarray,
-    energies: np.ndarray,
-    random_state: np.ndarray,
-    counts: np.ndarray,
-    peak: np.ndarray,
-    undo: np.ndarray,
-    row: Float32[np.ndarray, " columns"],
-    chosen: Float32[np.ndarray, " columns"],
-    no_recording: Recording,
+    search: Search, guide: _Guide, harvest: Harvest, moves: int, temperature: float, heat: float
 ) -> None:
-    device_count = peak.size
-    levels = groups.level_offsets.size - 1
+    engine, groups, walk = search.engine, search.groups, search.walk
+    evidence, tried, counts = guide.evidence, guide.tried, guide.counts
     for _ in range(moves):
-        if counts[_UNREAD] >= read_after:
-            read_trace(p, s, r, devices, ranks, reading)
+        if counts[_UNREAD] >= guide.read_after:
+            read_trace(
+                evidence.program,
+                engine.state,
+                evidence.recording,
+                walk.devices,
+                walk.ranks,
+                evidence.reading,
+            )
             counts[_UNREAD] = 0
-        version = counts[_VERSION]
-        wanted = 1 if random_share(random_state) < random_part else candidates
-        chosen_group, chosen_device, highest = -1, -1, -np.inf
-        for _ in range(wanted):
-            level = int(random_share(random_state) * levels)
-            width = groups.level_offsets[level + 1] - groups.level_offsets[level]
-            group = groups.level_offsets[level] + int(random_share(random_state) * width)
-            first, last = groups.member_offsets[group], groups.member_offsets[group + 1]
-            if random_share(random_state) < neighbour_part:
-                op = groups.members[first + int(random_share(random_state) * (last - first))]
-                device = neighbour_device(p, devices, op, random_state)
-            else:
-                device = int(random_share(random_state) * device_count)
-            if not groups.allowed[group, device] or tried.when[group, device] == version:
-                continue
-            if not move_features(
-                p, r, reading, devices, groups.members, first, last, groups.labels, level,
-                groups.depths[level], group, device, row,
-            ):  # fmt: skip
-                continue
-            ago, group_ago = -1.0, -1.0
-            if tried.when[group, device] >= 0:
-                ago = version - tried.when[group, device]
-            if tried.group_when[group] >= 0:
-                group_ago = version - tried.group_when[group]
-            tried_features(heat, ago, tried.change[group, device], group_ago, row)
-            score = sharpness * score_move(scorer, row)
-            score -= np.log(-np.log(max(random_share(random_state), 1e-300)))
-            if score > highest:
-                highest, chosen_group, chosen_device = score, group, device
-                for column in range(row.size):
-                    chosen[column] = row[column]
-        if chosen_group < 0:
+        group, device = _pick_move(search, guide, heat)
+        if group < 0:
             continue
-        first, last = groups.member_offsets[chosen_group], groups.member_offsets[chosen_group + 1]
-        for index in range(first, last):
-            op = groups.members[index]
-            undo[index - first] = devices[op]
-            devices[op] = chosen_device
-        counts[_EVALUATIONS] += 1
-        energy = energy_of(p, s, devices, ranks, reading.capacity, peak, no_recording)
-        change = energy - energies[0]
+        make_move(groups, walk, group, device)
+        walk.counts[EVALUATED] += 1
+        energy = energy_of(engine, walk.devices, walk.ranks)
+        change = energy - walk.energies[PLAN]
         if counts[_KEPT] < harvest.changes.size:
-            for column in range(row.size):
-                harvest.features[counts[_KEPT], column] = chosen[column]
+            for column in range(guide.chosen.size):
+                harvest.features[counts[_KEPT], column] = guide.chosen[column]
             harvest.changes[counts[_KEPT]] = change
             counts[_KEPT] += 1
-        tried.when[chosen_group, chosen_device] = version
-        tried.group_when[chosen_group] = version
-        tried.change[chosen_group, chosen_device] = change
-        if change <= -temperature * np.log(1.0 - random_share(random_state)):
-            counts[_ACCEPTED] += 1
+        tried.when[group, device] = counts[_VERSION]
+        tried.group_when[group] = counts[_VERSION]
+        tried.change[group, device] = change
+        if change <= uphill_limit(walk, temperature):
+            accept(walk, energy)
             if abs(change) > _NEUTRAL:
                 counts[_VERSION] += 1
                 counts[_UNREAD] += 1
-            energies[0] = energy
-            if energy < energies[1]:
-                energies[1] = energy
-                for op in range(devices.size):
-                    best[op] = devices[op]
         else:
-            for index in range(first, last):
-                devices[groups.members[index]] = undo[index - first]
+            take_back(groups, walk, group)
+
+
+@inlined
+def _pick_move(search: Search, guide: _Guide, heat: float) -> tuple[int, int]:
+    """Group and device of a likely one of some drawn moves, or -1 and -1 where none is worth a try.
+
+    Its features are in `guide.chosen`. Moves that were tried on this plan are not drawn again.
+    """
+    walk, groups, tried, row = search.walk, search.groups, guide.tried, guide.row
+    version = guide.counts[_VERSION]
+    wanted = 1 if random_share(walk.random_state) < guide.random_share else guide.candidates
+    chosen_group, chosen_device, highest = -1, -1, -np.inf
+    for _ in range(wanted):
+        level, group, device = draw_move(
+            search.engine.program, groups, walk, search.neighbour_share
+        )
+        if not groups.allowed[group, device] or tried.when[group, device] == version:
+            continue
+        if not move_features(guide.evidence, walk.devices, level, group, device, row):
+            continue
+        ago, group_ago = -1.0, -1.0
+        if tried.when[group, device] >= 0:
+            ago = version - tried.when[group, device]
+        if tried.group_when[group] >= 0:
+            group_ago = version - tried.group_when[group]
+        tried_features(heat, ago, tried.change[group, device], group_ago, row)
+        score = guide.sharpness * score_move(guide.scorer, row)
+        score -= np.log(-np.log(max(random_share(walk.random_state), 1e-300)))
+        if score > highest:
+            highest, chosen_group, chosen_device = score, group, device
+            for column in range(row.size):
+                guide.chosen[column] = row[column]
+    return chosen_group, chosen_device

@@ -7,11 +7,17 @@ which of them to simulate pays for those alone.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
+from placement.annealing.moves import MoveGroups
 from simulator.compiled import compiled, inlined
-from simulator.event_engine.kernel import TRANSFERS, Recording, State, run_kernel
+from simulator.event_engine.engine_state import TRANSFERS, Recording, State
+from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.program import ProgramArrays
+from simulator.event_engine.transfer_time import transfer_seconds
+from simulator.kernel_checks import check_record
+from simulator.log_scale import log_of_share, signed_log_of_share
+from simulator.traces.slack import CRITICAL_SHARE, RanOps, slack_backward
 
 #: Of the group; of its compute; of the devices; of what it reads and writes; of memory; of the
 #: plan as a whole; of earlier tries of the same move.
@@ -55,9 +61,8 @@ BLIND_COLUMNS = (
 
 #: Instants between which busy time is interpolated.
 _BUCKETS = 64
-#: Slack below this share of the step counts as none.
-_TIGHT = 1e-6
-#: How far around a group its surroundings reach, as a share of the step.
+#: How far around a group its surroundings reach, as a share of the step: farther than around the
+#: single ops of `envs.features.trace_features`.
 _WINDOW = 0.05
 
 _SPAN, _SENDING, _BUSIEST, _MEAN, _OVER = range(5)
@@ -70,6 +75,9 @@ class Reading(NamedTuple):
     """How much later each op could end, while every device keeps its order."""
     edge_arrival: Float64[np.ndarray, " edges"]
     """When each edge's tensor was where it is read."""
+    edge_producers: Int32[np.ndarray, " edges"]
+    passed: Bool[np.ndarray, " ops"]
+    """Scratch of the pass over slack."""
     readers: Int32[np.ndarray, "tensors devices"]
     held_bytes: Float64[np.ndarray, " ops"]
     """Resident bytes and outputs: fixed by the graph."""
@@ -79,18 +87,20 @@ class Reading(NamedTuple):
     """The same of ops without slack."""
     sent: Float64[np.ndarray, " devices"]
     received: Float64[np.ndarray, " devices"]
-    peak: np.ndarray
-    capacity: np.ndarray
+    peak: Int64[np.ndarray, " devices"]
+    capacity: Int64[np.ndarray, " devices"]
     whole: Float64[np.ndarray, " figures"]
 
 
-def make_reading(p: ProgramArrays, capacity: np.ndarray) -> Reading:
+def make_reading(p: ProgramArrays, capacity: Int64[np.ndarray, " devices"]) -> Reading:
     """Room to read traces of one program's plans into."""
     ops, devices = p.seconds.shape
     produced = np.bincount(p.tensor_producers, p.tensor_bytes, ops)
-    return Reading(
+    reading = Reading(
         slack=np.zeros(ops),
         edge_arrival=np.zeros(len(p.consumers)),
+        edge_producers=p.tensor_producers[p.edge_tensors],
+        passed=np.zeros(ops, bool),
         readers=np.zeros((len(p.tensor_bytes), devices), np.int32),
         held_bytes=p.resident_bytes + produced,
         busy=np.zeros((devices, _BUCKETS + 1)),
@@ -98,9 +108,11 @@ def make_reading(p: ProgramArrays, capacity: np.ndarray) -> Reading:
         sent=np.zeros(devices),
         received=np.zeros(devices),
         peak=np.zeros(devices, np.int64),
-        capacity=capacity,
+        capacity=capacity.copy(),
         whole=np.zeros(5),
     )
+    check_record(reading, ops=ops, devices=devices)
+    return reading
 
 
 @compiled
@@ -122,7 +134,18 @@ def read_trace(
             reading.edge_arrival[edge] = r.op_end[p.tensor_producers[copy]]
         else:
             reading.edge_arrival[edge] = r.copy_arrival[copy]
-    _slack_backward(p, r, reading, span)
+    ran = RanOps(
+        r.finish_order,
+        r.op_start,
+        r.op_end,
+        r.op_previous,
+        p.input_offsets,
+        p.input_edges,
+        reading.edge_producers,
+        reading.edge_arrival,
+        reading.passed,
+    )
+    slack_backward(ran, span, reading.slack)
     reading.readers[:] = 0
     for edge in range(p.consumers.size):
         reading.readers[p.edge_tensors[edge], devices[p.consumers[edge]]] += 1
@@ -134,23 +157,6 @@ def read_trace(
         reading.sent[devices[p.tensor_producers[s.transfer_tensor[transfer]]]] += seconds
         reading.received[s.transfer_device[transfer]] += seconds
     _tally_whole(reading, span)
-
-
-@inlined
-def _slack_backward(p: ProgramArrays, r: Recording, reading: Reading, span: float) -> None:
-    slack = reading.slack
-    for op in range(slack.size):
-        slack[op] = span - r.op_end[op]
-    for position in range(slack.size - 1, -1, -1):
-        op = r.finish_order[position]
-        late = slack[op] + r.op_start[op]
-        before = r.op_previous[op]
-        if before >= 0:
-            slack[before] = min(slack[before], late - r.op_end[before])
-        for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
-            edge = p.input_edges[index]
-            producer = p.tensor_producers[p.edge_tensors[edge]]
-            slack[producer] = min(slack[producer], late - reading.edge_arrival[edge])
 
 
 @inlined
@@ -169,7 +175,7 @@ def _tally_compute(
         device = devices[op]
         if end <= start or p.seconds[op, device] == 0.0:
             continue
-        is_critical = reading.slack[op] <= _TIGHT * span
+        is_critical = reading.slack[op] <= CRITICAL_SHARE * span
         bucket = min(int(start / width), _BUCKETS - 1)
         while True:
             upper = (bucket + 1) * width
@@ -206,12 +212,6 @@ def _tally_whole(reading: Reading, span: float) -> None:
 
 
 @inlined
-def _share(value: float) -> float:
-    """Logarithm of a share: 0 for a ten-millionth and less, 1 for the whole."""
-    return (np.log10(max(value, 1e-7)) + 7.0) / 7.0
-
-
-@inlined
 def _clipped(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
@@ -235,36 +235,43 @@ def _load(totals: np.ndarray, device: int, first: float, last: float, span: floa
 
 @inlined
 def _sending(p: ProgramArrays, tensor: int, source: int, target: int) -> float:
+    """Seconds from a device to another one or itself."""
     if source == target:
         return 0.0
-    return (
-        p.tensor_bytes[tensor] / p.link_bytes_per_second[source, target]
-        + p.link_latency_seconds[source, target]
-    )
+    return transfer_seconds(p, tensor, source, target)
+
+
+class Evidence(NamedTuple):
+    """What features of moves are read from: the last trace that was read, and the groups."""
+
+    program: ProgramArrays
+    recording: Recording
+    reading: Reading
+    groups: MoveGroups
+    labels: Int32[np.ndarray, "levels ops"]
+    """Group of each op at each level."""
+    depths: Float64[np.ndarray, " levels"]
+    """How fine each level is."""
 
 
 @inlined
 def move_features(
-    p: ProgramArrays,
-    r: Recording,
-    reading: Reading,
+    evidence: Evidence,
     devices: Int32[np.ndarray, " ops"],
-    members: Int32[np.ndarray, " members"],
-    first_member: int,
-    last_member: int,
-    labels: Int32[np.ndarray, "levels ops"],
     level: int,
-    depth: float,
     group: int,
     there: int,
     row: Float32[np.ndarray, " columns"],
 ) -> bool:
     """Fill `row` but for the columns of the plan's heat and of earlier tries; False where the
-    move changes nothing. The trace that was read is of `devices`, or of a plan not far from it;
-    `depth` says how fine the group's level is.
+    move changes nothing. The trace that was read is of `devices`, or of a plan not far from it.
     """
+    p, r, reading, labels = evidence.program, evidence.recording, evidence.reading, evidence.labels
+    members = evidence.groups.members
+    first_member = evidence.groups.member_offsets[group]
+    last_member = evidence.groups.member_offsets[group + 1]
     span = reading.whole[_SPAN]
-    tight = _TIGHT * span
+    tight = CRITICAL_SHARE * span
     moved, here = 0, -1
     seconds_here, seconds_there, critical_here, critical_there = 0.0, 0.0, 0.0, 0.0
     least_slack, most_slack = np.inf, 0.0
@@ -365,21 +372,21 @@ def move_features(
     first, last = first_start / span, last_end / span
     busy_there = reading.busy[there, _BUCKETS]
     busy_here = reading.busy[here, _BUCKETS]
-    row[_LEVEL] = depth / 4.0
+    row[_LEVEL] = evidence.depths[level] / 4.0
     row[_MOVED_COUNT] = np.log10(moved) / 4.0
     row[_MOVED_SHARE] = moved / (last_member - first_member)
     row[_IS_SPLIT] = is_split
     row[_FIRST_START] = first
     row[_LAST_END] = last
-    row[_SECONDS_HERE] = _share(seconds_here / span)
-    row[_SECONDS_THERE] = _share(seconds_there / span)
+    row[_SECONDS_HERE] = log_of_share(seconds_here / span)
+    row[_SECONDS_THERE] = log_of_share(seconds_there / span)
     row[_PACE] = np.log10(max(seconds_there, 1e-9) / max(seconds_here, 1e-9))
-    row[_CRITICAL_HERE] = _share(critical_here / span)
+    row[_CRITICAL_HERE] = log_of_share(critical_here / span)
     row[_CRITICAL_CHANGE] = _clipped(10.0 * (critical_there - critical_here) / span, -2.0, 2.0)
-    row[_LEAST_SLACK] = _share(min(least_slack, span) / span)
-    row[_MOST_SLACK] = _share(most_slack / span)
-    row[_QUEUED] = _share(queued / span)
-    row[_CRITICAL_QUEUED] = _share(critical_queued / span)
+    row[_LEAST_SLACK] = log_of_share(min(least_slack, span) / span)
+    row[_MOST_SLACK] = log_of_share(most_slack / span)
+    row[_QUEUED] = log_of_share(queued / span)
+    row[_CRITICAL_QUEUED] = log_of_share(critical_queued / span)
     row[_BUSY_THERE] = busy_there / span
     row[_BUSY_HERE] = busy_here / span
     row[_BUSY_THERE_AFTER] = min((busy_there + seconds_there) / span, 4.0)
@@ -393,19 +400,19 @@ def move_features(
         -1.0,
         1.0,
     )
-    row[_PULL_NOW] = _share(pull_now / span)
-    row[_PULL_AFTER] = _share(pull_after / span)
-    row[_PUSH_NOW] = _share(push_now / span)
-    row[_PUSH_AFTER] = _share(push_after / span)
+    row[_PULL_NOW] = log_of_share(pull_now / span)
+    row[_PULL_AFTER] = log_of_share(pull_after / span)
+    row[_PUSH_NOW] = log_of_share(push_now / span)
+    row[_PUSH_AFTER] = log_of_share(push_after / span)
     row[_CHANGE] = _clipped(
         10.0 * (pull_after + push_after - pull_now - push_now) / span, -2.0, 2.0
     )
-    row[_CRITICAL_PULL] = _share(critical_pull / span)
-    row[_CRITICAL_PUSH] = _share(critical_push / span)
-    row[_LATE_IN] = _signed(late_in)
-    row[_EARLIER_IN] = _signed(earlier_in)
-    row[_LATE_OUT] = _signed(late_out)
-    row[_EARLIER_OUT] = _signed(earlier_out)
+    row[_CRITICAL_PULL] = log_of_share(critical_pull / span)
+    row[_CRITICAL_PUSH] = log_of_share(critical_push / span)
+    row[_LATE_IN] = signed_log_of_share(late_in)
+    row[_EARLIER_IN] = signed_log_of_share(earlier_in)
+    row[_LATE_OUT] = signed_log_of_share(late_out)
+    row[_EARLIER_OUT] = signed_log_of_share(earlier_out)
     row[_INPUTS_THERE] = inputs_there / max(inputs, 1)
     row[_INPUTS_HERE] = inputs_here / max(inputs, 1)
     row[_OUTPUTS_THERE] = outputs_there / max(outputs, 1)
@@ -426,14 +433,6 @@ def move_features(
 
 
 @inlined
-def _signed(share: float) -> float:
-    """Logarithm of a share that may be negative: fine near zero, 1 for the whole."""
-    if share < 0.0:
-        return -_share(-share)
-    return _share(share)
-
-
-@inlined
 def tried_features(
     heat: float,
     tries_ago: float,
@@ -446,7 +445,9 @@ def tried_features(
     row[_HEAT] = heat
     row[_WAS_TRIED] = tries_ago >= 0.0
     row[_TRIED_AGO] = np.log10(1.0 + max(tries_ago, 0.0)) / 3.0 if tries_ago >= 0.0 else 1.5
-    row[_TRIED_CHANGE] = _signed(_clipped(change, -1.0, 1.0)) if tries_ago >= 0.0 else 0.0
+    row[_TRIED_CHANGE] = (
+        signed_log_of_share(_clipped(change, -1.0, 1.0)) if tries_ago >= 0.0 else 0.0
+    )
     row[_TRIED_BETTER] = tries_ago >= 0.0 and change < 0.0
     row[_GROUP_TRIED_AGO] = (
         np.log10(1.0 + max(group_tries_ago, 0.0)) / 3.0 if group_tries_ago >= 0.0 else 1.5

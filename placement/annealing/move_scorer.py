@@ -7,6 +7,7 @@ from jaxtyping import Float32
 
 from placement.annealing.move_features import MOVE_COLUMNS
 from simulator.compiled import inlined
+from simulator.kernel_checks import check_record
 
 
 class MoveScorer(NamedTuple):
@@ -32,6 +33,17 @@ def blank_scorer(width: int = 1) -> MoveScorer:
         for shape in ((columns, width), width, (width, width), width, width, 1, width, width)
     ]
     return MoveScorer(np.ones(columns, np.float32), np.zeros(columns, np.float32), *zeros)
+
+
+def check_scorer(scorer: MoveScorer, like: MoveScorer | None = None) -> None:
+    """Raise `KernelInputError` unless all weights fit each other and the columns of moves.
+
+    Args:
+        scorer: the weights.
+        like: a scorer whose widths they must have.
+    """
+    widths = {} if like is None else {"width": len(like.hidden), "width2": len(like.hidden2)}
+    check_record(scorer, columns=len(MOVE_COLUMNS), **widths)
 
 
 @inlined

@@ -1,14 +1,24 @@
 """The compiled list scheduler behind HEFT and its variants: earliest finish, within memory."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Float64, Int32, Int64
 
 from placement.heuristics.live_memory import finish_reading, hold_outputs, start_bytes
+from placement.heuristics.partial_schedule import (
+    PartialSchedule,
+    begin_schedule,
+    planned_program,
+    put_op,
+)
 from placement.problem import Problem
 from simulator.compiled import compiled
+from simulator.errors import KernelInputError
 from simulator.event_engine.program import ProgramArrays
+from simulator.event_engine.transfer_time import transfer_seconds
+from simulator.kernel_checks import check_array, check_ranks, check_record
 
 #: Idle intervals remembered per device; the oldest are forgotten first.
 _GAPS = 64
@@ -31,6 +41,15 @@ class ListScheduling:
     """Part of each device's memory that the estimate may fill."""
 
 
+class _Streams(NamedTuple):
+    """When links and devices are taken."""
+
+    channel_free: Float64[np.ndarray, " channels"]
+    gaps: Float64[np.ndarray, "2 devices gaps"]
+    """Begin and end of the idle intervals that are remembered."""
+    gap_count: Int64[np.ndarray, " devices"]
+
+
 def schedule(
     problem: Problem,
     order: Int32[np.ndarray, " ops"],
@@ -42,67 +61,63 @@ def schedule(
     Memory is tracked along the order: resident bytes of a unit count from its first op on,
     outputs until their last consumer is placed. Where no device has room, the one with the most
     room is taken; the simulator judges the result.
+
+    Raises:
+        KernelInputError: the order leaves an op out or has a consumer before its producer.
     """
-    arrays = problem.simulator.program.arrays
     seconds = problem.seconds
     if device_mask is not None:
         masked = np.where(device_mask, seconds, np.inf)
         possible = np.isfinite(masked).any(axis=1, keepdims=True)
         seconds = np.where(possible, masked, seconds)
+    program = planned_program(problem, seconds)
     ops, count = seconds.shape
-    unit_resident = np.bincount(
-        problem.unit_of, problem.graph.resident_bytes, problem.unit_count
-    ).astype(np.int64)
-    devices = np.full(ops, -1, np.int32)
-    _schedule(
-        arrays._replace(seconds=np.ascontiguousarray(seconds)),
-        order,
-        problem.unit_of,
-        unit_resident,
-        (problem.cluster.memory_bytes * choice.memory_share).astype(np.int64),
-        choice.transfer_weight,
-        choice.contention,
-        choice.insertion,
-        devices,
-        np.full(problem.unit_count, -1, np.int32),
-        np.zeros(ops),
-        np.full((problem.simulator.program.tensor_count, count), -1.0),
-        np.zeros(max(arrays.channel_count, 1)),
-        np.zeros(count),
-        np.zeros((2, count, _GAPS)),
-        np.zeros(count, np.int64),
-        np.diff(arrays.consumer_offsets),
-        np.zeros(count, np.int64),
+    order = order.copy()
+    check_array("order", order, "int32", (ops,))
+    check_ranks("order", order)
+    partial = begin_schedule(problem, choice.memory_share)
+    streams = _Streams(
+        channel_free=np.zeros(max(program.channel_count, 1)),
+        gaps=np.zeros((2, count, _GAPS)),
+        gap_count=np.zeros(count, np.int64),
     )
-    return devices
+    check_record(streams, devices=count)
+    early = _schedule(
+        program,
+        order,
+        partial,
+        streams,
+        float(choice.transfer_weight),
+        bool(choice.contention),
+        bool(choice.insertion),
+    )
+    if early >= 0:
+        raise KernelInputError(
+            f"order has op {early} before an op that it reads from; producers must come first"
+        )
+    return partial.devices
 
 
 @compiled
 def _schedule(
     p: ProgramArrays,
-    order: np.ndarray,
-    unit_of: np.ndarray,
-    unit_resident: np.ndarray,
-    capacity: np.ndarray,
+    order: Int32[np.ndarray, " ops"],
+    partial: PartialSchedule,
+    streams: _Streams,
     transfer_weight: float,
     contention: bool,
     insertion: bool,
-    devices: np.ndarray,
-    unit_device: np.ndarray,
-    finish: np.ndarray,
-    arrival: np.ndarray,
-    channel_free: np.ndarray,
-    device_free: np.ndarray,
-    gaps: np.ndarray,
-    gap_count: np.ndarray,
-    readers_left: np.ndarray,
-    used: np.ndarray,
-) -> None:
+) -> int:
+    """Place all ops; returns the first one that came before a producer, or -1."""
+    devices, finish, arrival = partial.devices, partial.finish, partial.arrival
+    channel_free, gaps, gap_count = streams.channel_free, streams.gaps, streams.gap_count
+    device_free, unit_device = partial.device_free, partial.unit_device
+    used, capacity = partial.used, partial.capacity
     device_count = capacity.size
     width = p.link_channels.shape[2]
     gap_slots = gaps.shape[2]
     for op in order:
-        unit = unit_of[op]
+        unit = partial.unit_of[op]
         output_bytes = start_bytes(p, op)
         best, best_score = -1, np.inf
         roomiest, most_room = -1, np.int64(-(1 << 62))
@@ -113,7 +128,7 @@ def _schedule(
                 continue
             need = output_bytes
             if unit_device[unit] < 0:
-                need += unit_resident[unit]
+                need += partial.unit_resident_bytes[unit]
             ready = 0.0
             sending = 0.0
             for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
@@ -126,8 +141,7 @@ def _schedule(
                         when = arrival[tensor, device]
                     else:
                         need += p.remote_bytes[tensor]
-                        lasting = p.tensor_bytes[tensor] / p.link_bytes_per_second[source, device]
-                        lasting += p.link_latency_seconds[source, device]
+                        lasting = transfer_seconds(p, tensor, source, device)
                         if contention:
                             for slot in range(width):
                                 channel = p.link_channels[source, device, slot]
@@ -152,15 +166,14 @@ def _schedule(
             best = roomiest
         device = best
 
-        devices[op] = device
-        if unit_device[unit] < 0:
-            unit_device[unit] = device
-            used[device] += unit_resident[unit]
+        put_op(partial, op, device)
         ready = 0.0
         for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
             tensor = p.edge_tensors[p.input_edges[index]]
             producer = p.tensor_producers[tensor]
             source = devices[producer]
+            if source < 0:
+                return op
             when = finish[producer]
             if source != device:
                 if arrival[tensor, device] < 0.0:
@@ -205,5 +218,6 @@ def _schedule(
                 gaps[0, device, slot] = device_free[device]
                 gaps[1, device, slot] = start
             device_free[device] = finish[op]
-        finish_reading(p, op, devices, arrival, readers_left, used)
-        hold_outputs(p, op, device, readers_left, used)
+        finish_reading(p, partial, op)
+        hold_outputs(p, partial, op)
+    return -1

@@ -7,13 +7,20 @@ greedy matching on transfer time here.
 """
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float64, Int32
 
 from placement.heuristics.live_memory import finish_reading, hold_outputs, start_bytes
+from placement.heuristics.partial_schedule import (
+    PartialSchedule,
+    begin_schedule,
+    planned_program,
+    put_op,
+)
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.compiled import compiled
 from simulator.event_engine.program import ProgramArrays
+from simulator.event_engine.transfer_time import transfer_seconds
 
 #: Ready ops compared at each step; more change little and cost time linearly.
 _WINDOW = 48
@@ -27,33 +34,18 @@ def earliest_start(
     An op and its favourite child attract each other: the child counts as if its transfer from
     the parent's device cost double elsewhere.
     """
-    arrays = problem.simulator.program.arrays
-    seconds = problem.seconds
-    ops, count = seconds.shape
-    unit_resident = np.bincount(
-        problem.unit_of, problem.graph.resident_bytes, problem.unit_count
-    ).astype(np.int64)
-    favourite_parent = _favourite_parents(problem) if favourites else np.full(ops, -1, np.int32)
-    devices = np.full(ops, -1, np.int32)
-    urgency = upward_ranks(problem)
+    program = planned_program(problem, problem.seconds)
+    ops = len(program.seconds)
+    partial = begin_schedule(problem, memory_share)
     _place(
-        arrays._replace(seconds=np.ascontiguousarray(seconds)),
-        urgency,
-        problem.unit_of,
-        unit_resident,
-        (problem.cluster.memory_bytes * memory_share).astype(np.int64),
-        favourite_parent,
-        devices,
-        np.full(problem.unit_count, -1, np.int32),
-        np.zeros(ops),
-        np.full((problem.simulator.program.tensor_count, count), -1.0),
-        np.zeros(count),
-        np.diff(arrays.input_offsets),
+        program,
+        partial,
+        upward_ranks(problem),
+        _favourite_parents(problem) if favourites else np.full(ops, -1, np.int32),
+        np.diff(program.input_offsets),
         np.empty(ops, np.int32),
-        np.diff(arrays.consumer_offsets),
-        np.zeros(count, np.int64),
     )
-    return devices
+    return partial.devices
 
 
 def _favourite_parents(problem: Problem) -> Int32[np.ndarray, " ops"]:
@@ -75,21 +67,16 @@ def _favourite_parents(problem: Problem) -> Int32[np.ndarray, " ops"]:
 @compiled
 def _place(
     p: ProgramArrays,
-    urgency: np.ndarray,
-    unit_of: np.ndarray,
-    unit_resident: np.ndarray,
-    capacity: np.ndarray,
-    favourite_parent: np.ndarray,
-    devices: np.ndarray,
-    unit_device: np.ndarray,
-    finish: np.ndarray,
-    arrival: np.ndarray,
-    device_free: np.ndarray,
-    missing: np.ndarray,
-    ready_ops: np.ndarray,
-    readers_left: np.ndarray,
-    used: np.ndarray,
+    partial: PartialSchedule,
+    urgency: Float64[np.ndarray, " ops"],
+    favourite_parent: Int32[np.ndarray, " ops"],
+    missing: Int32[np.ndarray, " ops"],
+    ready_ops: Int32[np.ndarray, " ops"],
 ) -> None:
+    """`missing` counts the inputs that each op waits for; `ready_ops` is scratch."""
+    devices, finish, arrival = partial.devices, partial.finish, partial.arrival
+    device_free, unit_device = partial.device_free, partial.unit_device
+    used, capacity = partial.used, partial.capacity
     device_count = capacity.size
     ready_count = 0
     for op in range(devices.size):
@@ -100,7 +87,7 @@ def _place(
         best_slot, best_device, best_start = -1, -1, np.inf
         for slot in range(min(ready_count, _WINDOW)):
             op = ready_ops[slot]
-            unit = unit_of[op]
+            unit = partial.unit_of[op]
             output_bytes = start_bytes(p, op)
             fastest = np.inf
             for device in range(device_count):
@@ -112,7 +99,7 @@ def _place(
                     continue
                 need = output_bytes
                 if unit_device[unit] < 0:
-                    need += unit_resident[unit]
+                    need += partial.unit_resident_bytes[unit]
                 start = device_free[device]
                 for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
                     tensor = p.edge_tensors[p.input_edges[index]]
@@ -122,9 +109,7 @@ def _place(
                     if source != device:
                         if arrival[tensor, device] < 0.0:
                             need += p.remote_bytes[tensor]
-                        lasting = p.link_latency_seconds[source, device] + (
-                            p.tensor_bytes[tensor] / p.link_bytes_per_second[source, device]
-                        )
+                        lasting = transfer_seconds(p, tensor, source, device)
                         if favourite_parent[op] == producer:
                             lasting *= 2
                         when += lasting
@@ -143,11 +128,7 @@ def _place(
         ready_count -= 1
         ready_ops[best_slot] = ready_ops[ready_count]
         device = best_device
-        unit = unit_of[op]
-        devices[op] = device
-        if unit_device[unit] < 0:
-            unit_device[unit] = device
-            used[device] += unit_resident[unit]
+        put_op(partial, op, device)
         start = device_free[device]
         for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
             tensor = p.edge_tensors[p.input_edges[index]]
@@ -156,18 +137,16 @@ def _place(
             when = finish[producer]
             if source != device:
                 if arrival[tensor, device] < 0.0:
-                    arrival[tensor, device] = finish[producer] + (
-                        p.link_latency_seconds[source, device]
-                        + p.tensor_bytes[tensor] / p.link_bytes_per_second[source, device]
-                    )
+                    lasting = transfer_seconds(p, tensor, source, device)
+                    arrival[tensor, device] = finish[producer] + lasting
                     used[device] += p.remote_bytes[tensor]
                 when = arrival[tensor, device]
             start = max(start, when)
         finish[op] = start + p.seconds[op, device]
         if p.seconds[op, device] > 0.0:
             device_free[device] = finish[op]
-        finish_reading(p, op, devices, arrival, readers_left, used)
-        hold_outputs(p, op, device, readers_left, used)
+        finish_reading(p, partial, op)
+        hold_outputs(p, partial, op)
         for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
             for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
                 consumer = p.consumers[edge]

@@ -99,7 +99,7 @@ def explain_op(problem: Problem, plan: Plan, trace: Trace, name: str) -> OpExpla
         op_type=graph.op_types[op],
         device=names[home],
         unit_size=len(members),
-        reason=_reason(problem, op, members, home, moves, trace),
+        reason=_reason(problem, members, home, moves, trace),
         seconds={device: float(seconds[index]) for index, device in enumerate(names)},
         moves=moves,
         reads=_traffic(problem, plan, members, into=True),
@@ -123,7 +123,6 @@ def _move(problem: Problem, plan: Plan, trace: Trace, members: np.ndarray, devic
 
 def _reason(
     problem: Problem,
-    op: int,
     members: np.ndarray,
     home: int,
     moves: tuple[Move, ...],
@@ -201,7 +200,7 @@ def explain_plan(problem: Problem, plan: Plan, trace: Trace) -> PlanExplanation:
             "a transfer that memory makes unavoidable": bounds.memory_cut_seconds,
         },
         devices=devices,
-        binding=tuple(_binding(problem, plan, trace, parts)),
+        binding=tuple(_binding(problem, trace, parts)),
         critical_ops=tuple(
             (
                 trace.graph.op_names[step.index],
@@ -213,7 +212,7 @@ def explain_plan(problem: Problem, plan: Plan, trace: Trace) -> PlanExplanation:
     )
 
 
-def _binding(problem: Problem, plan: Plan, trace: Trace, parts: Mapping[str, float]) -> list[str]:
+def _binding(problem: Problem, trace: Trace, parts: Mapping[str, float]) -> list[str]:
     names, step = problem.cluster.device_names, trace.makespan_seconds or 1.0
     said = []
     if trace.evaluation.failure is not None:

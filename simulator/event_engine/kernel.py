@@ -7,184 +7,22 @@ buffers; idle devices start their best ready op; memory is sampled. On devices w
 op takes besides what its device spends on receiving, starting and sending for it.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from jaxtyping import Float64, Int32, Int64, UInt8
+from jaxtyping import Int32, Int64
 
 from simulator.compiled import compiled, inlined
+from simulator.event_engine.engine_state import (
+    EVENTS,
+    FINISHED,
+    STARTING,
+    TOUCHED,
+    TRANSFERS,
+    Recording,
+    State,
+)
 from simulator.event_engine.heaps import pop_event, pop_rank, push_event, push_rank
 from simulator.event_engine.host_time import host_seconds, reset_hosts
 from simulator.event_engine.program import ProgramArrays
-
-
-class Recording(NamedTuple):
-    """What happened, for a `Trace`. Arrays of length zero switch recording off.
-
-    A copy is a tensor on one device: copy `t` below the number of tensors is the original of
-    tensor `t`, those above are transfers in the order of their creation.
-    """
-
-    op_ready: Float64[np.ndarray, " ops"]
-    op_start: Float64[np.ndarray, " ops"]
-    op_end: Float64[np.ndarray, " ops"]
-    op_cause_edge: Int32[np.ndarray, " ops"]
-    """The edge whose arrival made the op ready, or -1."""
-    op_previous: Int32[np.ndarray, " ops"]
-    """The op that held the device just before, or -1."""
-    finish_order: Int32[np.ndarray, " ops"]
-    """Ops as they ended: producers before consumers, and each device's in the order they ran."""
-    copy_tensor: Int32[np.ndarray, " copies"]
-    copy_device: Int32[np.ndarray, " copies"]
-    copy_request: Float64[np.ndarray, " copies"]
-    copy_start: Float64[np.ndarray, " copies"]
-    copy_arrival: Float64[np.ndarray, " copies"]
-    copy_blocker: Int32[np.ndarray, " copies"]
-    """The transfer that held the limiting channel, or -1."""
-    copy_free: Float64[np.ndarray, " copies"]
-
-
-def make_recording(ops: int, tensors: int, edges: int) -> Recording:
-    """Arrays to record into."""
-    copies = tensors + edges
-    return Recording(
-        op_ready=np.zeros(ops),
-        op_start=np.zeros(ops),
-        op_end=np.zeros(ops),
-        op_cause_edge=np.full(ops, -1, np.int32),
-        op_previous=np.full(ops, -1, np.int32),
-        finish_order=np.zeros(ops, np.int32),
-        copy_tensor=np.full(copies, -1, np.int32),
-        copy_device=np.full(copies, -1, np.int32),
-        copy_request=np.zeros(copies),
-        copy_start=np.zeros(copies),
-        copy_arrival=np.zeros(copies),
-        copy_blocker=np.full(copies, -1, np.int32),
-        copy_free=np.zeros(copies),
-    )
-
-
-NO_RECORDING = make_recording(0, 0, 0)
-
-
-class State(NamedTuple):
-    """Everything that changes during a run; reusable for the next one."""
-
-    devices: Int32[np.ndarray, " ops"]
-    ranks: Int32[np.ndarray, " ops"]
-    op_of_rank: Int32[np.ndarray, " ops"]
-    missing: Int32[np.ndarray, " ops"]
-    """Inputs that an op still waits for."""
-    ready: Int32[np.ndarray, " ops"]
-    """One heap of ranks per device, at `ready_base`."""
-    ready_base: Int64[np.ndarray, " devices+1"]
-    ready_size: Int64[np.ndarray, " devices"]
-    running: Int32[np.ndarray, " devices"]
-    last_op: Int32[np.ndarray, " devices"]
-    event_time: Float64[np.ndarray, " events"]
-    event_key: Int64[np.ndarray, " events"]
-    """`rank` for an op's end, `ops + transfer` for an arrival.
-
-    The heap stays small: of each link it holds the first coming arrival only, for those of one
-    link come in the order of its transfers.
-    """
-    edge_copy: Int32[np.ndarray, " edges"]
-    """The copy that serves each edge."""
-    references: Int32[np.ndarray, " copies"]
-    """Readers, transfers and views that still need a copy."""
-    transfer_device: Int32[np.ndarray, " edges"]
-    transfer_tensor: Int32[np.ndarray, " edges"]
-    transfer_link: Int32[np.ndarray, " edges"]
-    transfer_start: Float64[np.ndarray, " edges"]
-    transfer_arrival: Float64[np.ndarray, " edges"]
-    next_start: Int32[np.ndarray, " edges"]
-    """The transfer that starts next on the same link, or -1.
-
-    Starts are no events: between two events they do nothing but take memory, so all that lie in
-    between are made up for at once.
-    """
-    next_arrival: Int32[np.ndarray, " edges"]
-    first_start: Int32[np.ndarray, " links"]
-    """The first transfer that waits to start on a link, or -1."""
-    last_start: Int32[np.ndarray, " links"]
-    earliest_start: Float64[np.ndarray, " 1"]
-    """Of all transfers that wait to start."""
-    last_arrival: Int32[np.ndarray, " links"]
-    sent_tensor: Int32[np.ndarray, " devices"]
-    """The tensor last sent to each device, to send it there once."""
-    sent_transfer: Int32[np.ndarray, " devices"]
-    starting: Int32[np.ndarray, " edges"]
-    """Transfers that begin at this instant."""
-    channel_free: Float64[np.ndarray, " channels"]
-    channel_copy: Int32[np.ndarray, " channels"]
-    memory: Int64[np.ndarray, " devices"]
-    touched: UInt8[np.ndarray, " devices"]
-    """Devices that may start an op or hold more memory at this instant."""
-    seen_weight: Int64[np.ndarray, " devices"]
-    starting_op: Int32[np.ndarray, " devices"]
-    """Of devices with host costs: the op that starts at this instant, or -1."""
-    run: Int32[np.ndarray, " devices"]
-    """Number of the run of ops that a device is in."""
-    cut: UInt8[np.ndarray, " devices"]
-    """Whether the next op of a device begins a run."""
-    crosses: UInt8[np.ndarray, " ops"]
-    """Ops whose device receives or sends for them, and which need it even without a kernel."""
-    counted: Int32[np.ndarray, " devices"]
-    """The tensor last counted as sent to each device."""
-    taken: Int32[np.ndarray, " copies"]
-    """The last run that took in a copy; `-2 - run` where it has not left the run that made it; -1
-    for what is in no run yet."""
-    counts: Int64[np.ndarray, " 5"]
-
-
-_EVENTS, TRANSFERS, _STARTING, _TOUCHED, _FINISHED = range(5)
-
-
-def make_state(p: ProgramArrays) -> State:
-    """Room for runs of one program, one at a time."""
-    ops, devices = p.seconds.shape
-    edges = len(p.consumers)
-    return State(
-        devices=np.empty(ops, np.int32),
-        ranks=np.empty(ops, np.int32),
-        op_of_rank=np.empty(ops, np.int32),
-        missing=np.empty(ops, np.int32),
-        ready=np.empty(ops, np.int32),
-        ready_base=np.empty(devices + 1, np.int64),
-        ready_size=np.empty(devices, np.int64),
-        running=np.empty(devices, np.int32),
-        last_op=np.empty(devices, np.int32),
-        event_time=np.empty(ops + devices * (devices + 1), np.float64),
-        event_key=np.empty(ops + devices * (devices + 1), np.int64),
-        edge_copy=np.empty(edges, np.int32),
-        references=np.empty(len(p.tensor_bytes) + edges, np.int32),
-        transfer_device=np.empty(edges, np.int32),
-        transfer_tensor=np.empty(edges, np.int32),
-        transfer_link=np.empty(edges, np.int32),
-        transfer_start=np.empty(edges, np.float64),
-        transfer_arrival=np.empty(edges, np.float64),
-        next_start=np.empty(edges, np.int32),
-        next_arrival=np.empty(edges, np.int32),
-        first_start=np.empty(devices * devices, np.int32),
-        last_start=np.empty(devices * devices, np.int32),
-        earliest_start=np.empty(1, np.float64),
-        last_arrival=np.empty(devices * devices, np.int32),
-        sent_tensor=np.empty(devices, np.int32),
-        sent_transfer=np.empty(devices, np.int32),
-        starting=np.empty(edges, np.int32),
-        channel_free=np.empty(p.channel_count, np.float64),
-        channel_copy=np.empty(p.channel_count, np.int32),
-        memory=np.empty(devices, np.int64),
-        touched=np.empty(devices, np.uint8),
-        seen_weight=np.empty(devices, np.int64),
-        starting_op=np.empty(devices, np.int32),
-        run=np.empty(devices, np.int32),
-        cut=np.empty(devices, np.uint8),
-        crosses=np.empty(ops, np.uint8),
-        counted=np.empty(devices, np.int32),
-        taken=np.empty(len(p.tensor_bytes) + edges, np.int32),
-        counts=np.empty(5, np.int64),
-    )
 
 
 @inlined
@@ -203,13 +41,13 @@ def base_memory(p: ProgramArrays, s: State) -> None:
 
 @inlined
 def _schedule(s: State, time: float, key: int) -> None:
-    s.counts[_EVENTS] = push_event(s.event_time, s.event_key, s.counts[_EVENTS], time, key)
+    s.counts[EVENTS] = push_event(s.event_time, s.event_key, s.counts[EVENTS], time, key)
 
 
 @inlined
 def _touch(s: State, device: int) -> None:
     s.touched[device] = 1
-    s.counts[_TOUCHED] = 1
+    s.counts[TOUCHED] = 1
 
 
 @inlined
@@ -277,8 +115,8 @@ def _send(
     s.next_start[transfer] = -1
     s.next_arrival[transfer] = -1
     if start <= now:
-        s.starting[s.counts[_STARTING]] = transfer
-        s.counts[_STARTING] += 1
+        s.starting[s.counts[STARTING]] = transfer
+        s.counts[STARTING] += 1
     else:
         if s.first_start[link] < 0:
             s.first_start[link] = transfer
@@ -330,8 +168,8 @@ def _finish_op(p: ProgramArrays, s: State, r: Recording, op: int, now: float) ->
         _touch(s, device)
     if r.op_start.size > 0:
         r.op_end[op] = now
-        r.finish_order[s.counts[_FINISHED]] = op
-        s.counts[_FINISHED] += 1
+        r.finish_order[s.counts[FINISHED]] = op
+        s.counts[FINISHED] += 1
     s.memory[device] -= p.workspace_bytes[op]
     for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
         readers = 0
@@ -466,20 +304,20 @@ def run_kernel(
 
     now = 0.0
     while True:
-        while s.counts[_EVENTS] > 0 and s.event_time[0] == now:
+        while s.counts[EVENTS] > 0 and s.event_time[0] == now:
             key = s.event_key[0]
-            s.counts[_EVENTS] = pop_event(s.event_time, s.event_key, s.counts[_EVENTS])
+            s.counts[EVENTS] = pop_event(s.event_time, s.event_key, s.counts[EVENTS])
             if key < ops:
                 _finish_op(p, s, r, s.op_of_rank[key], now)
             else:
                 _arrive(p, s, r, key - ops, now)
         if s.earliest_start[0] <= now:
             _begin_waiting(p, s, peak, np.nextafter(now, np.inf))
-        for index in range(s.counts[_STARTING]):
+        for index in range(s.counts[STARTING]):
             _touch(s, _take_buffer(p, s, s.starting[index]))
-        s.counts[_STARTING] = 0
-        if s.counts[_TOUCHED] != 0:
-            s.counts[_TOUCHED] = 0
+        s.counts[STARTING] = 0
+        if s.counts[TOUCHED] != 0:
+            s.counts[TOUCHED] = 0
             for device in range(device_count):
                 if s.touched[device] == 0:
                     continue
@@ -493,7 +331,7 @@ def run_kernel(
                     if op >= 0:
                         s.starting_op[device] = -1
                         _schedule(s, now + host_seconds(p, s, op), s.ranks[op])
-        if s.counts[_EVENTS] == 0:
+        if s.counts[EVENTS] == 0:
             return now
         now = s.event_time[0]
         if s.earliest_start[0] < now:

@@ -10,10 +10,16 @@ from graphs.graph import Graph
 from graphs.kinds import Storage
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.host_costs import CONTENTION, runs_alone
+from simulator.errors import KernelInputError
+from simulator.kernel_checks import check_indices, check_offsets, check_record
 
 
 class ProgramArrays(NamedTuple):
-    """What the kernel reads; weights are not edges here, for they never wait nor travel."""
+    """What the kernel reads; weights are not edges here, for they never wait nor travel.
+
+    All arrays are writable and lie row by row, whatever they were made of: numba compiles a kernel
+    anew for any other kind.
+    """
 
     seconds: Float64[np.ndarray, "ops devices"]
     output_offsets: Int32[np.ndarray, " ops+1"]
@@ -92,7 +98,7 @@ def make_program(
     if len(host):
         single = single | runs_alone(graph)
     arrays = ProgramArrays(
-        seconds=np.ascontiguousarray(seconds),
+        seconds=np.array(seconds, order="C"),
         output_offsets=_offsets(
             np.bincount(graph.tensor_producers[kept], minlength=graph.op_count)
         ),
@@ -109,8 +115,8 @@ def make_program(
         alias_edges=np.append(np.where(edge_kept, renumber_edges, np.int32(-1)), np.int32(-1))[
             alias_edges
         ],
-        resident_bytes=graph.resident_bytes,
-        workspace_bytes=graph.workspace_bytes,
+        resident_bytes=np.array(graph.resident_bytes),
+        workspace_bytes=np.array(graph.workspace_bytes),
         weight_bytes=graph.tensor_bytes[weights],
         weight_offsets=_offsets(weight_counts),
         weight_consumers=graph.consumers[~edge_kept],
@@ -124,7 +130,36 @@ def make_program(
         link_channels=links.channels,
         channel_count=len(links.channel_names),
     )
+    check_program(arrays)
     return Program(arrays, graph, cluster, kept)
+
+
+def check_program(p: ProgramArrays) -> None:
+    """Raise `KernelInputError` unless all indices of a program lead somewhere; O(edges)."""
+    sizes = check_record(p)
+    ops, tensors, edges = sizes["ops"], sizes["tensors"], sizes["edges"]
+    for name, last in (
+        ("output_offsets", tensors),
+        ("consumer_offsets", edges),
+        ("input_offsets", edges),
+        ("weight_offsets", sizes["weight_edges"]),
+    ):
+        check_offsets(f"ProgramArrays.{name}", getattr(p, name), last)
+    for name, limit, least in (
+        ("consumers", ops, 0),
+        ("edge_tensors", tensors, 0),
+        ("input_edges", edges, 0),
+        ("tensor_producers", ops, 0),
+        ("alias_edges", edges, -1),
+        ("weight_consumers", ops, 0),
+        ("link_channels", p.channel_count, -1),
+    ):
+        check_indices(f"ProgramArrays.{name}", getattr(p, name), limit, least)
+    if len(p.host) not in (0, sizes["devices"]):
+        raise KernelInputError(
+            f"ProgramArrays.host has {len(p.host)} rows; it must have one for each of the "
+            f"{sizes['devices']} devices, or none"
+        )
 
 
 def _offsets(counts: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n+1"]:

@@ -10,7 +10,7 @@ from graphs.graph import Graph
 from graphs.kinds import Storage
 from simulator.clusters.cluster import Cluster
 from simulator.evaluation import Evaluation, OutOfMemory
-from simulator.event_engine.kernel import Recording
+from simulator.event_engine.engine_state import Recording
 from simulator.event_engine.program import Program
 
 _LARGEST_SHOWN = 5

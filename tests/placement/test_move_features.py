@@ -28,7 +28,7 @@ from placement.annealing.move_scorer import MoveScorer, blank_scorer, score_move
 from placement.placers.fused import fuse_problem
 from placement.problem import Problem
 from simulator.compiled import compiled
-from simulator.event_engine.kernel import make_recording, make_state
+from simulator.event_engine.engine_state import make_recording, make_state
 from simulator.plan import Plan
 
 

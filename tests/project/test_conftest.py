@@ -13,7 +13,11 @@ from conftest import foreign_claims
 from graph_samples import graph_of, op, toy_cluster
 
 from placement.heuristics.layers import contiguous
+from placement.heuristics.list_scheduling import ListScheduling, schedule
 from placement.problem import Problem
+from simulator.errors import KernelInputError
+from simulator.event_engine.engine_state import make_state
+from simulator.event_engine.kernel import run_kernel
 from simulator.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,17 +48,24 @@ def test_a_violation_counts_even_where_it_is_swallowed(expected_violation: list[
     assert "device_order" in expected_violation[0]
 
 
-def test_kernels_and_packages_are_left_alone() -> None:
+def test_all_modules_are_checked_but_packages_own() -> None:
     modules = shape_checks.checked_modules(ROOT)
-    assert {"graphs.graph", "simulator.simulator", "placement.problem"} <= set(modules)
-    kernels = {
-        "simulator.event_engine.kernel",
-        "simulator.event_engine.heaps",
-        "placement.annealing.anneal",
-        "placement.priorities",
-    }
-    assert not kernels & set(modules)
+    assert {"graphs.graph", "simulator.event_engine.kernel", "placement.annealing.anneal"} <= set(
+        modules
+    )
     assert not set(modules) & {"graphs", "simulator", "placement", "envs", "agent"}
+
+
+def test_beside_kernels_too_a_wrong_element_type_is_caught(expected_violation: list[str]) -> None:
+    problem = Problem(graph_of(op("a", 1)), toy_cluster(2))
+    with suppress(TypeError, KernelInputError):
+        schedule(problem, np.zeros(1), ListScheduling())
+    assert "order" in expected_violation[0]
+
+
+def test_kernels_are_compiled_as_they_are_written() -> None:
+    assert not hasattr(run_kernel.py_func, "__wrapped__")
+    assert hasattr(make_state, "__wrapped__")
 
 
 def test_foreign_packages_are_named() -> None:

@@ -1,0 +1,129 @@
+"""Where an annealing chain stands while compiled moves go on: its plans, its energies, its draws.
+
+Both annealers decide here whether a plan that was tried is kept, and draw from one stream of random
+numbers; `placement.annealing.moves` says what is tried.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int32, Int64, UInt64
+
+from placement.annealing.energy import energy_of_plan
+from simulator.compiled import inlined
+from simulator.event_engine.engine_state import NO_RECORDING, Recording, State, make_state
+from simulator.event_engine.kernel import run_kernel
+from simulator.event_engine.program import ProgramArrays
+from simulator.kernel_checks import check_devices, check_ranks, check_record
+
+
+class Engine(NamedTuple):
+    """What it takes to simulate plans of one problem, one at a time."""
+
+    program: ProgramArrays
+    state: State
+    recording: Recording
+    """Of length zero: a plan that is tried leaves no trace."""
+    capacity: Int64[np.ndarray, " devices"]
+    """Bytes of memory of each device."""
+    peak: Int64[np.ndarray, " devices"]
+    """The most bytes that the last plan took."""
+
+
+class Walk(NamedTuple):
+    """What moves change."""
+
+    devices: Int32[np.ndarray, " ops"]
+    ranks: Int32[np.ndarray, " ops"]
+    """Scheduling order; moves leave it alone."""
+    best_devices: Int32[np.ndarray, " ops"]
+    energies: Float64[np.ndarray, " 2"]
+    """The plan's, and the best plan's."""
+    random_state: UInt64[np.ndarray, " 1"]
+    counts: Int64[np.ndarray, " 2"]
+    """Plans evaluated, and those accepted."""
+    undo: Int32[np.ndarray, " ops"]
+    """Where the ops of the last move were before it."""
+
+
+def make_engine(program: ProgramArrays, capacity: Int64[np.ndarray, " devices"]) -> Engine:
+    """Room for simulations of one program."""
+    engine = Engine(
+        program, make_state(program), NO_RECORDING, capacity.copy(), np.zeros_like(capacity)
+    )
+    check_record(engine, devices=program.seconds.shape[1])
+    return engine
+
+
+PLAN, BEST = range(2)
+EVALUATED, ACCEPTED = range(2)
+
+
+def begin_walk(
+    devices: Int32[np.ndarray, " ops"],
+    ranks: Int32[np.ndarray, " ops"],
+    best_devices: Int32[np.ndarray, " ops"],
+    energies: tuple[float, float],
+    random_state: int,
+    shape: tuple[int, int],
+) -> Walk:
+    """A walk from a plan of a program with `shape` ops and devices; the arrays given are copied.
+
+    Raises:
+        KernelInputError: a device that the cluster does not have, or ranks that are no permutation.
+    """
+    walk = Walk(
+        devices=devices.copy(),
+        ranks=ranks.copy(),
+        best_devices=best_devices.copy(),
+        energies=np.array(energies),
+        random_state=np.array([random_state], np.uint64),
+        counts=np.zeros(2, np.int64),
+        undo=np.empty(len(devices), np.int32),
+    )
+    ops, devices_in_all = shape
+    check_record(walk, ops=ops)
+    check_devices("devices", walk.devices, devices_in_all)
+    check_devices("best_devices", walk.best_devices, devices_in_all)
+    check_ranks("ranks", walk.ranks)
+    return walk
+
+
+@inlined
+def random_share(state: UInt64[np.ndarray, " 1"]) -> float:
+    """xorshift64*: uniform in [0, 1) (Vigna 2016)."""
+    x = state[0]
+    x ^= x >> np.uint64(12)
+    x ^= x << np.uint64(25)
+    x ^= x >> np.uint64(27)
+    state[0] = x
+    return ((x * np.uint64(2685821657736338717)) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+
+
+@inlined
+def energy_of(
+    engine: Engine, devices: Int32[np.ndarray, " ops"], ranks: Int32[np.ndarray, " ops"]
+) -> float:
+    """Simulate a plan; the logarithm of its step time, with the charge for memory."""
+    makespan = run_kernel(
+        engine.program, engine.state, devices, ranks, engine.peak, engine.recording
+    )
+    return energy_of_plan(makespan, engine.peak, engine.capacity)
+
+
+@inlined
+def uphill_limit(walk: Walk, temperature: float) -> float:
+    """How much a plan's energy may rise: `temperature` times a draw from the unit exponential
+    distribution."""
+    return -temperature * np.log(1.0 - random_share(walk.random_state))
+
+
+@inlined
+def accept(walk: Walk, energy: float) -> None:
+    """Stay at the plan that was tried; it is the best one if its energy is the least so far."""
+    walk.counts[ACCEPTED] += 1
+    walk.energies[PLAN] = energy
+    if energy < walk.energies[BEST]:
+        walk.energies[BEST] = energy
+        for op in range(walk.devices.size):
+            walk.best_devices[op] = walk.devices[op]

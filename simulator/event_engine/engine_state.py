@@ -1,0 +1,190 @@
+"""The event engine's memory: what a run changes, and what it leaves behind for a trace.
+
+All arrays are made here, once, and handed to the compiled kernel, which allocates none. They are
+writable and lie row by row in memory: numba compiles a kernel anew for any other kind of array.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int32, Int64, UInt8
+
+from simulator.event_engine.program import ProgramArrays
+from simulator.kernel_checks import check_record
+
+
+class Recording(NamedTuple):
+    """What happened, for a `Trace`. Arrays of length zero switch recording off.
+
+    A copy is a tensor on one device: copy `t` below the number of tensors is the original of
+    tensor `t`, those above are transfers in the order of their creation.
+    """
+
+    op_ready: Float64[np.ndarray, " ops"]
+    op_start: Float64[np.ndarray, " ops"]
+    op_end: Float64[np.ndarray, " ops"]
+    op_cause_edge: Int32[np.ndarray, " ops"]
+    """The edge whose arrival made the op ready, or -1."""
+    op_previous: Int32[np.ndarray, " ops"]
+    """The op that held the device just before, or -1."""
+    finish_order: Int32[np.ndarray, " ops"]
+    """Ops as they ended: producers before consumers, and each device's in the order they ran."""
+    copy_tensor: Int32[np.ndarray, " copies"]
+    copy_device: Int32[np.ndarray, " copies"]
+    copy_request: Float64[np.ndarray, " copies"]
+    copy_start: Float64[np.ndarray, " copies"]
+    copy_arrival: Float64[np.ndarray, " copies"]
+    copy_blocker: Int32[np.ndarray, " copies"]
+    """The transfer that held the limiting channel, or -1."""
+    copy_free: Float64[np.ndarray, " copies"]
+
+
+def make_recording(ops: int, tensors: int, edges: int) -> Recording:
+    """Arrays to record into."""
+    copies = tensors + edges
+    return Recording(
+        op_ready=np.zeros(ops),
+        op_start=np.zeros(ops),
+        op_end=np.zeros(ops),
+        op_cause_edge=np.full(ops, -1, np.int32),
+        op_previous=np.full(ops, -1, np.int32),
+        finish_order=np.zeros(ops, np.int32),
+        copy_tensor=np.full(copies, -1, np.int32),
+        copy_device=np.full(copies, -1, np.int32),
+        copy_request=np.zeros(copies),
+        copy_start=np.zeros(copies),
+        copy_arrival=np.zeros(copies),
+        copy_blocker=np.full(copies, -1, np.int32),
+        copy_free=np.zeros(copies),
+    )
+
+
+NO_RECORDING = make_recording(0, 0, 0)
+
+
+def check_recording(r: Recording, p: ProgramArrays) -> None:
+    """Raise `KernelInputError` unless a recording has room for runs of a program, or for none."""
+    records = len(r.op_start) > 0
+    copies = len(p.tensor_bytes) + len(p.consumers)
+    check_record(r, ops=len(p.seconds) * records, copies=copies * records)
+
+
+class State(NamedTuple):
+    """Everything that changes during a run; reusable for the next one."""
+
+    devices: Int32[np.ndarray, " ops"]
+    ranks: Int32[np.ndarray, " ops"]
+    op_of_rank: Int32[np.ndarray, " ops"]
+    missing: Int32[np.ndarray, " ops"]
+    """Inputs that an op still waits for."""
+    ready: Int32[np.ndarray, " ops"]
+    """One heap of ranks per device, at `ready_base`."""
+    ready_base: Int64[np.ndarray, " devices+1"]
+    ready_size: Int64[np.ndarray, " devices"]
+    running: Int32[np.ndarray, " devices"]
+    last_op: Int32[np.ndarray, " devices"]
+    event_time: Float64[np.ndarray, " events"]
+    event_key: Int64[np.ndarray, " events"]
+    """`rank` for an op's end, `ops + transfer` for an arrival.
+
+    The heap stays small: of each link it holds the first coming arrival only, for those of one
+    link come in the order of its transfers.
+    """
+    edge_copy: Int32[np.ndarray, " edges"]
+    """The copy that serves each edge."""
+    references: Int32[np.ndarray, " copies"]
+    """Readers, transfers and views that still need a copy."""
+    transfer_device: Int32[np.ndarray, " edges"]
+    transfer_tensor: Int32[np.ndarray, " edges"]
+    transfer_link: Int32[np.ndarray, " edges"]
+    transfer_start: Float64[np.ndarray, " edges"]
+    transfer_arrival: Float64[np.ndarray, " edges"]
+    next_start: Int32[np.ndarray, " edges"]
+    """The transfer that starts next on the same link, or -1.
+
+    Starts are no events: between two events they do nothing but take memory, so all that lie in
+    between are made up for at once.
+    """
+    next_arrival: Int32[np.ndarray, " edges"]
+    first_start: Int32[np.ndarray, " links"]
+    """The first transfer that waits to start on a link, or -1."""
+    last_start: Int32[np.ndarray, " links"]
+    earliest_start: Float64[np.ndarray, " 1"]
+    """Of all transfers that wait to start."""
+    last_arrival: Int32[np.ndarray, " links"]
+    sent_tensor: Int32[np.ndarray, " devices"]
+    """The tensor last sent to each device, to send it there once."""
+    sent_transfer: Int32[np.ndarray, " devices"]
+    starting: Int32[np.ndarray, " edges"]
+    """Transfers that begin at this instant."""
+    channel_free: Float64[np.ndarray, " channels"]
+    channel_copy: Int32[np.ndarray, " channels"]
+    memory: Int64[np.ndarray, " devices"]
+    touched: UInt8[np.ndarray, " devices"]
+    """Devices that may start an op or hold more memory at this instant."""
+    seen_weight: Int64[np.ndarray, " devices"]
+    starting_op: Int32[np.ndarray, " devices"]
+    """Of devices with host costs: the op that starts at this instant, or -1."""
+    run: Int32[np.ndarray, " devices"]
+    """Number of the run of ops that a device is in."""
+    cut: UInt8[np.ndarray, " devices"]
+    """Whether the next op of a device begins a run."""
+    crosses: UInt8[np.ndarray, " ops"]
+    """Ops whose device receives or sends for them, and which need it even without a kernel."""
+    counted: Int32[np.ndarray, " devices"]
+    """The tensor last counted as sent to each device."""
+    taken: Int32[np.ndarray, " copies"]
+    """The last run that took in a copy; `-2 - run` where it has not left the run that made it; -1
+    for what is in no run yet."""
+    counts: Int64[np.ndarray, " 5"]
+
+
+#: Places in `State.counts`: how many there are of each, but for `TOUCHED`, which is a flag.
+EVENTS, TRANSFERS, STARTING, TOUCHED, FINISHED = range(5)
+
+
+def make_state(p: ProgramArrays) -> State:
+    """Room for runs of one program, one at a time."""
+    ops, devices = p.seconds.shape
+    edges = len(p.consumers)
+    return State(
+        devices=np.empty(ops, np.int32),
+        ranks=np.empty(ops, np.int32),
+        op_of_rank=np.empty(ops, np.int32),
+        missing=np.empty(ops, np.int32),
+        ready=np.empty(ops, np.int32),
+        ready_base=np.empty(devices + 1, np.int64),
+        ready_size=np.empty(devices, np.int64),
+        running=np.empty(devices, np.int32),
+        last_op=np.empty(devices, np.int32),
+        event_time=np.empty(ops + devices * (devices + 1), np.float64),
+        event_key=np.empty(ops + devices * (devices + 1), np.int64),
+        edge_copy=np.empty(edges, np.int32),
+        references=np.empty(len(p.tensor_bytes) + edges, np.int32),
+        transfer_device=np.empty(edges, np.int32),
+        transfer_tensor=np.empty(edges, np.int32),
+        transfer_link=np.empty(edges, np.int32),
+        transfer_start=np.empty(edges, np.float64),
+        transfer_arrival=np.empty(edges, np.float64),
+        next_start=np.empty(edges, np.int32),
+        next_arrival=np.empty(edges, np.int32),
+        first_start=np.empty(devices * devices, np.int32),
+        last_start=np.empty(devices * devices, np.int32),
+        earliest_start=np.empty(1, np.float64),
+        last_arrival=np.empty(devices * devices, np.int32),
+        sent_tensor=np.empty(devices, np.int32),
+        sent_transfer=np.empty(devices, np.int32),
+        starting=np.empty(edges, np.int32),
+        channel_free=np.empty(p.channel_count, np.float64),
+        channel_copy=np.empty(p.channel_count, np.int32),
+        memory=np.empty(devices, np.int64),
+        touched=np.empty(devices, np.uint8),
+        seen_weight=np.empty(devices, np.int64),
+        starting_op=np.empty(devices, np.int32),
+        run=np.empty(devices, np.int32),
+        cut=np.empty(devices, np.uint8),
+        crosses=np.empty(ops, np.uint8),
+        counted=np.empty(devices, np.int32),
+        taken=np.empty(len(p.tensor_bytes) + edges, np.int32),
+        counts=np.empty(5, np.int64),
+    )
