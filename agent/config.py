@@ -39,7 +39,7 @@ class EpisodeConfig:
     group_sizes: tuple[int, ...] = LEVEL_SIZES
     """About how many groups the levels have above single units; empty: units only."""
     reward: str = "sqrt-time"
-    """Of whole decisions; that of moves is `log-improvement`."""
+    """Reward of whole decisions; that of moves is `log-improvement`."""
 
     def __post_init__(self) -> None:
         if self.reward not in REWARDS:
@@ -73,7 +73,7 @@ class GuideConfig:
     starts_evaluations: int = 8000
     """A search that has time for fewer is one chain."""
     starts_share: float = 0.4
-    """Of the time, for all of these together."""
+    """Share of the time that all of these take together."""
     overlays: int = 3
     """Levels of groups that these chains add for the one that goes on: the pieces in which the
     best plan and each of the next best agree."""
@@ -82,11 +82,11 @@ class GuideConfig:
     so many evaluations."""
     most_families: int = 8
     families_share: float = 0.75
-    """Of the time, for all families together, before the best goes on."""
+    """Share of the time that all families take together, before the best goes on."""
     reheat: float = 0.5
     """Temperature at which the best goes on, as a share of the start temperature."""
     proposals_share: float = 0.05
-    """Of the time, at most about so much goes into passes of the large network beforehand."""
+    """At most about this share of the time goes into passes of the large network beforehand."""
 
     def temperature(self, evaluations: float) -> float:
         """What a search begins with that has time for so many evaluations."""
@@ -117,14 +117,14 @@ class AgentConfig:
 
     @property
     def rules(self) -> Rules:
-        """Of the environment that the policy acts in; training begins at other heuristics' plans
+        """The rules of the environment that the policy acts in; training begins at other heuristics' plans
         too."""
         start = NO_START if self.episode.from_scratch else "portfolio"
         return Rules(tuple(Task(task) for task in self.policy.tasks), self.episode.steps, start)
 
     @property
     def reward(self) -> Reward:
-        """Of that environment."""
+        """The reward of that environment."""
         return get_reward(self.episode.reward if self.episode.whole else MOVE_REWARD)
 
     @property
@@ -147,17 +147,17 @@ class TrainConfig:
     """A suite's name, or a folder of models (with `clusters`)."""
     clusters: tuple[str, ...] = ()
     graphs_per_batch: int = 4
-    """On all workers together."""
+    """Graphs of a batch, on all workers together."""
     max_ops: int = 4000
     """Larger graphs of the suite are left out of training."""
     rounds: int = 1000
     """Episodes of every slot of the batch."""
     move_share: float = 0.7
-    """Of the rounds: first the small network learns which moves improve a plan, from the searches
-    that it guides (only where the policy moves groups between devices)."""
+    """Share of the rounds in which, first, the small network learns which moves improve a plan, from
+    the searches that it guides (only where the policy moves groups between devices)."""
     outcome_share: float = 0.25
-    """Of the rounds: then the large network learns the same of plans that search meets; the rest
-    are policy gradients."""
+    """Share of the rounds in which the large network then learns the same of plans that search meets;
+    the rest are policy gradients."""
     seed: int = 0
     validate_every: int = 100
     """Rounds between looks at the validation suite."""
@@ -168,7 +168,7 @@ class TrainConfig:
     save_every: int = 25
     """Rounds between checkpoints."""
     threads: int = 0
-    """Of torch; 0 leaves its own choice."""
+    """Threads that torch may use; 0 leaves the choice to torch."""
     device: str = "cpu"
     """Torch's device for the network, such as cuda."""
     mixed_precision: bool = False

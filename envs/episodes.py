@@ -65,7 +65,7 @@ class Episodes:
     kept_ops: int = 2_000_000
     """Instances are kept as long as their graphs have no more ops together."""
     seed: int = 0
-    """Of heuristics that draw."""
+    """Seed of heuristics that draw."""
     _kept: "OrderedDict[int, Prepared]" = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:

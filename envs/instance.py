@@ -26,7 +26,7 @@ class Instance:
     problem: Problem
     make_evaluator: MakeEvaluator = simulated
     seed: int = 0
-    """Of the heuristics that draw."""
+    """Seed of the heuristics that draw."""
     budget: Budget | None = None
     """In which the heuristics' plans are repaired, where none of them fits; by default one of their
     own."""

@@ -27,7 +27,7 @@ class Comparison:
     energies: Float64[np.ndarray, " plans"]
     """Prices of the plans (`placement.annealing.energy`), infinite where there is none."""
     energies_before: Float64[np.ndarray, " plans"]
-    """Of the plan that ran last in each episode, infinite where none has."""
+    """Energy of the plan that ran last in each episode, infinite where none has."""
 
 
 @runtime_checkable

@@ -70,9 +70,9 @@ class Progress:
     plan: Plan | None = None
     """The plan that ran last, if any could."""
     evaluation: Evaluation | None = None
-    """Of that plan."""
+    """What came of that plan."""
     energy: float = np.inf
-    """Of that plan: what plans are ordered by (`placement.annealing.energy`)."""
+    """Energy of that plan, by which plans are ordered (`placement.annealing.energy`)."""
     best_seconds: float = np.inf
     """The shortest step time of the episode so far, of plans that fit."""
     taken: int = 0

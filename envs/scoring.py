@@ -24,7 +24,7 @@ class Scores:
     plans: tuple[Plan | None, ...]
     """None where a unit was sent to a device that it may not use."""
     evaluations: tuple[Evaluation | None, ...]
-    """Of each plan."""
+    """What came of each plan; None where it could not run."""
     makespan_seconds: Float64[np.ndarray, " plans"]
     """Step time, also where memory does not suffice; infinite where nothing could run."""
     peak_bytes: Int64[np.ndarray, "plans devices"]

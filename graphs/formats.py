@@ -24,11 +24,11 @@ class Format:
     importer: str
     """`module:function` of an `Importer`; the module is imported when a model is read."""
     suffixes: tuple[str, ...] = ()
-    """Of files, in lower case."""
+    """File suffixes, in lower case."""
     beginnings: tuple[bytes, ...] = ()
-    """Of files; they tell more than a suffix."""
+    """The first bytes of such files; they tell more than a suffix."""
     text_beginnings: tuple[bytes, ...] = ()
-    """Of files whose suffix says nothing; white space before them does not count."""
+    """The first characters of files whose suffix says nothing, after any white space."""
     markers: tuple[str, ...] = ()
     """Files that make a folder a model."""
 

@@ -59,7 +59,7 @@ class Stage:
     cpu_seconds: float
     """Spent in it."""
     makespan_seconds: float
-    """Of the best plan at its end."""
+    """Step time of the best plan at the stage's end."""
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from simulator.costs.cost_model import CostModel, Seconds, kernel_costs
 from simulator.costs.registry import default_costs
 from simulator.errors import PlanError
 from simulator.evaluation import BatchEvaluation, Evaluation, OutOfMemory
-from simulator.event_engine.engine_state import (
-    NO_RECORDING,
-    Recording,
-    State,
-    check_recording,
-    make_recording,
-    make_state,
-)
 from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.program import Program, make_program
+from simulator.event_engine.state import (
+    NO_RECORDING,
+    EngineState,
+    Recording,
+    check_recording,
+    make_engine_state,
+    make_recording,
+)
 from simulator.fusion import FusedGraph, fuse
 from simulator.kernel_checks import check_plan
 from simulator.plan import Plan, priority_ranks
@@ -155,7 +155,7 @@ def _run(
     ranks: Int32[np.ndarray, " ops"],
     peak: Int64[np.ndarray, " devices"],
     recording: Recording,
-) -> tuple[float, State]:
+) -> tuple[float, EngineState]:
     """Makespan in seconds, and the state that the run ended in; fills `peak` and the recording.
 
     Raises:
@@ -167,7 +167,7 @@ def _run(
     check_plan(devices, ranks, peak, arrays.seconds.shape)
     if recording is not NO_RECORDING:
         check_recording(recording, arrays)
-    state = make_state(arrays)
+    state = make_engine_state(arrays)
     return run_kernel(arrays, state, devices, ranks, peak, recording), state
 
 

@@ -59,7 +59,7 @@ class HdpConfig:
     tanh_limit: float = 5.0
     """Scores are squashed to plus and minus this."""
     baseline_decay: float = 0.9
-    """Of the moving average of rewards."""
+    """Decay of the moving average of rewards."""
     max_grad_norm: float = 1.0
 
 

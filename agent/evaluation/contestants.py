@@ -52,7 +52,7 @@ class Attempt:
     raw: Candidate | None = None
     """What the policy itself decided, where a fallback may have replaced it."""
     updates: int = 0
-    """Of the policy, on this graph."""
+    """Updates of the policy on this graph."""
 
 
 #: Decide within the budget; the same seed decides the same but for where the budget ends.
@@ -66,9 +66,9 @@ class Contestant:
     name: str
     attempt: Attempting
     policy_digest: str | None = None
-    """Of the policy that it uses."""
+    """Digest of the policy that the column uses."""
     updates: int = 0
-    """Of the policy on each graph, at most."""
+    """Updates of the policy on each graph, at most."""
 
 
 def contestants(

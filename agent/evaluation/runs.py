@@ -26,7 +26,7 @@ class Origin:
     suite: str
     command: str
     commit: str
-    """Of the code; with a + behind it where files differed from the commit."""
+    """The commit that ran, with a + behind it where files differed from it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class EvaluationRow:
     makespan_seconds: float
     """Infinite where nothing could run; of the plan even where it does not fit."""
     raw_seconds: float
-    """Of what the policy itself decided; as above where nothing replaced it."""
+    """Step time of what the policy itself decided; as above where nothing replaced it."""
     raw_feasible: bool
     failure: str
     lower_bound_seconds: float
@@ -67,9 +67,9 @@ class EvaluationRow:
     command: str
     commit: str
     stages: tuple[str, ...] = ()
-    """Of a placer that has several, in their order."""
+    """The stages of a placer that has several, in their order."""
     stage_seconds: tuple[float, ...] = ()
-    """Of the best plan at the end of each."""
+    """Step time of the best plan at the end of each."""
 
     @property
     def key(self) -> Key:

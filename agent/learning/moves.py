@@ -32,7 +32,8 @@ class MoveConfig:
     lr: float = 2e-3
     """At first; falls linearly to a fiftieth."""
     least_evaluations: int = 2000
-    """Of a search that is learned from; drawn evenly on a logarithmic scale."""
+    """The fewest evaluations of a search that is learned from; their number is drawn evenly on a
+    logarithmic scale."""
     most_evaluations: int = 20000
     kept: int = 4000
     """Moves kept of each search, drawn from all that it tried."""

@@ -40,7 +40,7 @@ class SampleConfig:
     moves: tuple[int, ...] = (1, 2)
     """How many groups a sample moves; drawn for each level."""
     merged: int = 8
-    """Of the samples that improve, how many are tried together: the best two, the best three..."""
+    """How many of the samples that improve are tried together: the best two, the best three, ..."""
 
 
 @dataclass(frozen=True, eq=False)

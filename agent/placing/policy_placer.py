@@ -59,9 +59,9 @@ class Effort:
     max_passes: int = _ENDLESS
     """Passes at most, also where the budget allows more."""
     max_updates: int = 0
-    """Of the policy, on this graph: none is zero-shot."""
+    """Updates of the policy on this graph; none is zero-shot."""
     lr: float | None = None
-    """Of these updates; None takes the policy's own, a tenth of it within a search."""
+    """Learning rate of these updates; None takes the policy's own, within a search a tenth of it."""
 
 
 class _Found:

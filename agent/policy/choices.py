@@ -28,7 +28,7 @@ class Draw:
     drawn: Int64[np.ndarray, "samples draws"]
     """Whole: the choice of each group. Moves: group times number of choices plus choice."""
     log_chance: Float[Tensor, "samples draws"]
-    """Of each under the policy that drew."""
+    """Logarithm of each draw's chance under the policy that drew."""
 
 
 def without_standing_still(

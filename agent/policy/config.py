@@ -17,16 +17,16 @@ class PolicyConfig:
     """
 
     width: int = 64
-    """Of op and device embeddings."""
+    """Width of op and device embeddings."""
     heads: int = 4
-    """Of attention."""
+    """Attention heads."""
     sage_layers: int = 2
     """Rounds of max-pool aggregation from producers and from consumers."""
     attention_layers: int = 1
     """Segment-recurrent layers, shared by the tasks."""
     segment_ops: int = 128
     pair_width: int = 32
-    """Of what is known of a group on a device."""
+    """Width of what is known of a group on a device."""
     tasks: tuple[str, ...] = ("placement",)
     """Decided in this order: later ones see earlier ones."""
     sequential_attention: bool = True
@@ -39,7 +39,7 @@ class PolicyConfig:
     device_embeddings: bool = True
     """Score ops against devices; off: one output per device number, as GDP has."""
     move_widths: tuple[int, ...] = (64, 32)
-    """Of the two layers of the small network that scores single moves inside the search."""
+    """Widths of the two layers of the small network that scores single moves in a search."""
     max_devices: int = 16
     """How many outputs there are when `device_embeddings` is off."""
 

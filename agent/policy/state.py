@@ -43,13 +43,13 @@ class EpisodeState:
 
     @property
     def evaluation(self) -> Evaluation:
-        """Of the plan that ran last."""
+        """What came of the plan that ran last."""
         assert self.progress.evaluation is not None, "asked for what came of a plan before any ran"
         return self.progress.evaluation
 
     @property
     def energy(self) -> float:
-        """Of the plan that ran last; before one has, of the plan that all are measured by."""
+        """Energy of the plan that ran last; before one has, of the plan that all are measured by."""
         return self.instance.reference_energy if self.fresh else self.progress.energy
 
     @cached_property

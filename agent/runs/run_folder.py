@@ -104,7 +104,7 @@ class Resumable:
 
     checkpoint: Path
     folder: Path | None
-    """Of the run that the checkpoint belongs to; None if it is in no run's folder."""
+    """The folder of the run that the checkpoint belongs to; None if it lies in no run's folder."""
 
     def settings(self) -> Mapping[str, Any]:
         """The configuration that the checkpoint was trained with, as plain values.
@@ -162,13 +162,13 @@ def suite_facts(name: str, clusters: Sequence[str] = ()) -> Mapping[str, Any]:
 
 
 def suite_digest(suite: Suite) -> str:
-    """Of the references to graphs and clusters; no graph is built."""
+    """Digest of a suite's references to graphs and clusters; no graph is built."""
     pairs = [[pair.graph_ref, pair.cluster_ref] for pair in suite.pairs]
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
 
 def versions() -> Mapping[str, str]:
-    """Of Python and of what figures depend on."""
+    """Versions of Python and of the packages that figures depend on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:

@@ -21,9 +21,9 @@ from placement.place import place_problem
 from placement.placers.registry import get_placer
 from placement.problem import Problem
 from simulator.clusters.presets import preset
-from simulator.event_engine.engine_state import NO_RECORDING, make_state
 from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.reference import simulate_reference
+from simulator.event_engine.state import NO_RECORDING, make_engine_state
 from simulator.plan import Plan
 from simulator.simulator import Simulator
 
@@ -101,7 +101,7 @@ def speed_row(graph: Graph) -> str:
 def kernel_seconds(simulator: Simulator, plan: Plan, repeats: int = 15) -> float:
     """CPU seconds of one run, the fastest of several."""
     arrays = simulator.program.arrays
-    state, peak = make_state(arrays), np.zeros(simulator.cluster.device_count, np.int64)
+    state, peak = make_engine_state(arrays), np.zeros(simulator.cluster.device_count, np.int64)
     return fastest(
         lambda: run_kernel(arrays, state, plan.devices, plan.ranks, peak, NO_RECORDING), repeats
     )

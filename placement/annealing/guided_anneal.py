@@ -25,7 +25,7 @@ from placement.annealing.moves import draw_move, make_move, take_back
 from placement.annealing.walk import EVALUATED, PLAN, accept, energy_of, random_share, uphill_limit
 from placement.problem import Problem
 from simulator.compiled import compiled, inlined
-from simulator.event_engine.engine_state import make_recording
+from simulator.event_engine.state import make_recording
 from simulator.kernel_checks import check_indices, check_record
 
 

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from placement.annealing.moves import MoveGroups
 from simulator.compiled import compiled, inlined
-from simulator.event_engine.engine_state import TRANSFERS, Recording, State
 from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.program import ProgramArrays
+from simulator.event_engine.state import TRANSFERS, EngineState, Recording
 from simulator.event_engine.transfer_time import transfer_seconds
 from simulator.kernel_checks import check_record
 from simulator.log_scale import log_of_share, signed_log_of_share
@@ -118,7 +118,7 @@ def make_reading(p: ProgramArrays, capacity: Int64[np.ndarray, " devices"]) -> R
 @compiled
 def read_trace(
     p: ProgramArrays,
-    s: State,
+    s: EngineState,
     r: Recording,
     devices: Int32[np.ndarray, " ops"],
     ranks: Int32[np.ndarray, " ops"],

@@ -11,9 +11,9 @@ from jaxtyping import Float64, Int32, Int64, UInt64
 
 from placement.annealing.energy import energy_of_plan
 from simulator.compiled import inlined
-from simulator.event_engine.engine_state import NO_RECORDING, Recording, State, make_state
 from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.program import ProgramArrays
+from simulator.event_engine.state import NO_RECORDING, EngineState, Recording, make_engine_state
 from simulator.kernel_checks import check_devices, check_ranks, check_record
 
 
@@ -21,9 +21,9 @@ class Engine(NamedTuple):
     """What it takes to simulate plans of one problem, one at a time."""
 
     program: ProgramArrays
-    state: State
+    state: EngineState
     recording: Recording
-    """Of length zero: a plan that is tried leaves no trace."""
+    """A recording of length zero: a plan that is tried leaves no trace."""
     capacity: Int64[np.ndarray, " devices"]
     """Bytes of memory of each device."""
     peak: Int64[np.ndarray, " devices"]
@@ -49,7 +49,7 @@ class Walk(NamedTuple):
 def make_engine(program: ProgramArrays, capacity: Int64[np.ndarray, " devices"]) -> Engine:
     """Room for simulations of one program."""
     engine = Engine(
-        program, make_state(program), NO_RECORDING, capacity.copy(), np.zeros_like(capacity)
+        program, make_engine_state(program), NO_RECORDING, capacity.copy(), np.zeros_like(capacity)
     )
     check_record(engine, devices=program.seconds.shape[1])
     return engine

@@ -32,7 +32,7 @@ class WeightFile:
     """
 
     folder: Path
-    """Of the exported models."""
+    """The folder that the exported models lie in."""
     name: str
     source: Path
     """Folder of the original model."""

@@ -15,7 +15,7 @@ class PartialSchedule(NamedTuple):
     """Ops placed so far, and an estimate of the memory that they hold."""
 
     devices: Int32[np.ndarray, " ops"]
-    """Of each op; -1 before it is placed."""
+    """Device of each op; -1 before it is placed."""
     finish: Float64[np.ndarray, " ops"]
     unit_of: Int32[np.ndarray, " ops"]
     unit_device: Int32[np.ndarray, " units"]

@@ -33,7 +33,7 @@ class KernelCosts:
     kernel_seconds: Float64[np.ndarray, "kernels devices"]
 
     def seconds(self, graph: Graph, cluster: Cluster) -> Float64[np.ndarray, "kernels devices"]:
-        """Of the one graph that was fused.
+        """Seconds of the kernels of the one graph that was fused.
 
         Raises:
             PlanError: another graph, as one whose kernels were fused again.

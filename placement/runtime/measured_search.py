@@ -24,7 +24,7 @@ class MeasuredSearchConfig:
     candidates: int = 150
     """Neighbours of the best plan, simulated per round."""
     measured: int = 4
-    """Of them, measured per round."""
+    """How many of them are measured in each round."""
     seed: int = 0
 
 

@@ -52,7 +52,7 @@ class PooledRuntime(ABC):
 
     @property
     def process_ids(self) -> tuple[int, ...]:
-        """Of the processes that run now."""
+        """Identifiers of the processes that run now."""
         return self._pool.process_ids
 
     @property

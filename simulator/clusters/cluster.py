@@ -215,7 +215,7 @@ class LinkArrays:
     """Infinite where the receiver copies."""
     wire_latency_seconds: Float64[np.ndarray, "devices devices"]
     receive_seconds_per_byte: Float64[np.ndarray, "devices devices"]
-    """Of the receiver's time."""
+    """What each byte takes of the receiver's time."""
     channels: Int32[np.ndarray, "devices devices width"]
     """Channel numbers, padded with -1."""
     channel_names: tuple[str, ...]

@@ -14,12 +14,12 @@ class OpInputs:
     """What each op reads that other ops made, the largest first, and the weights that it holds."""
 
     shapes: Float64[np.ndarray, "2 ops 4"]
-    """Of the two largest tensors; as `Graph.output_shapes`, zero where there is none."""
+    """Shapes of the two largest tensors, as in `Graph.output_shapes`; zero where there is none."""
     sizes: Float64[np.ndarray, "2 ops"]
     """Their bytes."""
     count: Float64[np.ndarray, " ops"]
     bytes: Float64[np.ndarray, " ops"]
-    """Of all of them."""
+    """Bytes of all tensors together."""
     weight_bytes: Float64[np.ndarray, " ops"]
 
 
@@ -62,7 +62,7 @@ class MatrixProducts:
     window: Float64[np.ndarray, " ops"]
     """Pixels under a convolution's kernel."""
     groups: Float64[np.ndarray, " ops"]
-    """Of channels; already part of `count`."""
+    """Groups of channels; already part of `count`."""
 
 
 def matrix_products(graph: Graph, inputs: OpInputs) -> MatrixProducts:

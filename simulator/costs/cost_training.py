@@ -29,7 +29,7 @@ class CostTrainingConfig:
     beta: float = 0.05
     """Errors of logarithms below it count by their squares, larger ones as they are."""
     ranking_weight: float = 0.02
-    """Of the pairwise loss (Kaufman et al., section 3.3), beside that of the regression."""
+    """Weight of the pairwise loss (Kaufman et al., section 3.3) beside the regression's."""
     hide: float = 0.02
     """Share of ops whose kind and type the network does not see."""
     members: int = 3

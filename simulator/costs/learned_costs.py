@@ -47,7 +47,7 @@ class CostNetworkConfig:
     layers: int = 2
     """Rounds of message passing."""
     blocks: int = 3
-    """Of two layers each, for every op before messages are passed."""
+    """Blocks of two layers each, applied to every op before messages are passed."""
 
 
 class CostNetwork(nn.Module):
@@ -191,7 +191,7 @@ class LearnedCosts:
     def _seconds(
         self, shown: Graph, cluster: Cluster, graph: Graph, kernels: list[list[int]]
     ) -> Seconds:
-        """Of the ops of `shown`, which are these kernels of `graph`."""
+        """Seconds of the ops of `shown`, which are these kernels of `graph`."""
         result = RooflineCosts().seconds(shown, cluster)
         free = np.isin(shown.kinds, [int(kind) for kind in FREE_KINDS]) | (result == 0).all(axis=1)
         learned = np.zeros(shown.op_count)

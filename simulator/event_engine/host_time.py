@@ -13,12 +13,12 @@ from simulator.clusters.host_costs import (
     SEND_BYTE,
 )
 from simulator.compiled import inlined
-from simulator.event_engine.engine_state import State
 from simulator.event_engine.program import ProgramArrays
+from simulator.event_engine.state import EngineState
 
 
 @inlined
-def reset_hosts(p: ProgramArrays, s: State) -> None:
+def reset_hosts(p: ProgramArrays, s: EngineState) -> None:
     """Begin a step; note the ops on host devices that read or make what goes between devices."""
     s.starting_op[:] = -1
     s.run[:] = 0
@@ -39,7 +39,7 @@ def reset_hosts(p: ProgramArrays, s: State) -> None:
 
 
 @inlined
-def _receive_seconds(p: ProgramArrays, s: State, op: int) -> float:
+def _receive_seconds(p: ProgramArrays, s: EngineState, op: int) -> float:
     """What an op's device spends on copying in what no other op has read there before."""
     device = s.devices[op]
     total = 0.0
@@ -54,7 +54,7 @@ def _receive_seconds(p: ProgramArrays, s: State, op: int) -> float:
 
 
 @inlined
-def _send_seconds(p: ProgramArrays, s: State, op: int) -> float:
+def _send_seconds(p: ProgramArrays, s: EngineState, op: int) -> float:
     """What an op's device spends on copying out, once for each device that reads a tensor."""
     device = s.devices[op]
     total = 0.0
@@ -69,7 +69,7 @@ def _send_seconds(p: ProgramArrays, s: State, op: int) -> float:
 
 
 @inlined
-def _border_seconds(p: ProgramArrays, s: State, op: int) -> float:
+def _border_seconds(p: ProgramArrays, s: EngineState, op: int) -> float:
     """What tensors cost that come from other runs; remembers that they were taken in."""
     device = s.devices[op]
     run = s.run[device]
@@ -89,7 +89,7 @@ def _border_seconds(p: ProgramArrays, s: State, op: int) -> float:
 
 
 @inlined
-def _make_outputs(p: ProgramArrays, s: State, op: int) -> float:
+def _make_outputs(p: ProgramArrays, s: EngineState, op: int) -> float:
     """Note which run makes an op's outputs; what those that leave the device cost at its border."""
     device = s.devices[op]
     total = 0.0
@@ -105,7 +105,7 @@ def _make_outputs(p: ProgramArrays, s: State, op: int) -> float:
 
 
 @inlined
-def host_seconds(p: ProgramArrays, s: State, op: int) -> float:
+def host_seconds(p: ProgramArrays, s: EngineState, op: int) -> float:
     """How long an op that starts now occupies a device that sends and receives by itself.
 
     Reads which other devices are at work: all that start now must be marked as running.

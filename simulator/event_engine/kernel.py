@@ -11,22 +11,22 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from simulator.compiled import compiled, inlined
-from simulator.event_engine.engine_state import (
+from simulator.event_engine.heaps import pop_event, pop_rank, push_event, push_rank
+from simulator.event_engine.host_time import host_seconds, reset_hosts
+from simulator.event_engine.program import ProgramArrays
+from simulator.event_engine.state import (
     EVENTS,
     FINISHED,
     STARTING,
     TOUCHED,
     TRANSFERS,
+    EngineState,
     Recording,
-    State,
 )
-from simulator.event_engine.heaps import pop_event, pop_rank, push_event, push_rank
-from simulator.event_engine.host_time import host_seconds, reset_hosts
-from simulator.event_engine.program import ProgramArrays
 
 
 @inlined
-def base_memory(p: ProgramArrays, s: State) -> None:
+def base_memory(p: ProgramArrays, s: EngineState) -> None:
     """Add what is resident before the step: parameters, and weights wherever they are read."""
     for op in range(s.devices.size):
         s.memory[s.devices[op]] += p.resident_bytes[op]
@@ -40,18 +40,18 @@ def base_memory(p: ProgramArrays, s: State) -> None:
 
 
 @inlined
-def _schedule(s: State, time: float, key: int) -> None:
+def _schedule(s: EngineState, time: float, key: int) -> None:
     s.counts[EVENTS] = push_event(s.event_time, s.event_key, s.counts[EVENTS], time, key)
 
 
 @inlined
-def _touch(s: State, device: int) -> None:
+def _touch(s: EngineState, device: int) -> None:
     s.touched[device] = 1
     s.counts[TOUCHED] = 1
 
 
 @inlined
-def _allocate(p: ProgramArrays, s: State, op: int) -> None:
+def _allocate(p: ProgramArrays, s: EngineState, op: int) -> None:
     device = s.devices[op]
     s.memory[device] += p.workspace_bytes[op]
     for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
@@ -59,7 +59,7 @@ def _allocate(p: ProgramArrays, s: State, op: int) -> None:
 
 
 @inlined
-def _become_ready(p: ProgramArrays, s: State, r: Recording, op: int, now: float) -> None:
+def _become_ready(p: ProgramArrays, s: EngineState, r: Recording, op: int, now: float) -> None:
     """Queue an op whose inputs are all there; one without a kernel ends at this instant."""
     device = s.devices[op]
     _touch(s, device)
@@ -75,7 +75,7 @@ def _become_ready(p: ProgramArrays, s: State, r: Recording, op: int, now: float)
 
 
 @inlined
-def _deliver(p: ProgramArrays, s: State, r: Recording, edge: int, now: float) -> None:
+def _deliver(p: ProgramArrays, s: EngineState, r: Recording, edge: int, now: float) -> None:
     op = p.consumers[edge]
     s.missing[op] -= 1
     if s.missing[op] == 0:
@@ -86,7 +86,13 @@ def _deliver(p: ProgramArrays, s: State, r: Recording, edge: int, now: float) ->
 
 @inlined
 def _send(
-    p: ProgramArrays, s: State, r: Recording, tensor: int, source: int, target: int, now: float
+    p: ProgramArrays,
+    s: EngineState,
+    r: Recording,
+    tensor: int,
+    source: int,
+    target: int,
+    now: float,
 ) -> int:
     """Reserve the link's channels, first come first served; returns the transfer's number."""
     transfer = s.counts[TRANSFERS]
@@ -140,7 +146,7 @@ def _send(
 
 
 @inlined
-def _release(p: ProgramArrays, s: State, r: Recording, copy: int, now: float) -> None:
+def _release(p: ProgramArrays, s: EngineState, r: Recording, copy: int, now: float) -> None:
     """Drop one reference; free the buffer with the last, then what it was a view of."""
     tensors = p.tensor_bytes.size
     while copy >= 0:
@@ -159,7 +165,7 @@ def _release(p: ProgramArrays, s: State, r: Recording, copy: int, now: float) ->
 
 
 @inlined
-def _finish_op(p: ProgramArrays, s: State, r: Recording, op: int, now: float) -> None:
+def _finish_op(p: ProgramArrays, s: EngineState, r: Recording, op: int, now: float) -> None:
     device = s.devices[op]
     tensors = p.tensor_bytes.size
     if s.running[device] == op:
@@ -201,7 +207,7 @@ def _finish_op(p: ProgramArrays, s: State, r: Recording, op: int, now: float) ->
 
 
 @inlined
-def _arrive(p: ProgramArrays, s: State, r: Recording, transfer: int, now: float) -> None:
+def _arrive(p: ProgramArrays, s: EngineState, r: Recording, transfer: int, now: float) -> None:
     following = s.next_arrival[transfer]
     if following < 0:
         s.last_arrival[s.transfer_link[transfer]] = -1
@@ -216,14 +222,14 @@ def _arrive(p: ProgramArrays, s: State, r: Recording, transfer: int, now: float)
 
 
 @inlined
-def _take_buffer(p: ProgramArrays, s: State, transfer: int) -> int:
+def _take_buffer(p: ProgramArrays, s: EngineState, transfer: int) -> int:
     device = s.transfer_device[transfer]
     s.memory[device] += p.remote_bytes[s.transfer_tensor[transfer]]
     return device
 
 
 @inlined
-def _begin_waiting(p: ProgramArrays, s: State, peak: np.ndarray, limit: float) -> None:
+def _begin_waiting(p: ProgramArrays, s: EngineState, peak: np.ndarray, limit: float) -> None:
     """Start the transfers whose time came before `limit`, and find the next after it."""
     s.earliest_start[0] = np.inf
     for link in range(s.first_start.size):
@@ -238,7 +244,7 @@ def _begin_waiting(p: ProgramArrays, s: State, peak: np.ndarray, limit: float) -
 
 
 @inlined
-def _start_best(p: ProgramArrays, s: State, r: Recording, device: int, now: float) -> None:
+def _start_best(p: ProgramArrays, s: EngineState, r: Recording, device: int, now: float) -> None:
     rank = pop_rank(s.ready, s.ready_base[device], s.ready_size[device])
     s.ready_size[device] -= 1
     op = s.op_of_rank[rank]
@@ -256,7 +262,7 @@ def _start_best(p: ProgramArrays, s: State, r: Recording, device: int, now: floa
 @compiled
 def run_kernel(
     p: ProgramArrays,
-    s: State,
+    s: EngineState,
     devices: Int32[np.ndarray, " ops"],
     ranks: Int32[np.ndarray, " ops"],
     peak: Int64[np.ndarray, " devices"],

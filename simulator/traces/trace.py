@@ -10,8 +10,8 @@ from graphs.graph import Graph
 from graphs.kinds import Storage
 from simulator.clusters.cluster import Cluster
 from simulator.evaluation import Evaluation, OutOfMemory
-from simulator.event_engine.engine_state import Recording
 from simulator.event_engine.program import Program
+from simulator.event_engine.state import Recording
 
 _LARGEST_SHOWN = 5
 

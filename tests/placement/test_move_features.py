@@ -28,7 +28,7 @@ from placement.annealing.move_scorer import MoveScorer, blank_scorer, score_move
 from placement.placers.fused import fuse_problem
 from placement.problem import Problem
 from simulator.compiled import compiled
-from simulator.event_engine.engine_state import make_recording, make_state
+from simulator.event_engine.state import make_engine_state, make_recording
 from simulator.plan import Plan
 
 
@@ -48,7 +48,7 @@ def read(given: Problem, plan: Plan):
         given.graph.op_count, len(arrays.tensor_bytes), len(arrays.consumers)
     )
     devices, ranks = plan.devices.copy(), plan.ranks.copy()
-    read_trace(arrays, make_state(arrays), recording, devices, ranks, reading)
+    read_trace(arrays, make_engine_state(arrays), recording, devices, ranks, reading)
     return reading
 
 

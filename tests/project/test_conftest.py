@@ -16,8 +16,8 @@ from placement.heuristics.layers import contiguous
 from placement.heuristics.list_scheduling import ListScheduling, schedule
 from placement.problem import Problem
 from simulator.errors import KernelInputError
-from simulator.event_engine.engine_state import make_state
 from simulator.event_engine.kernel import run_kernel
+from simulator.event_engine.state import make_engine_state
 from simulator.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def test_beside_kernels_too_a_wrong_element_type_is_caught(expected_violation: l
 
 def test_kernels_are_compiled_as_they_are_written() -> None:
     assert not hasattr(run_kernel.py_func, "__wrapped__")
-    assert hasattr(make_state, "__wrapped__")
+    assert hasattr(make_engine_state, "__wrapped__")
 
 
 def test_foreign_packages_are_named() -> None:

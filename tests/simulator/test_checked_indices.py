@@ -15,8 +15,8 @@ from graph_samples import random_graph, toy_cluster
 
 from placement.problem import Problem
 from simulator.compiled import BOUNDS_CHECKS, CHECKS_BOUNDS
-from simulator.event_engine.engine_state import make_recording, make_state
 from simulator.event_engine.kernel import run_kernel
+from simulator.event_engine.state import make_engine_state, make_recording
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,14 +33,14 @@ def test_a_recording_that_is_one_too_short_is_caught(missing: str) -> None:
     devices, ranks = np.arange(ops, dtype=np.int32) % 3, np.arange(ops, dtype=np.int32)
     peak = np.zeros(3, np.int64)
     whole = make_recording(ops, tensors, edges)
-    run_kernel(p, make_state(p), devices, ranks, peak, whole)
+    run_kernel(p, make_engine_state(p), devices, ranks, peak, whole)
     if missing == "ops":
         short = make_recording(ops - 1, tensors, edges)
     else:
         sent = int((whole.copy_tensor[tensors:] >= 0).sum())
         short = make_recording(ops, tensors, sent - 1)
     with pytest.raises(IndexError, match="out of bounds"):
-        run_kernel(p, make_state(p), devices, ranks, peak, short)
+        run_kernel(p, make_engine_state(p), devices, ranks, peak, short)
 
 
 def passes_with_checks(*arguments: str, cache: Path) -> str:

@@ -15,9 +15,9 @@ from placement.heuristics.list_scheduling import ListScheduling, schedule
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.errors import KernelInputError
-from simulator.event_engine.engine_state import NO_RECORDING, check_recording, make_recording
 from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.program import ProgramArrays, check_program
+from simulator.event_engine.state import NO_RECORDING, check_recording, make_recording
 from simulator.fusion import xla_like_groups
 from simulator.kernel_checks import check_offsets, check_plan, check_ranks
 from simulator.plan import Plan

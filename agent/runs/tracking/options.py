@@ -10,11 +10,11 @@ class TrackOptions:
     track: str = "none"
     """wandb, tensorboard or none; metrics.jsonl is written in any case."""
     project: str = "graphwright"
-    """Of W&B."""
+    """Project in W&B."""
     group: str | None = None
     """Runs that belong together, in W&B."""
     name: str | None = None
-    """Of the run, in W&B; the run folder's name where none is given."""
+    """Name of the run in W&B; the run folder's name where none is given."""
     tags: tuple[str, ...] = ()
     """In W&B; repeat for several."""
     job_type: str = "train"

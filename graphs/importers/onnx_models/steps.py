@@ -53,7 +53,7 @@ class OnnxSteps:
     """Every tensor that a step reads or writes, by name."""
     outputs: Sequence[str]
     opsets: Sequence[OperatorSetIdProto]
-    """Of the nodes as they are here, calls of local functions inlined."""
+    """The opsets of the nodes as they are here, with calls of local functions inlined."""
     context: ImportContext
 
 

@@ -36,7 +36,7 @@ class ServerCosts:
     """What is fitted; the values here are where fitting starts."""
 
     kernel_share: float = 0.95
-    """Of a traced op's time: tracing takes some of it."""
+    """The share of a traced op's time that is the kernel's: tracing takes the rest."""
     op_seconds: float = 5e-6
     send_seconds: float = 5e-5
     receive_seconds: float = 5e-5

@@ -34,7 +34,7 @@ class Layout:
     """Where things are in the shared memory: counters first, then the tensors."""
 
     offsets: tuple[int, ...]
-    """Of each transfer's tensor."""
+    """Where each transfer's tensor begins, in bytes."""
     size: int
 
 

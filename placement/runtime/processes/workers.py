@@ -78,7 +78,7 @@ class WorkerPool:
 
     @property
     def process_ids(self) -> tuple[int, ...]:
-        """Of the running workers, in the order in which they were started."""
+        """Identifiers of the running workers, in the order in which they were started."""
         return tuple(worker.process.pid for worker in self._workers.values())
 
     def set_up(self, message: Any, descriptor: int) -> None:

@@ -49,7 +49,7 @@ class ProgramRuntime(PooledRuntime):
 
     @abstractmethod
     def _transfer_types(self, program: DeviceProgram) -> list[TensorType]:
-        """Of each transfer's tensor."""
+        """Type and shape of each transfer's tensor."""
 
     @abstractmethod
     def _load_messages(self, program: DeviceProgram, number: int, spin: float) -> dict[int, Any]:

@@ -51,7 +51,7 @@ class LoadStandIns:
     """By the position of the `Run` among the steps."""
     transfers: tuple[Transfer, ...]
     types: Mapping[str, TensorType]
-    """Of what is sent."""
+    """Type and shape of each tensor that is sent."""
     given: Mapping[str, int]
     """Elements of tensors that are on the device before the step."""
     device_count: int

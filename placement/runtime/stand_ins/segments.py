@@ -30,7 +30,7 @@ class TorchSegment:
     ops: tuple[TorchOp, ...]
     fused: bool
     drops: tuple[str, ...]
-    """Of the tensors that it reads or makes, those that nothing needs afterwards."""
+    """Those tensors that it reads or makes which nothing needs afterwards."""
 
 
 @dataclass(frozen=True)

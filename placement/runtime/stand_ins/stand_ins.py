@@ -68,7 +68,7 @@ class StandIn:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     rows: int = 0
-    """Of the product's left matrix."""
+    """Rows of the product's left matrix."""
     depth: int = 0
     columns: int = 0
     heavy: bool = False

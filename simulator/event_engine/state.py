@@ -69,7 +69,7 @@ def check_recording(r: Recording, p: ProgramArrays) -> None:
     check_record(r, ops=len(p.seconds) * records, copies=copies * records)
 
 
-class State(NamedTuple):
+class EngineState(NamedTuple):
     """Everything that changes during a run; reusable for the next one."""
 
     devices: Int32[np.ndarray, " ops"]
@@ -110,7 +110,7 @@ class State(NamedTuple):
     """The first transfer that waits to start on a link, or -1."""
     last_start: Int32[np.ndarray, " links"]
     earliest_start: Float64[np.ndarray, " 1"]
-    """Of all transfers that wait to start."""
+    """The earliest start among transfers that wait."""
     last_arrival: Int32[np.ndarray, " links"]
     sent_tensor: Int32[np.ndarray, " devices"]
     """The tensor last sent to each device, to send it there once."""
@@ -124,7 +124,7 @@ class State(NamedTuple):
     """Devices that may start an op or hold more memory at this instant."""
     seen_weight: Int64[np.ndarray, " devices"]
     starting_op: Int32[np.ndarray, " devices"]
-    """Of devices with host costs: the op that starts at this instant, or -1."""
+    """On devices with host costs, the op that starts at this instant, or -1."""
     run: Int32[np.ndarray, " devices"]
     """Number of the run of ops that a device is in."""
     cut: UInt8[np.ndarray, " devices"]
@@ -143,11 +143,11 @@ class State(NamedTuple):
 EVENTS, TRANSFERS, STARTING, TOUCHED, FINISHED = range(5)
 
 
-def make_state(p: ProgramArrays) -> State:
+def make_engine_state(p: ProgramArrays) -> EngineState:
     """Room for runs of one program, one at a time."""
     ops, devices = p.seconds.shape
     edges = len(p.consumers)
-    return State(
+    return EngineState(
         devices=np.empty(ops, np.int32),
         ranks=np.empty(ops, np.int32),
         op_of_rank=np.empty(ops, np.int32),
