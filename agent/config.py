@@ -117,8 +117,8 @@ class AgentConfig:
 
     @property
     def rules(self) -> Rules:
-        """The rules of the environment that the policy acts in; training begins at other heuristics' plans
-        too."""
+        """The rules of the environment that the policy acts in; training begins at other
+        heuristics' plans too."""
         start = NO_START if self.episode.from_scratch else "portfolio"
         return Rules(tuple(Task(task) for task in self.policy.tasks), self.episode.steps, start)
 
@@ -153,11 +153,11 @@ class TrainConfig:
     rounds: int = 1000
     """Episodes of every slot of the batch."""
     move_share: float = 0.7
-    """Share of the rounds in which, first, the small network learns which moves improve a plan, from
-    the searches that it guides (only where the policy moves groups between devices)."""
+    """Share of the rounds in which, first, the small network learns which moves improve a plan,
+    from the searches that it guides (only where the policy moves groups between devices)."""
     outcome_share: float = 0.25
-    """Share of the rounds in which the large network then learns the same of plans that search meets;
-    the rest are policy gradients."""
+    """Share of the rounds in which the large network then learns the same of plans that search
+    meets; the rest are policy gradients."""
     seed: int = 0
     validate_every: int = 100
     """Rounds between looks at the validation suite."""

@@ -61,7 +61,7 @@ class Effort:
     max_updates: int = 0
     """Updates of the policy on this graph; none is zero-shot."""
     lr: float | None = None
-    """Learning rate of these updates; None takes the policy's own, within a search a tenth of it."""
+    """Learning rate of these updates; None takes the policy's own, or in a search a tenth."""
 
 
 class _Found:

@@ -49,7 +49,7 @@ class EpisodeState:
 
     @property
     def energy(self) -> float:
-        """Energy of the plan that ran last; before one has, of the plan that all are measured by."""
+        """Energy of the plan that ran last, or of the reference plan before one has run."""
         return self.instance.reference_energy if self.fresh else self.progress.energy
 
     @cached_property
