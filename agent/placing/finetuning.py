@@ -67,7 +67,7 @@ def fine_tune(
             done.append(number)
         tracker.log(number, _figures(state, update))
 
-    effort = Effort(max_passes=config.updates)
+    effort = Effort(max_passes=config.updates, max_steps=config.updates)
     plain = PolicyPlacer(checkpoint.policy, checkpoint.config, effort, "zero-shot", config.device)
     tuned = replace(
         plain.fine_tuned(config.updates, config.lr),

@@ -38,7 +38,7 @@ class Guided:
 
     chain: Chain
     """The best chain so far."""
-    passes: int
+    steps: int
     """Steps of all chains."""
     evaluations: int
 
@@ -54,22 +54,22 @@ def guided_search(
     budget: Budget,
     seed: int,
     config: AgentConfig,
-    on_pass: Callable[[Guided], None],
-    max_passes: int | None = None,
-    evaluations_per_pass: int = _FIRST_EVALUATIONS,
+    on_step: Callable[[Guided], None],
+    max_steps: int | None = None,
+    evaluations_per_step: int = _FIRST_EVALUATIONS,
     tuner: MoveTuner | None = None,
 ) -> Guided:
-    """Anneal from a state until the budget or the passes are spent.
+    """Anneal from a state until the budget or the steps are spent.
 
     Args:
-        on_pass: told after each step of a chain.
-        max_passes: with a limit, each pass is `evaluations_per_pass` tries, so that the result does
-            not depend on the clock; without, chains cool with the time that they have, in passes
+        on_step: told after each step of a chain.
+        max_steps: with a limit, each step is `evaluations_per_step` tries, so that the result does
+            not depend on the clock; without, chains cool with the time that they have, in steps
             of a hundredth of it.
         tuner: learns from what is tried as the search goes on.
     """
-    return _Search(policy, state, budget, seed, config, on_pass, tuner).run(
-        max_passes, evaluations_per_pass
+    return _Search(policy, state, budget, seed, config, on_step, tuner).run(
+        max_steps, evaluations_per_step
     )
 
 
@@ -83,7 +83,7 @@ class _Search:
         budget: Budget,
         seed: int,
         config: AgentConfig,
-        on_pass: Callable[[Guided], None],
+        on_step: Callable[[Guided], None],
         tuner: MoveTuner | None,
     ) -> None:
         self.policy = policy
@@ -91,7 +91,7 @@ class _Search:
         self.budget = budget
         self.seed = seed
         self.guide = config.guide
-        self.on_pass = on_pass
+        self.on_step = on_step
         self.tuner = tuner
         self.annealer = Annealer(
             state.instance.problem, state.subject.groups.hierarchy, SEARCH.neighbour_share
@@ -99,22 +99,22 @@ class _Search:
         self.chains = 0
         self.begun_seconds = budget.spent_seconds
         self.span_seconds = max(budget.left_seconds, 1e-9)
-        self.max_passes: int | None = None
-        self.evaluations_per_pass = _FIRST_EVALUATIONS
+        self.max_steps: int | None = None
+        self.evaluations_per_step = _FIRST_EVALUATIONS
         self.temperature = self.guide.start_temperature
         self.found = Guided(self._start(self.annealer, state.plan), 0, 0)
 
-    def run(self, max_passes: int | None, evaluations_per_pass: int) -> Guided:
+    def run(self, max_steps: int | None, evaluations_per_step: int) -> Guided:
         """All chains, one after the other."""
         guide = self.guide
-        self.max_passes, self.evaluations_per_pass = max_passes, evaluations_per_pass
-        evaluations = float((max_passes or 0) * evaluations_per_pass)
-        if max_passes is None:
+        self.max_steps, self.evaluations_per_step = max_steps, evaluations_per_step
+        evaluations = float((max_steps or 0) * evaluations_per_step)
+        if max_steps is None:
             evaluations = self.span_seconds / self._pace_seconds()
-            self.evaluations_per_pass = int(np.clip(evaluations / _STEPS, 10, _FIRST_EVALUATIONS))
+            self.evaluations_per_step = int(np.clip(evaluations / _STEPS, 10, _FIRST_EVALUATIONS))
         self.temperature = guide.temperature(evaluations)
         starts = guide.starts if evaluations > guide.starts_evaluations else 1
-        if max_passes is not None and max_passes * guide.starts_share < starts:
+        if max_steps is not None and max_steps * guide.starts_share < starts:
             starts = 1
         families = guide.families(evaluations) if starts > 1 else 1
         if families == 1:
@@ -129,11 +129,11 @@ class _Search:
 
     @property
     def progress(self) -> float:
-        """Share of the passes or of the time that is used; 1 where the budget is spent."""
+        """Share of the steps or of the time that is used; 1 where the budget is spent."""
         if self.budget.is_spent:
             return 1.0
-        if self.max_passes is not None:
-            return self.found.passes / max(self.max_passes, 1)
+        if self.max_steps is not None:
+            return self.found.steps / max(self.max_steps, 1)
         return (self.budget.spent_seconds - self.begun_seconds) / self.span_seconds
 
     def _family(self, starts: int, until: float) -> Chain:
@@ -180,7 +180,7 @@ class _Search:
         """Cool one chain down, from `heat` as a share of the start temperature, until a share of
         all is used."""
         guided = GuidedAnnealer(annealer, self.policy.moves.as_scorer(), self.guide.guidance)
-        begun, moves = self.progress, self.evaluations_per_pass
+        begun, moves = self.progress, self.evaluations_per_step
         while (before := self.progress) < min(until, 1.0):
             warmth = heat * (until - before) / (until - begun)
             earlier, since = chain.evaluations, self.budget.spent_seconds
@@ -190,7 +190,7 @@ class _Search:
                 chain = self.tuner.advance(guided, chain, moves, self.temperature * warmth, warmth)
             chain = guided.reprioritised(chain)
             self._tell(chain, chain.evaluations - earlier)
-            if self.max_passes is None:
+            if self.max_steps is None:
                 seconds = max(self.budget.spent_seconds - since, 1e-4)
                 step = (until - begun) * self.span_seconds / steps
                 ahead = min(step, self.budget.left_seconds)
@@ -199,5 +199,5 @@ class _Search:
 
     def _tell(self, chain: Chain, evaluations: int) -> None:
         best = chain if chain.best_energy < self.found.chain.best_energy else self.found.chain
-        self.found = Guided(best, self.found.passes + 1, self.found.evaluations + evaluations)
-        self.on_pass(self.found)
+        self.found = Guided(best, self.found.steps + 1, self.found.evaluations + evaluations)
+        self.on_step(self.found)

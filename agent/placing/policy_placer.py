@@ -21,7 +21,7 @@ from envs.instance import Instance
 from placement.placer import Budget, Candidate, Placed, Report, Stage
 from placement.problem import Problem
 
-#: So many passes are no limit.
+#: So many passes or steps are no limit.
 _ENDLESS = 1_000_000
 
 #: At most so many proposals come before a guided search.
@@ -31,10 +31,10 @@ _PROPOSALS = 8
 _PASS_SECONDS_PER_OP = 5e-5
 
 #: Steps of a search between updates; fifty updates take most of a search that has a budget.
-_PASSES_PER_UPDATE = 4
+_STEPS_PER_UPDATE = 4
 
-#: Evaluations that follow each pass where passes are limited rather than the budget.
-_EVALUATIONS_PER_PASS = 200
+#: Evaluations of each step where steps are limited rather than the budget.
+_EVALUATIONS_PER_STEP = 200
 
 #: Told after each pass: its number, the best state, and figures of the update if there was one.
 Watch = Callable[[int, EpisodeState, Mapping[str, float] | None], None]
@@ -57,7 +57,9 @@ class Effort:
     """How a policy is used on one graph."""
 
     max_passes: int = _ENDLESS
-    """Passes at most, also where the budget allows more."""
+    """Passes of the large network at most, also where the budget allows more."""
+    max_steps: int = _ENDLESS
+    """Steps of a guided search at most, also where the budget allows more."""
     max_updates: int = 0
     """Updates of the policy on this graph; none is zero-shot."""
     lr: float | None = None
@@ -176,7 +178,7 @@ class PolicyPlacer:
 
     def _search(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
         """Search that the policy guides, with what is left of the budget."""
-        before, limit = found.evaluations, self.effort.max_passes
+        before, limit = found.evaluations, self.effort.max_steps
         subject, rules = found.state.subject, found.state.rules
         state = begin(subject, rules, found.best.plan)
         updates: list[Mapping[str, float]] = []
@@ -190,7 +192,7 @@ class PolicyPlacer:
                 lr,
                 seed,
                 updates.append,
-                every=max(1, min(_PASSES_PER_UPDATE, limit // self.effort.max_updates)),
+                every=max(1, min(_STEPS_PER_UPDATE, limit // self.effort.max_updates)),
                 device=self.device,
             )
         told = 0
@@ -200,7 +202,7 @@ class PolicyPlacer:
             found.evaluations = before + guided.evaluations
             reached = begin(subject, rules, guided.best_plan)
             found.offer(reached.candidate(self.name))
-            self.watch(guided.passes, reached, updates[-1] if len(updates) > told else None)
+            self.watch(guided.steps, reached, updates[-1] if len(updates) > told else None)
             told = len(updates)
             report(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))
 
@@ -212,7 +214,7 @@ class PolicyPlacer:
             self.config,
             on_pass,
             None if limit >= _ENDLESS else limit,
-            _EVALUATIONS_PER_PASS,
+            _EVALUATIONS_PER_STEP,
             tuner,
         )
 

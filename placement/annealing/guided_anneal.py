@@ -22,7 +22,7 @@ from placement.annealing.move_features import (
 )
 from placement.annealing.move_scorer import MoveScorer, check_scorer, score_move
 from placement.annealing.moves import draw_move, make_move, take_back
-from placement.annealing.walk import EVALUATED, PLAN, accept, energy_of, random_share, uphill_limit
+from placement.annealing.walk import EVALUATED, PLAN, accept, draw_uniform, energy_of, uphill_limit
 from placement.problem import Problem
 from simulator.compiled import compiled, inlined
 from simulator.event_engine.state import make_recording
@@ -33,13 +33,13 @@ from simulator.kernel_checks import check_indices, check_record
 class Guidance:
     """How scores decide which move is tried."""
 
-    candidates: int = 16
+    candidates: int
     """Moves drawn for each that is simulated."""
-    sharpness: float = 2.0
+    sharpness: float
     """Scores are multiplied by it before the draw: chances are the softmax."""
-    random_share: float = 0.1
+    draw_uniform: float
     """How often the first drawn move is tried, whatever its score."""
-    read_after: int = 1
+    read_after: int
     """Accepted moves after which the trace is read anew."""
 
 
@@ -81,7 +81,7 @@ class _Guide(NamedTuple):
     counts: Int64[np.ndarray, " 3"]
     candidates: int
     sharpness: float
-    random_share: float
+    draw_uniform: float
     read_after: int
 
 
@@ -94,7 +94,7 @@ class GuidedAnnealer:
 
     annealer: Annealer
     scorer: MoveScorer
-    guidance: Guidance = Guidance()
+    guidance: Guidance
     _guide: _Guide = field(init=False)
 
     def __post_init__(self) -> None:
@@ -225,7 +225,7 @@ def _pick_move(search: Search, guide: _Guide, heat: float) -> tuple[int, int]:
     """
     walk, groups, tried, row = search.walk, search.groups, guide.tried, guide.row
     version = guide.counts[_VERSION]
-    wanted = 1 if random_share(walk.random_state) < guide.random_share else guide.candidates
+    wanted = 1 if draw_uniform(walk.random_state) < guide.random_share else guide.candidates
     chosen_group, chosen_device, highest = -1, -1, -np.inf
     for _ in range(wanted):
         level, group, device = draw_move(
@@ -242,7 +242,7 @@ def _pick_move(search: Search, guide: _Guide, heat: float) -> tuple[int, int]:
             group_ago = version - tried.group_when[group]
         tried_features(heat, ago, tried.change[group, device], group_ago, row)
         score = guide.sharpness * score_move(guide.scorer, row)
-        score -= np.log(-np.log(max(random_share(walk.random_state), 1e-300)))
+        score -= np.log(-np.log(max(draw_uniform(walk.random_state), 1e-300)))
         if score > highest:
             highest, chosen_group, chosen_device = score, group, device
             for column in range(row.size):

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
 from placement.annealing.hierarchy import Hierarchy
-from placement.annealing.walk import Walk, random_share
+from placement.annealing.walk import Walk, draw_uniform
 from simulator.compiled import inlined
 from simulator.event_engine.program import ProgramArrays
 from simulator.kernel_checks import check_indices, check_offsets, check_record
@@ -49,14 +49,14 @@ def draw_move(
     otherwise.
     """
     levels = groups.level_offsets.size - 1
-    level = int(random_share(walk.random_state) * levels)
+    level = int(draw_uniform(walk.random_state) * levels)
     width = groups.level_offsets[level + 1] - groups.level_offsets[level]
-    group = groups.level_offsets[level] + int(random_share(walk.random_state) * width)
-    if random_share(walk.random_state) < neighbour_share:
+    group = groups.level_offsets[level] + int(draw_uniform(walk.random_state) * width)
+    if draw_uniform(walk.random_state) < neighbour_share:
         first, last = groups.member_offsets[group], groups.member_offsets[group + 1]
-        op = groups.members[first + int(random_share(walk.random_state) * (last - first))]
+        op = groups.members[first + int(draw_uniform(walk.random_state) * (last - first))]
         return level, group, neighbour_device(program, walk, op)
-    return level, group, int(random_share(walk.random_state) * groups.allowed.shape[1])
+    return level, group, int(draw_uniform(walk.random_state) * groups.allowed.shape[1])
 
 
 @inlined
@@ -68,7 +68,7 @@ def neighbour_device(program: ProgramArrays, walk: Walk, op: int) -> int:
     outputs = p.consumer_offsets[p.output_offsets[op + 1]] - first
     if inputs + outputs == 0:
         return devices[op]
-    drawn = int(random_share(walk.random_state) * (inputs + outputs))
+    drawn = int(draw_uniform(walk.random_state) * (inputs + outputs))
     if drawn < inputs:
         tensor = p.edge_tensors[p.input_edges[p.input_offsets[op] + drawn]]
         return devices[p.tensor_producers[tensor]]

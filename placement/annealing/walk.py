@@ -90,7 +90,7 @@ def begin_walk(
 
 
 @inlined
-def random_share(state: UInt64[np.ndarray, " 1"]) -> float:
+def draw_uniform(state: UInt64[np.ndarray, " 1"]) -> float:
     """xorshift64*: uniform in [0, 1) (Vigna 2016)."""
     x = state[0]
     x ^= x >> np.uint64(12)
@@ -115,7 +115,7 @@ def energy_of(
 def uphill_limit(walk: Walk, temperature: float) -> float:
     """How much a plan's energy may rise: `temperature` times a draw from the unit exponential
     distribution."""
-    return -temperature * np.log(1.0 - random_share(walk.random_state))
+    return -temperature * np.log(1.0 - draw_uniform(walk.random_state))
 
 
 @inlined

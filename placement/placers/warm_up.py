@@ -6,7 +6,7 @@ from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.import_report import ImportReport
 from graphs.kinds import OpKind
 from placement.annealing.anneal import Annealer
-from placement.annealing.guided_anneal import GuidedAnnealer
+from placement.annealing.guided_anneal import Guidance, GuidedAnnealer
 from placement.annealing.hierarchy import build_hierarchy
 from placement.annealing.move_scorer import blank_scorer
 from placement.heuristics.registry import HEURISTICS
@@ -41,4 +41,4 @@ def warm_up() -> None:
     annealer = Annealer(problem, build_hierarchy(problem, 0))
     chain = annealer.start(best.plan.devices, best.plan.ranks, 0)
     chain = annealer.reprioritised(annealer.advance(chain, 1, 0.0))
-    GuidedAnnealer(annealer, blank_scorer()).advance(chain, 1, 0.0, 0.0)
+    GuidedAnnealer(annealer, blank_scorer(), Guidance(16, 2.0, 0.1, 1)).advance(chain, 1, 0.0, 0.0)

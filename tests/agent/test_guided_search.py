@@ -51,7 +51,7 @@ def test_search_is_never_worse_than_where_it_begins_and_repeats() -> None:
         guided_search(policy, state, Budget(1e9), 5, CONFIG, lambda _: None, 3, 100)
         for _ in range(2)
     ]
-    assert found[0].passes == 3
+    assert found[0].steps == 3
     assert 50 < found[0].evaluations <= 300
     assert found[0].best_plan == found[1].best_plan
     reached = state.instance.evaluator.evaluate(found[0].best_plan).makespan_seconds
@@ -75,7 +75,7 @@ def test_several_chains_begin_and_the_best_goes_on(monkeypatch: pytest.MonkeyPat
     config = replace(CONFIG, guide=GuideConfig(starts=4, starts_evaluations=100))
     found = guided_search(policy, state, Budget(1e9), 1, config, told.append, 30, 20)
     assert starts == [0] * 5 + [1]
-    assert found.passes == len(told) == 30
+    assert found.steps == len(told) == 30
     best = [guided.chain.best_energy for guided in told]
     assert best == sorted(best, reverse=True)
     assert found.evaluations <= 30 * 20
@@ -89,7 +89,7 @@ def test_little_time_makes_a_search_cooler() -> None:
 
 
 def test_stages_add_up_and_say_what_each_brought() -> None:
-    placed = replace(untrained_placer(CONFIG, seed=1), effort=Effort(max_passes=4))(
+    placed = replace(untrained_placer(CONFIG, seed=1), effort=Effort(max_passes=4, max_steps=4))(
         problem(6), Budget(1e9), 3, silent
     )
     assert [stage.name for stage in placed.stages] == ["heuristics", "proposals", "guided search"]
@@ -169,7 +169,8 @@ def test_annealed_states_are_plans_that_search_meets() -> None:
 def test_the_placer_ends_at_or_below_the_portfolio_and_repeats(updates: int) -> None:
     given = problem(6)
     placer = replace(
-        untrained_placer(CONFIG, seed=1), effort=Effort(max_passes=4, max_updates=updates, lr=1e-3)
+        untrained_placer(CONFIG, seed=1),
+        effort=Effort(max_passes=4, max_steps=4, max_updates=updates, lr=1e-3),
     )
     placed = [placer(given, Budget(1e9), 3, silent) for _ in range(2)]
     floor = Instance("sample", given, seed=3).portfolio
@@ -185,7 +186,7 @@ def test_fine_tuning_leaves_the_policy_alone() -> None:
     policy = Policy(CONFIG.policy)
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     seen = []
-    placer = PolicyPlacer(policy, CONFIG, Effort(max_passes=3), hand_over=seen.append)
+    placer = PolicyPlacer(policy, CONFIG, Effort(max_passes=3, max_steps=3), hand_over=seen.append)
     placer.fine_tuned(updates=2, lr=1e-2)(problem(7), Budget(1e9), 0, silent)
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
     tuned = seen[0].state_dict()
@@ -240,7 +241,7 @@ def test_much_time_makes_several_families(monkeypatch: pytest.MonkeyPatch) -> No
     ]
     # The plan that is given; three times two chains and one on; one more.
     assert len(annealers) == 2 * (1 + 3 * 3 + 1)
-    assert runs[0].passes == 40
+    assert runs[0].steps == 40
     assert runs[0].best_plan == runs[1].best_plan
     best = [guided.chain.best_energy for guided in told[:40]]
     assert best == sorted(best, reverse=True)

@@ -86,7 +86,7 @@ def one_move(given: Problem, plan: Plan, seed: int = 0) -> tuple[np.ndarray, Cha
     annealer = Annealer(given, build_hierarchy(given, 0, ()), neighbour_share=0.0)
     start = annealer.start(plan.devices, plan.ranks, seed)
     harvest = Harvest(np.zeros((1, len(MOVE_COLUMNS)), np.float32), np.zeros(1, np.float32))
-    guided = GuidedAnnealer(annealer, blank_scorer(), Guidance(candidates=1))
+    guided = GuidedAnnealer(annealer, blank_scorer(), Guidance(1, 2.0, 0.1, 1))
     moved = start
     while moved.evaluations == 0:
         moved = guided.advance(moved, 1, 1e9, 1.0, harvest)
@@ -120,7 +120,7 @@ def test_a_rejected_move_is_not_tried_again_before_something_changes() -> None:
     given, _ = two_chains()
     half = Plan.of(np.repeat([0, 1], 6).astype(np.int32))  # the best there is
     annealer = Annealer(given, build_hierarchy(given, 0, ()), neighbour_share=0.0)
-    guided = GuidedAnnealer(annealer, blank_scorer(), Guidance(candidates=8))
+    guided = GuidedAnnealer(annealer, blank_scorer(), Guidance(8, 2.0, 0.1, 1))
     chain = annealer.start(half.devices, half.ranks, 0)
     worse = guided.advance(chain, 500, 0.0, 0.0)
     assert worse.evaluations <= 12 * (given.cluster.device_count - 1)
@@ -160,7 +160,7 @@ def test_the_network_learns_what_improves_and_finds_it_sooner() -> None:
         hierarchy = build_hierarchy(sample, 0, (8,))
         plan = random_plan(sample, seed)
         found, _ = search_for_lessons(
-            network, sample, hierarchy, plan, Guidance(), 0.02, config, rng
+            network, sample, hierarchy, plan, Guidance(16, 2.0, 0.1, 1), 0.02, config, rng
         )
         lessons = lessons.and_then(found, 100_000)
     network.standardise(lessons.features.astype(np.float32))
@@ -173,7 +173,14 @@ def test_the_network_learns_what_improves_and_finds_it_sooner() -> None:
         hierarchy = build_hierarchy(sample, 0, (8,))
         plan = random_plan(sample, seed)
         unseen, _ = search_for_lessons(
-            MoveNetwork((4, 4)), sample, hierarchy, plan, Guidance(), 0.02, config, rng
+            MoveNetwork((4, 4)),
+            sample,
+            hierarchy,
+            plan,
+            Guidance(16, 2.0, 0.1, 1),
+            0.02,
+            config,
+            rng,
         )
         scores = network(torch.from_numpy(unseen.features.astype(np.float32)))
         areas.append(ranking_area(scores.detach().double().numpy(), unseen.improving))
@@ -181,7 +188,7 @@ def test_the_network_learns_what_improves_and_finds_it_sooner() -> None:
         for scorer in (network.as_scorer(), blank_scorer()):
             annealer = Annealer(sample, hierarchy)
             chain = annealer.start(plan.devices, plan.ranks, 0)
-            guided = GuidedAnnealer(annealer, scorer, Guidance(candidates=16))
+            guided = GuidedAnnealer(annealer, scorer, Guidance(16, 2.0, 0.1, 1))
             while chain.evaluations < 60:
                 chain = guided.advance(chain, 1, 0.0, 0.0)
             ends.append(chain.best_energy)
@@ -201,7 +208,7 @@ def test_searches_of_kernels_teach_too() -> None:
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     lessons, chain = search_for_lessons(
-        MoveNetwork((4, 4)), kernels, hierarchy, plan, Guidance(), 0.02, config, rng
+        MoveNetwork((4, 4)), kernels, hierarchy, plan, Guidance(16, 2.0, 0.1, 1), 0.02, config, rng
     )
     assert len(lessons.changes) == chain.evaluations
     assert lessons.improving.any()

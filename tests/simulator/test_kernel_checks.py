@@ -24,6 +24,7 @@ from simulator.plan import Plan
 from simulator.simulator import Simulator
 
 OPS, DEVICES = 40, 3
+GUIDANCE = Guidance(2, 2.0, 0.1, 1)
 
 
 def problem(seed: int = 0) -> Problem:
@@ -163,8 +164,8 @@ def test_scorers_and_harvests_of_other_widths() -> None:
     made, chain = annealer(problem())
     narrow = blank_scorer(2)
     with pytest.raises(KernelInputError, match=r"MoveScorer.second .* there are 2 width"):
-        GuidedAnnealer(made, narrow._replace(second=blank_scorer(3).second))
-    guided = GuidedAnnealer(made, narrow)
+        GuidedAnnealer(made, narrow._replace(second=blank_scorer(3).second), GUIDANCE)
+    guided = GuidedAnnealer(made, narrow, GUIDANCE)
     with pytest.raises(KernelInputError, match=r"MoveScorer.first .* there are 2 width"):
         guided.take(blank_scorer(1))
     columns = len(MOVE_COLUMNS)
@@ -196,7 +197,7 @@ def test_kernels_are_compiled_for_one_kind_of_array() -> None:
             simulator.evaluate(Plan.of(devices, None, fusion))
     given = problem()
     made, chain = annealer(given)
-    guided = GuidedAnnealer(made, blank_scorer(2), Guidance(candidates=2))
+    guided = GuidedAnnealer(made, blank_scorer(2), GUIDANCE)
     upward_ranks(given, chain.devices)
     schedule(given, np.arange(OPS, dtype=np.int32), ListScheduling(), np.ones(DEVICES, bool))
     for temperature in (0, 0.5):
