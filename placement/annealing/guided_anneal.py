@@ -37,7 +37,7 @@ class Guidance:
     """Moves drawn for each that is simulated."""
     sharpness: float
     """Scores are multiplied by it before the draw: chances are the softmax."""
-    draw_uniform: float
+    random_share: float
     """How often the first drawn move is tried, whatever its score."""
     read_after: int
     """Accepted moves after which the trace is read anew."""
@@ -81,7 +81,7 @@ class _Guide(NamedTuple):
     counts: Int64[np.ndarray, " 3"]
     candidates: int
     sharpness: float
-    draw_uniform: float
+    random_share: float
     read_after: int
 
 
