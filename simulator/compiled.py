@@ -5,13 +5,18 @@ beyond the end of its array raises `IndexError`, where it would read or write fo
 otherwise. Kernels take about a fifth longer then, and have places of their own in numba's cache.
 Negative indices count from the end, as in Python, and are not caught.
 
-Numba compiles a cached kernel anew when the file that it is in has changed. It does not notice
-changes of functions and records that the kernel takes from other files: delete `__pycache__` after
-those.
+Numba compiles a cached kernel anew when the file that it is in has changed, and does not notice
+changes of functions and records that the kernel takes from other files. So a kernel's name in the
+cache has a digest of all files that it may take them from: the simulator's, those of its own folder
+and of the folders above that one.
 """
 
+import hashlib
+import inspect
 import os
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -49,7 +54,21 @@ def compiled_with_allocation(function: Function) -> Function:
 
 
 def _compile(function: Function, **options: bool) -> Function:
+    # Numba finds cached code by the function's name and file, not by how it was compiled.
+    function.__qualname__ += f".{_source_digest(Path(inspect.getfile(function)).parent)}"
     if CHECKS_BOUNDS:
-        # Numba finds cached code by the function's name and file, not by how it was compiled.
         function.__qualname__ += ".bounds_checked"
     return numba.njit(cache=True, nogil=True, boundscheck=CHECKS_BOUNDS, **options)(function)
+
+
+@cache
+def _source_digest(folder: Path) -> str:
+    """Eight hexadecimal digits that identify what kernels in a folder may be made of."""
+    state = hashlib.blake2b(digest_size=4)
+    simulator = Path(__file__).parent
+    above = [at for at in (folder, *folder.parents) if at.is_relative_to(simulator.parent)]
+    sources = {path for at in above for path in at.glob("*.py")}
+    for path in sorted({*sources, *simulator.rglob("*.py")}):
+        state.update(path.name.encode())
+        state.update(path.read_bytes())
+    return state.hexdigest()

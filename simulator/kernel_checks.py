@@ -140,12 +140,12 @@ def _check_kind(name: str, array: object, dtype: np.dtype, axes: int) -> None:
 
 
 @cache
-def _fields(kind: type[tuple[object, ...]]) -> tuple[_Field, ...]:
+def _fields(kind: type[object]) -> tuple[_Field, ...]:
     """The arrays of a record, from its annotations."""
     return tuple(_read_annotations(kind))
 
 
-def _read_annotations(kind: type[tuple[object, ...]]) -> Iterator[_Field]:
+def _read_annotations(kind: type[object]) -> Iterator[_Field]:
     for name, hint in get_type_hints(kind).items():
         if hasattr(hint, "dim_str"):
             sizes = tuple(_axis(text) for text in hint.dim_str.split())

@@ -102,7 +102,8 @@ def _is_compiled() -> bool:
     from simulator.event_engine.kernel import run_kernel
 
     folder = run_kernel.stats.cache_path  # type: ignore[attr-defined]
-    return bool(folder) and any(Path(folder).glob("kernel.run_kernel-*.nbi"))
+    name = run_kernel.py_func.__qualname__  # type: ignore[attr-defined]
+    return bool(folder) and any(Path(folder).glob(f"kernel.{name}-*.nbi"))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the architecture page says of environments is so."""
+"""What the page on environments says is so."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ from envs.features.trace_features import (
     PAIR_TRACE_FEATURES,
 )
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "environments.md"
 COLUMNS = {
     "op": (OP_FEATURES, OP_TRACE_FEATURES),
     "edge": (EDGE_FEATURES, EDGE_TRACE_FEATURES),
@@ -51,3 +51,10 @@ def test_every_id_and_reward_is_named() -> None:
         assert name.removeprefix("graphwright/") in text
     for name in REWARDS:
         assert f"| `{name}` |" in text
+
+
+def test_the_example_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code.replace("inception-v3", "gpt2"), names)
+    assert isinstance(names["reward"], float)

@@ -1,8 +1,10 @@
 """The packages' borders: who imports whom, what an import costs, what is public."""
 
+import ast
 import importlib
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,56 @@ def test_test_files_have_unique_names_and_lie_in_no_package() -> None:
     names = [path.name for path in files]
     assert sorted(names) == sorted(set(names))
     assert "__init__.py" not in names
+
+
+def test_kernels_take_functions_from_the_simulator_and_their_own_folders_only() -> None:
+    """The cache of compiled kernels is keyed by the sources of these."""
+    marks = ("@compiled", "@inlined")
+    kernels = [
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if any(f"\n{mark}" in path.read_text(encoding="utf-8") for mark in marks)
+    ]
+    assert len(kernels) > 10
+    for path in kernels:
+        own = ".".join(path.parent.relative_to(ROOT).parts)
+        for other in kernels:
+            module = ".".join(other.relative_to(ROOT).with_suffix("").parts)
+            if f"from {module} import" in path.read_text(encoding="utf-8"):
+                folder = module.rpartition(".")[0]
+                is_above = f"{own}.".startswith(f"{folder}.")
+                assert is_above or module.startswith("simulator."), f"{path} takes {module}"
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of the project that a file imports, anywhere in it."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+        elif isinstance(node, ast.Import):
+            modules |= {name.name for name in node.names}
+    return modules
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Neither at once nor through others, imports for types and inside functions included."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
+    graph = {
+        module: {
+            found
+            for name in imports_of(path)
+            if (found := name if name in files else "") and found != module
+        }
+        for module, path in files.items()
+    }
+    order = TopologicalSorter(graph)
+    try:
+        order.prepare()
+    except CycleError as error:
+        raise AssertionError(f"a circle of imports: {' -> '.join(error.args[1])}") from error
