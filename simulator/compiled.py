@@ -66,7 +66,8 @@ def _source_digest(folder: Path) -> str:
     """Eight hexadecimal digits that identify what kernels in a folder may be made of."""
     state = hashlib.blake2b(digest_size=4)
     simulator = Path(__file__).parent
-    above = [at for at in (folder, *folder.parents) if at.is_relative_to(simulator.parent)]
+    root = simulator.parent
+    above = [at for at in (folder, *folder.parents) if root in at.parents]
     sources = {path for at in above for path in at.glob("*.py")}
     for path in sorted({*sources, *simulator.rglob("*.py")}):
         state.update(path.name.encode())
