@@ -48,11 +48,7 @@ def decision_of(action: Any, tasks: Sequence[Task], decided: Sequence[Task], ops
     limits = np.iinfo(np.int32)
     table = np.clip(choices, limits.min, limits.max).astype(np.int32).reshape(ops, len(tasks))
     column = {task: table[:, tasks.index(task)].copy() for task in decided}
-    return Decision(
-        devices=column.get(Task.PLACEMENT),
-        schedule=column.get(Task.SCHEDULING),
-        fusion=column.get(Task.FUSION),
-    )
+    return Decision.of(column)
 
 
 def action_of(
@@ -66,8 +62,4 @@ def action_of(
 
 def merge_decisions(before: Decision, now: Decision) -> Decision:
     """What is decided now, and of the rest what was decided before."""
-    return Decision(
-        devices=before.devices if now.devices is None else now.devices,
-        schedule=before.schedule if now.schedule is None else now.schedule,
-        fusion=before.fusion if now.fusion is None else now.fusion,
-    )
+    return Decision.of({**before.by_task, **now.by_task})

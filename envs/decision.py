@@ -1,15 +1,23 @@
 """From what an agent decides for each op to a plan."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int32
 
-from envs.tasks import LEVELS, NEUTRAL_LEVEL
+from envs.tasks import LEVELS, NEUTRAL_LEVEL, Task
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.fusion import greedy_groups
 from simulator.plan import Plan
+
+#: The field of a `Decision` that holds the choices of each task.
+FIELDS: Mapping[Task, str] = {
+    Task.PLACEMENT: "devices",
+    Task.SCHEDULING: "schedule",
+    Task.FUSION: "fusion",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +31,17 @@ class Decision:
     critical-path priority says; `NEUTRAL_LEVEL` is as it says."""
     fusion: Int32[np.ndarray, " ops"] | None = None
     """Level from 0 (not fused into its consumer) to `LEVELS - 1` (fused before all others)."""
+
+    @staticmethod
+    def of(choices: Mapping[Task, Int32[np.ndarray, " ops"]]) -> "Decision":
+        """The decision with these choices by task."""
+        return Decision(**{FIELDS[task]: values for task, values in choices.items()})
+
+    @property
+    def by_task(self) -> dict[Task, Int32[np.ndarray, " ops"]]:
+        """The choices of each task that is decided."""
+        choices = {task: getattr(self, name) for task, name in FIELDS.items()}
+        return {task: values for task, values in choices.items() if values is not None}
 
 
 def plan_of(problem: Problem, decision: Decision, base: Plan) -> Plan:

@@ -81,7 +81,7 @@ class PaddedEnv(gymnasium.Wrapper[dict[str, Any], Any, dict[str, Any], Any]):
             EpisodeError: a graph of more ops than there is room for.
         """
         sample, info = self.env.reset(seed=seed, options=options)
-        return self._padded(sample), info
+        return self._pad(sample), info
 
     def step(self, action: Any) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
         """Decide for the ops that there are."""
@@ -90,7 +90,7 @@ class PaddedEnv(gymnasium.Wrapper[dict[str, Any], Any, dict[str, Any], Any]):
         chosen = np.asarray(action).reshape(self.max_ops, tasks)[:ops]
         inner = chosen[:, 0] if tasks == 1 else chosen
         sample, reward, terminated, truncated, info = self.env.step(inner)
-        return self._padded(sample), reward, terminated, truncated, info
+        return self._pad(sample), reward, terminated, truncated, info
 
     def action_masks(self) -> Bool[np.ndarray, " choices"]:
         """Which choices are legal, one after the other, as maskable agents ask for them.
@@ -112,7 +112,7 @@ class PaddedEnv(gymnasium.Wrapper[dict[str, Any], Any, dict[str, Any], Any]):
                 parts.append(mask)
         return np.concatenate(parts)
 
-    def _padded(self, sample: dict[str, Any]) -> dict[str, Any]:
+    def _pad(self, sample: dict[str, Any]) -> dict[str, Any]:
         seen = self.graph_env.observation
         self._check_size(seen.op_count)
         rows = self._rows(seen)

@@ -13,8 +13,8 @@ from envs.episodes import Prepared
 from envs.errors import EpisodeError
 from envs.features.observation import Observation, Previous, observe
 from envs.rewards import Reward
-from envs.scoring import Scores, evaluated, refusal, score
-from envs.tasks import FUSED_LEVEL, NEUTRAL_LEVEL, Task
+from envs.scoring import Scores, evaluate_plans, refusal, score
+from envs.tasks import STARTING_LEVELS, Task
 from placement.annealing.energy import energy_of_evaluation
 from simulator.evaluation import Evaluation
 from simulator.plan import Plan
@@ -88,11 +88,9 @@ def starting_decision(plan: Plan, tasks: Sequence[Task]) -> Decision:
     may be.
     """
     ops = len(plan.devices)
-    return Decision(
-        np.array(plan.devices, np.int32) if Task.PLACEMENT in tasks else None,
-        np.full(ops, NEUTRAL_LEVEL, np.int32) if Task.SCHEDULING in tasks else None,
-        np.full(ops, FUSED_LEVEL, np.int32) if Task.FUSION in tasks else None,
-    )
+    levels = {task: np.full(ops, level, np.int32) for task, level in STARTING_LEVELS.items()}
+    choices = {Task.PLACEMENT: np.array(plan.devices, np.int32), **levels}
+    return Decision.of({task: values for task, values in choices.items() if task in tasks})
 
 
 def begin(prepared: Prepared, rules: Rules, start: str | Plan | None = None) -> Progress:
@@ -115,9 +113,9 @@ def begin(prepared: Prepared, rules: Rules, start: str | Plan | None = None) -> 
         if (reason := refusal(instance.problem, Decision(base.devices))) is not None:
             raise EpisodeError(f"the start plan has an {reason}; give one that may run")
     decided, plan = starting_decision(base, rules.tasks), base
-    if decided.schedule is not None or decided.fusion is not None:
+    if set(decided.by_task) - {Task.PLACEMENT}:
         plan = plan_of(instance.problem, decided, base)
-    evaluation = evaluated(instance, [plan])[0]
+    evaluation = evaluate_plans(instance, [plan])[0]
     if not np.isfinite(evaluation.makespan_seconds):
         return Progress(base)
     seconds = float(evaluation.makespan_seconds) if evaluation.feasible else np.inf
@@ -181,13 +179,8 @@ def standing(progress: Progress, tasks: Sequence[Task]) -> dict[str, Int32[np.nd
 
     An action that repeats them for all ops but some is a move.
     """
-    before = merge_decisions(starting_decision(progress.base, tasks), progress.decided)
-    choices = {
-        Task.PLACEMENT: before.devices,
-        Task.SCHEDULING: before.schedule,
-        Task.FUSION: before.fusion,
-    }
-    return {task: values for task in tasks if (values := choices[task]) is not None}
+    before = merge_decisions(starting_decision(progress.base, tasks), progress.decided).by_task
+    return {task: before[task] for task in tasks if task in before}
 
 
 def previous_of(prepared: Prepared, progress: Progress) -> Previous | None:
@@ -197,8 +190,7 @@ def previous_of(prepared: Prepared, progress: Progress) -> Previous | None:
     return Previous(
         progress.plan,
         prepared.instance.evaluator.trace(progress.plan),
-        progress.decided.schedule,
-        progress.decided.fusion,
+        progress.decided.by_task,
     )
 
 

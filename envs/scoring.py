@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from envs.decision import Decision, first_of_units, plan_of
+from envs.decision import FIELDS, Decision, first_of_units, plan_of
 from envs.errors import ActionError
 from envs.instance import Instance
 from envs.rewards import Comparison, Reward
-from envs.tasks import LEVELS
+from envs.tasks import LEVELS, Task
 from placement.annealing.energy import energy_of_evaluation
 from placement.problem import Problem
 from simulator.evaluation import Evaluation, OutOfMemory
@@ -73,7 +73,7 @@ def score(
         plan_of(problem, decision, under) if reason is None else None
         for decision, under, reason in zip(decisions, bases, reasons, strict=True)
     ]
-    found = iter(evaluated(instance, [plan for plan in plans if plan is not None]))
+    found = iter(evaluate_plans(instance, [plan for plan in plans if plan is not None]))
     evaluations = [None if plan is None else next(found) for plan in plans]
     makespans = np.full(len(plans), np.inf)
     peaks = np.zeros((len(plans), problem.cluster.device_count), np.int64)
@@ -98,7 +98,7 @@ def score(
     )  # fmt: skip
 
 
-def evaluated(instance: Instance, plans: Sequence[Plan]) -> list[Evaluation]:
+def evaluate_plans(instance: Instance, plans: Sequence[Plan]) -> list[Evaluation]:
     """The score of each plan. A single evaluation says why it failed, a batch does not."""
     problem = instance.problem
     if len(plans) == 1:
@@ -158,19 +158,14 @@ def refusal(problem: Problem, decision: Decision) -> str | None:
 
 def _check_shapes(problem: Problem, decision: Decision) -> None:
     ops = problem.graph.op_count
-    for name, values in (
-        ("devices", decision.devices),
-        ("schedule", decision.schedule),
-        ("fusion", decision.fusion),
-    ):
-        if values is None:
-            continue
+    for task, values in decision.by_task.items():
+        name = FIELDS[task]
         if values.shape != (ops,):
             raise ActionError(
                 f"{name}: a decision of shape {values.shape} for the {ops} ops of graph "
                 f"{problem.graph.name!r}; give one choice per op"
             )
-        if name != "devices" and (values.min() < 0 or values.max() >= LEVELS):
+        if task != Task.PLACEMENT and (values.min() < 0 or values.max() >= LEVELS):
             raise ActionError(
                 f"{name}: levels from {values.min()} to {values.max()}; give levels from 0 to "
                 f"{LEVELS - 1}"

@@ -14,7 +14,7 @@ from envs.features.observation import (
     PAIR_COLUMNS,
     Observation,
 )
-from envs.tasks import LEVELS
+from envs.tasks import LEVELS, Task
 from graphs.kinds import OpKind
 from placement.problem import Problem
 
@@ -42,9 +42,14 @@ def observation_space(problem: Problem | None, devices: int) -> spaces.Dict:
             "units": _indices(_MOST_UNITS, ops),
             "legal": _rows(spaces.MultiBinary(devices), ops),
             "pairs": _rows(spaces.Box(-_LARGEST, _LARGEST, shape, np.float32), ops),
-            "previous": _rows(spaces.Box(-1, max(devices, LEVELS) - 1, (3,), np.int32), ops),
+            "previous": _rows(_choices_before(devices), ops),
         }
     )
+
+
+def _choices_before(devices: int) -> spaces.Box:
+    """A column per task; -1 where nothing was decided."""
+    return spaces.Box(-1, max(devices, LEVELS) - 1, (len(Task),), np.int32)
 
 
 def _features(columns: int) -> spaces.Box:

@@ -1,5 +1,6 @@
 """The three decisions, and the levels in which two of them are expressed."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -23,3 +24,9 @@ FUSED_LEVEL = LEVELS // 2
 
 #: Fusion level of an op that stays out of its consumer's kernel; higher levels fuse earlier.
 UNFUSED_LEVEL = 0
+
+#: At which level every op begins, by task that is decided in levels.
+STARTING_LEVELS: Mapping[Task, int] = {
+    Task.SCHEDULING: NEUTRAL_LEVEL,
+    Task.FUSION: FUSED_LEVEL,
+}

@@ -78,7 +78,7 @@ def graph_from_bytes(data: bytes, origin: str) -> Graph:
             values[name] = tuple(json.loads(values[name].tobytes().decode()))
         prefix = "profiled_seconds/"
         profiled = {k.removeprefix(prefix): values.pop(k) for k in list(values) if prefix in k}
-        report = ImportReport(**_tupled(header["report"]))
+        report = ImportReport(**_make_tuples(header["report"]))
         graph = Graph(name=header["name"], profiled_seconds=profiled, report=report, **values)
         if graph.digest != header["digest"]:
             raise GraphError(f"{origin}: damaged, its content does not match its digest")
@@ -122,7 +122,7 @@ def _arrays(header: dict[str, Any], payload: bytes) -> dict[str, Any]:
     return values
 
 
-def _tupled(report: dict[str, Any]) -> dict[str, Any]:
+def _make_tuples(report: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in report.items()}
 
 

@@ -79,7 +79,7 @@ def cut(
             parts,
             pymetis.CSRAdjacency(units.offsets.tolist(), units.neighbours.tolist()),
             vweights=np.maximum(1, weight * _WEIGHT_SCALE).astype(np.int64).tolist(),
-            eweights=_scaled(units.traffic_seconds).tolist(),
+            eweights=_scale(units.traffic_seconds).tolist(),
             tpwgts=None if shares is None else (shares / shares.sum()).tolist(),
             recursive=parts <= 8 and count >= 8 * parts,
             options=pymetis.Options(seed=seed),
@@ -120,7 +120,7 @@ def subgraph(units: UnitGraph, chosen: Int32[np.ndarray, " chosen"]) -> UnitGrap
     )
 
 
-def _scaled(values: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+def _scale(values: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Positive integers in proportion, small enough that METIS's sums do not overflow."""
     total = max(float(values.sum()), 1e-300)
     return np.maximum(1, values / total * 1e9).astype(np.int64)

@@ -25,7 +25,7 @@ def write_outputs(placement: "Placement", out: Path) -> dict[str, str]:
     predicted = ("makespan_seconds", "lower_bound_seconds", "peak_bytes", "feasible", "costs")
     made = {key: summary[key] for key in ("placer", "origin", "seed", "budget_seconds")}
     if len(placement.placed.progress) > 1:
-        made["progress"] = _thinned(placement.placed.progress)
+        made["progress"] = _thin(placement.placed.progress)
     if dims := placement.problem.graph.report.bound_dims:
         made["dims"] = dict(dims)
     document = PlanDocument(
@@ -51,7 +51,7 @@ def write_report(reported: "ReportedPlan", out: Path) -> None:
     write_page(report_html(reported), out)
 
 
-def _thinned(progress: tuple[tuple[float, float], ...]) -> list[list[float]]:
+def _thin(progress: tuple[tuple[float, float], ...]) -> list[list[float]]:
     """The course of a search, small enough for a plan file."""
     every = max(1, len(progress) // 200)
     kept = [*progress[:-1:every], progress[-1]]

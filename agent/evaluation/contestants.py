@@ -126,17 +126,17 @@ def _attempting(name: str, checkpoint: Checkpoint | None, updates: int) -> Attem
         HDP: HdpPlacer(),
     }
     if name == UNTRAINED:
-        return lambda problem, budget, seed: _placed(
+        return lambda problem, budget, seed: _place(
             control(config, seed, checkpoint), problem, budget, seed
         )
     if checkpoint is None or not column_of(name).uses_policy:
         placer = others[name] if name in others else get_placer(name)
-        return lambda problem, budget, seed: _placed(placer, problem, budget, seed)
+        return lambda problem, budget, seed: _place(placer, problem, budget, seed)
     trained = PolicyPlacer(checkpoint.policy, config)
     if name == GREEDY:
         return lambda problem, _budget, seed: greedy_attempt(trained, problem, seed)
     if name == ZERO_SHOT:
-        return lambda problem, budget, seed: _placed(trained, problem, budget, seed)
+        return lambda problem, budget, seed: _place(trained, problem, budget, seed)
     return lambda problem, budget, seed: fine_tuned_attempt(
         trained.fine_tuned(updates), problem, budget, seed
     )
@@ -202,5 +202,5 @@ class _UpdateCounter:
         self.updates += update is not None
 
 
-def _placed(placer: Placer, problem: Problem, budget: Budget, seed: int) -> Attempt:
+def _place(placer: Placer, problem: Problem, budget: Budget, seed: int) -> Attempt:
     return Attempt(placer(problem, budget, seed, silent))

@@ -338,13 +338,13 @@ def _failures(results: Results) -> str:
     if not found:
         return "## Failures\n\nNone."
     lines = [
-        f"- {column} on {graph}, {cluster}: {_counted(reasons)}"
+        f"- {column} on {graph}, {cluster}: {_count(reasons)}"
         for (column, graph, cluster), reasons in found.items()
     ]
     return "## Failures\n\n" + "\n".join(lines)
 
 
-def _counted(reasons: Mapping[str, int]) -> str:
+def _count(reasons: Mapping[str, int]) -> str:
     return "; ".join(f"{text} ({count})" for text, count in reasons.items())
 
 

@@ -127,7 +127,7 @@ def search_for_lessons(
         drawn = np.flatnonzero(rng.random(chain.evaluations - before) < chance)
         features.append(harvest.features[drawn].astype(np.float16))
         changes.append(harvest.changes[drawn])
-        chain = guided.reprioritised(chain)
+        chain = guided.reprioritise(chain)
     return Lessons(np.concatenate(features), np.concatenate(changes)), chain
 
 

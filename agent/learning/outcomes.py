@@ -95,7 +95,7 @@ def anneal_from(
     chain = annealer.start(state.plan.devices, state.plan.ranks, int(rng.integers(1 << 30)))
     moves = int(config.max_depth * rng.random() ** 2)
     heat = SEARCH.start_temperature * rng.random()
-    chain = annealer.reprioritised(annealer.advance(chain, max(moves, 1), heat))
+    chain = annealer.reprioritise(annealer.advance(chain, max(moves, 1), heat))
     plan = Plan.of(chain.devices, -chain.ranks.astype(np.float64))
     return begin(state.subject, state.rules, plan)
 

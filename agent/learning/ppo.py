@@ -135,7 +135,7 @@ def _loss(
                     item.task, scores[item.task], batch, item.first, item.last, item.whole
                 )
                 chances = log_chances(mine, item.whole)
-                surrogate, moved, clips = _clipped(chances, item, gains, config.clip)
+                surrogate, moved, clips = _clip(chances, item, gains, config.clip)
                 spread = entropy_of(chances)
                 loss = loss - weight * surrogate - entropy_weight * spread / blocks
                 entropy = entropy + spread.detach() / blocks
@@ -144,7 +144,7 @@ def _loss(
     return loss, (entropy, kl, clipped)
 
 
-def _clipped(
+def _clip(
     chances: Float[Tensor, "rows columns"],
     item: Draw,
     gains: Float[Tensor, " samples"],

@@ -188,7 +188,7 @@ class _Search:
                 chain = guided.advance(chain, moves, self.temperature * warmth, warmth)
             else:
                 chain = self.tuner.advance(guided, chain, moves, self.temperature * warmth, warmth)
-            chain = guided.reprioritised(chain)
+            chain = guided.reprioritise(chain)
             self._tell(chain, chain.evaluations - earlier)
             if self.max_steps is None:
                 seconds = max(self.budget.spent_seconds - since, 1e-4)

@@ -40,7 +40,7 @@ _EVALUATIONS_PER_STEP = 200
 Watch = Callable[[int, EpisodeState, Mapping[str, float] | None], None]
 
 
-def _unwatched(_number: int, _state: EpisodeState, _update: Mapping[str, float] | None) -> None:
+def _watch_nothing(_number: int, _state: EpisodeState, _update: Mapping[str, float] | None) -> None:
     """A `Watch` that does nothing."""
 
 
@@ -102,7 +102,7 @@ class PolicyPlacer:
     effort: Effort = Effort()
     name: str = "policy"
     device: str = "cpu"
-    watch: Watch = _unwatched
+    watch: Watch = _watch_nothing
     hand_over: HandOver = _kept
     """Told the policy as it is after the last pass: the fine-tuned one, where it was."""
 

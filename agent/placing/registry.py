@@ -46,7 +46,7 @@ def get_placer(name: str, policy: Path | None = None) -> Placer:
         found = load_policy(policy)
         return PolicyPlacer(found.policy, found.config)
     if name == UNTRAINED:
-        return _untrained(policy)
+        return _make_untrained(policy)
     if name not in PLACERS:
         raise GraphwrightError(f"unknown placer {name!r}; there are {', '.join(placer_names())}")
     return plain_placer(name)
@@ -79,7 +79,7 @@ def policy_folder(path: Path) -> Path:
     return next((at for at in (run.best, run.checkpoint) if stored_at(at).is_dir()), path)
 
 
-def _untrained(policy: Path | None) -> Placer:
+def _make_untrained(policy: Path | None) -> Placer:
     """A network that has learned nothing, built like the policy that is at hand."""
     from agent.config import AgentConfig
     from agent.placing.policy_placer import untrained_placer

@@ -19,7 +19,7 @@ class PolicyInput:
     kinds: Int[Tensor, " ops"]
     ops: Float[Tensor, "ops columns"]
     graph_of_op: Int[Tensor, " ops"]
-    previous: Int[Tensor, "ops 3"]
+    previous: Int[Tensor, "ops tasks"]
     producers: Int[Tensor, " edges"]
     """Per edge, sorted by consumer."""
     consumer_offsets: Int[Tensor, " ops_1"]
@@ -100,11 +100,11 @@ def collate(views: Sequence[View], segment_ops: int) -> PolicyInput:
         edges=_float(np.concatenate([item.edges for item in seen])[inward]),
         segments=_long(segments),
         follows=torch.from_numpy(follows),
-        devices=_float(np.stack([_padded(item.devices, width, 1) for item in seen])),
+        devices=_float(np.stack([_pad(item.devices, width, 1) for item in seen])),
         device_exists=torch.from_numpy(
             np.stack([np.arange(width) < item.device_count for item in seen])
         ),
-        links=_float(np.stack([_padded(item.links, width, 2) for item in seen])),
+        links=_float(np.stack([_pad(item.links, width, 2) for item in seen])),
         graphs=_float(np.stack([item.graph for item in seen])),
         members=_long(
             np.concatenate(
@@ -155,7 +155,7 @@ def _offsets(sorted_ops: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.bincount(sorted_ops, minlength=count))])
 
 
-def _padded(values: np.ndarray, width: int, axes: int) -> np.ndarray:
+def _pad(values: np.ndarray, width: int, axes: int) -> np.ndarray:
     missing = width - values.shape[0]
     return np.pad(values, [(0, missing)] * axes + [(0, 0)] * (values.ndim - axes))
 

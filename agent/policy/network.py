@@ -1,6 +1,7 @@
 """The whole network: graph and cluster encoders, attention per task, heads."""
 
 from collections.abc import Mapping
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -92,19 +93,20 @@ class Policy(nn.Module):
             else:
                 scores[task] = self.heads[task](groups, batch)
             if self.config.cross_task and task != self.config.tasks[-1]:
-                state = state + self.before(self._expected(scores[task], task, devices, batch))
+                state = state + self.before(self._expect(scores[task], task, devices, batch))
         return scores
 
     def _decided_before(
         self, batch: PolicyInput, devices: Float[Tensor, "graphs devices width"]
     ) -> Float[Tensor, "ops width"]:
         """Embedding of the previous pass's decisions; zero where there were none."""
-        device = batch.previous[:, 0]
+        columns = {task: batch.previous[:, column] for column, task in enumerate(Task)}
+        device = columns.pop(Task.PLACEMENT)
         where = devices[batch.graph_of_op, device.clamp(min=0)] * (device >= 0)[:, None]
-        levels = self.level(batch.previous[:, 1] + 1) + self.level(batch.previous[:, 2] + 1)
+        levels = reduce(torch.add, [self.level(choices + 1) for choices in columns.values()])
         return self.before(where + levels)
 
-    def _expected(
+    def _expect(
         self,
         scores: Float[Tensor, "groups choices"],
         task: Task,

@@ -30,8 +30,8 @@ from placement.annealing.move_features import MOVE_COLUMNS
 
 #: Raised when the network or what it reads changes so that older numbers mean something else.
 FORMAT = 2
-#: Had no network for single moves: it is read with one that has learned nothing.
-_WITHOUT_MOVES = 1
+#: The parameter with a row for each op kind.
+_KINDS = "encoder.kind.weight"
 
 _WEIGHTS, META, _OPTIMIZER = "policy.safetensors", "policy.json", "optimizer.safetensors"
 _OWN = {_WEIGHTS, META, _OPTIMIZER}
@@ -104,35 +104,26 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         optimizer = load_file(path / _OPTIMIZER) if (path / _OPTIMIZER).is_file() else None
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: the policy cannot be read ({error})") from error
-    if not isinstance(meta, dict) or meta.get("format") not in (FORMAT, _WITHOUT_MOVES):
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         found = meta.get("format") if isinstance(meta, dict) else None
         raise CheckpointError(
-            f"{path}: a policy of format {found}; this version reads formats {_WITHOUT_MOVES} and "
-            f"{FORMAT}: train it anew, or use the version that wrote it"
+            f"{path}: a policy of format {found}; this version reads format {FORMAT}: train it "
+            "anew, or use the version that wrote it"
         )
-    old = meta["format"] == _WITHOUT_MOVES
-    columns = {key: value for key, value in _columns().items() if not (old and key == "moves")}
-    if meta.get("columns") != columns:
+    columns = meta.get("columns")
+    kinds = columns.get("kinds") if isinstance(columns, dict) else None
+    if not isinstance(kinds, int) or kinds > len(OpKind) or columns != _columns(kinds):
         raise CheckpointError(
             f"{path}: the policy reads other features than this version makes; train it anew"
         )
     try:
-        settings = dict(meta["config"])
-        if old:  # they were those of another search
-            settings.pop("guide", None)
-        config = from_plain(AgentConfig, settings)
+        config = from_plain(AgentConfig, dict(meta["config"]))
     except GraphwrightError as error:
         raise CheckpointError(f"{path}: {error}") from error
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # what a file does not hold is the same each time it is read
         policy = Policy(config.policy)
     try:
-        if old:
-            weights = {
-                **{f"moves.{name}": value for name, value in policy.moves.state_dict().items()},
-                **weights,
-            }
-        policy.load_state_dict(weights)
+        policy.load_state_dict(_with_new_kinds(weights))
     except RuntimeError as error:
         raise CheckpointError(f"{path}: weights and configuration disagree ({error})") from error
     return Checkpoint(policy, config, meta.get("about", {}), optimizer)
@@ -175,8 +166,17 @@ def restore_optimizer(
             }
 
 
-def _columns() -> dict[str, Any]:
-    """What each number that a policy reads means."""
+def _with_new_kinds(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Op kinds that came after a policy was trained look to it like custom ops."""
+    rows = weights.get(_KINDS)
+    if rows is None or len(rows) >= len(OpKind):
+        return weights
+    new = rows[int(OpKind.CUSTOM)].expand(len(OpKind) - len(rows), -1)
+    return {**weights, _KINDS: torch.cat([rows, new])}
+
+
+def _columns(kinds: int = len(OpKind)) -> dict[str, Any]:
+    """What each number that a policy reads means; `kinds` op kinds were known to it."""
     return {
         "ops": list(OP_COLUMNS),
         "edges": list(EDGE_COLUMNS),
@@ -186,7 +186,7 @@ def _columns() -> dict[str, Any]:
         "groups": list(GROUP_COLUMNS),
         "group_pairs": list(GROUP_PAIR_COLUMNS),
         "moves": list(MOVE_COLUMNS),
-        "kinds": len(OpKind),
+        "kinds": kinds,
         "levels": LEVELS,
     }
 

@@ -75,7 +75,7 @@ def improve(
     """The best state after some passes, and by how much its energy is above the portfolio's."""
     state = begin(subject, replace(config.rules, steps=max(steps, 1)))
     if config.guides_search:
-        return _guided(policy, config, state, steps)
+        return _search_guided(policy, config, state, steps)
     best: EpisodeState | None = None
     for step in range(steps):
         rng = np.random.default_rng([1, step])
@@ -86,7 +86,7 @@ def improve(
     return best, best.energy - subject.instance.reference_energy
 
 
-def _guided(
+def _search_guided(
     policy: Policy, config: AgentConfig, state: EpisodeState, steps: int
 ) -> tuple[EpisodeState, float]:
     """Guided search with a fixed number of evaluations."""

@@ -144,7 +144,7 @@ def uninformed(subject: GroupedInstance, seconds: float, seed: int) -> tuple[flo
     while not budget.is_spent:
         before = budget.spent_seconds
         heat = SEARCH.start_temperature * (1 - before / seconds)
-        chain = annealer.reprioritised(annealer.advance(chain, moves, heat))
+        chain = annealer.reprioritise(annealer.advance(chain, moves, heat))
         took = max(budget.spent_seconds - before, 1e-4)
         moves = int(np.clip(moves * seconds / _STEPS / took, 1, 4 * moves))
     return chain.best_energy, chain.evaluations

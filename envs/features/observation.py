@@ -1,6 +1,7 @@
 """What an agent sees: a graph on a cluster and, if a plan has run, what happened."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
@@ -27,6 +28,7 @@ from envs.features.trace_features import (
     trace_features,
 )
 from envs.instance import Instance
+from envs.tasks import Task
 from simulator.plan import Plan
 from simulator.traces.trace import Trace
 
@@ -59,7 +61,7 @@ class Observation:
     """By source and target; zero on the diagonal."""
     graph: Float32[np.ndarray, " graph_columns"]
     """The graph and cluster as a whole."""
-    previous: Int32[np.ndarray, "ops 3"]
+    previous: Int32[np.ndarray, "ops tasks"]
     """Device, schedule level and fusion level decided before; -1 where nothing was."""
 
     @property
@@ -77,9 +79,8 @@ class Previous:
 
     plan: Plan
     trace: Trace
-    schedule: Int32[np.ndarray, " ops"] | None = None
-    """Levels, where they were decided."""
-    fusion: Int32[np.ndarray, " ops"] | None = None
+    decided: Mapping[Task, Int32[np.ndarray, " ops"]] = field(default_factory=dict)
+    """Choices of tasks that were decided; devices are the plan's."""
 
 
 def observe(
@@ -93,16 +94,15 @@ def observe(
     problem = instance.problem
     ops, devices = problem.graph.op_count, problem.cluster.device_count
     seen: TraceFeatures
-    before = np.full((ops, 3), -1, np.int32)
+    before = np.full((ops, len(Task)), -1, np.int32)
     if previous is None:
         seen = no_trace(ops, len(fixed.edges), devices)
     else:
         seen = trace_features(problem, previous.plan, previous.trace)
-        before[:, 0] = previous.plan.devices
-        if previous.schedule is not None:
-            before[:, 1] = previous.schedule
-        if previous.fusion is not None:
-            before[:, 2] = previous.fusion
+        decided = {**previous.decided, Task.PLACEMENT: previous.plan.devices}
+        for column, task in enumerate(Task):
+            if task in decided:
+                before[:, column] = decided[task]
     return Observation(
         kinds=fixed.kinds,
         ops=np.concatenate([fixed.ops, seen.ops], axis=1),

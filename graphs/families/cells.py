@@ -42,9 +42,9 @@ def cells(tape: Tape, rng: Random) -> TapeValue:
         with tape.scope(f"cell_{index}"):
             if due > stack:
                 stack, filters = due, 2 * filters
-                x, before = _applied(tape, reduction, x, before, filters, 2), x
+                x, before = _apply(tape, reduction, x, before, filters, 2), x
             else:
-                x, before = _applied(tape, normal, x, before, filters, 1), x
+                x, before = _apply(tape, normal, x, before, filters, 1), x
     return classification(tape, x, labels, 1000)
 
 
@@ -57,7 +57,7 @@ def _random_cell(rng: Random) -> _Cell:
     return _Cell(nodes, [i for i in range(2, len(nodes) + 2) if i not in used])
 
 
-def _applied(
+def _apply(
     tape: Tape, cell: _Cell, x: TapeValue, before: TapeValue, filters: int, stride: int
 ) -> TapeValue:
     with tape.scope("begin"):

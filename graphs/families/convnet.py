@@ -40,7 +40,7 @@ def _block(tape: Tape, x: TapeValue, filters: int, stride: int, style: str) -> T
     if style == "plain":
         return conv_bn(tape, "conv", x, filters, (3, 3), stride)
     if style == "inverted":
-        return _inverted(tape, x, filters // 2, stride)
+        return _invert(tape, x, filters // 2, stride)
     width = 4 * filters if style == "bottleneck" else filters
     shortcut = x
     if x.shape[-1] != width or stride > 1:
@@ -55,7 +55,7 @@ def _block(tape: Tape, x: TapeValue, filters: int, stride: int, style: str) -> T
     return tape.op("Relu", (tape.op("AddV2", (y, shortcut)),))
 
 
-def _inverted(tape: Tape, x: TapeValue, filters: int, stride: int) -> TapeValue:
+def _invert(tape: Tape, x: TapeValue, filters: int, stride: int) -> TapeValue:
     """Expanded, filtered channel by channel, contracted."""
     wide = conv_bn(tape, "expand", x, 4 * x.shape[-1], (1, 1), 1, "relu6")
     with tape.scope("depthwise"):

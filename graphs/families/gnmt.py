@@ -60,14 +60,14 @@ def gnmt(tape: Tape, rng: Random) -> TapeValue:
         steps = unstack(
             tape, embedding(tape, "embedding", tokens[0], sizes.vocabulary, sizes.hidden)
         )
-        encoded = _encoded(tape, steps, sizes)
+        encoded = _encode(tape, steps, sizes)
         shape = (sizes.batch, sizes.steps, encoded[0].shape[-1])
         memory = tape.op("Pack", encoded, shape)
     with tape.scope("decoder"):
         steps = unstack(
             tape, embedding(tape, "embedding", tokens[1], sizes.vocabulary, sizes.hidden)
         )
-        outputs = _decoded(tape, steps, memory, sizes)
+        outputs = _decode(tape, steps, memory, sizes)
     with tape.scope("softmax"):
         kernel = tape.weight("kernel", (sizes.hidden, sizes.vocabulary))
         losses = []
@@ -77,7 +77,7 @@ def gnmt(tape: Tape, rng: Random) -> TapeValue:
         return add_up(tape, losses)
 
 
-def _encoded(tape: Tape, steps: Sequence[TapeValue], sizes: _Sizes) -> list[TapeValue]:
+def _encode(tape: Tape, steps: Sequence[TapeValue], sizes: _Sizes) -> list[TapeValue]:
     outputs = unroll(tape, "layer_0", steps, sizes.hidden)
     if sizes.bidirectional:
         back = unroll(tape, "layer_0_back", steps, sizes.hidden, reverse=True)
@@ -90,7 +90,7 @@ def _encoded(tape: Tape, steps: Sequence[TapeValue], sizes: _Sizes) -> list[Tape
     return outputs
 
 
-def _decoded(
+def _decode(
     tape: Tape, steps: Sequence[TapeValue], memory: TapeValue, sizes: _Sizes
 ) -> list[TapeValue]:
     """Decoder outputs; the attention that follows the first layer feeds every layer."""

@@ -44,29 +44,29 @@ def _batch_matmul(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     return left, right
 
 
-def _reduced(tape: Tape, g: TapeValue, shape: Shape) -> TapeValue:
+def _reduce(tape: Tape, g: TapeValue, shape: Shape) -> TapeValue:
     """The gradient of something broadcast: summed over what was repeated."""
     if g.shape == shape:
         return g
-    total = tape.op("Sum", (g, tape.constant((max(len(g.shape), 1),))), _squeezed(shape))
+    total = tape.op("Sum", (g, tape.constant((max(len(g.shape), 1),))), _squeeze(shape))
     if total.shape != shape:
         total = tape.op("Reshape", (total, tape.constant((len(shape),))), shape)
     return total
 
 
-def _squeezed(shape: Shape) -> Shape:
+def _squeeze(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
 
 
 def _add(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g = _given(gradients)
-    return [_reduced(tape, g, value.shape) if value.trained else None for value in node.inputs]
+    return [_reduce(tape, g, value.shape) if value.trained else None for value in node.inputs]
 
 
 def _subtract(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     g, (a, b) = _given(gradients), node.inputs
-    left = _reduced(tape, g, a.shape) if a.trained else None
-    right = _reduced(tape, tape.op("Neg", (g,)), b.shape) if b.trained else None
+    left = _reduce(tape, g, a.shape) if a.trained else None
+    right = _reduce(tape, tape.op("Neg", (g,)), b.shape) if b.trained else None
     return left, right
 
 
@@ -75,7 +75,7 @@ def _multiply(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradients:
     made: list[TapeValue | None] = []
     for own, other in ((a, b), (b, a)):
         if own.trained:
-            made.append(_reduced(tape, tape.op("Mul", (g, other), g.shape), own.shape))
+            made.append(_reduce(tape, tape.op("Mul", (g, other), g.shape), own.shape))
         else:
             made.append(None)
     return made
@@ -86,8 +86,8 @@ def _squared_difference(tape: Tape, node: TapeOp, gradients: Gradients) -> Gradi
     scaled = tape.op("Mul", (g, tape.constant((), DType.FLOAT32)))
     difference = tape.op("Sub", (a, b), node.outputs[0].shape)
     product = tape.op("Mul", (scaled, difference), difference.shape)
-    left = _reduced(tape, product, a.shape) if a.trained else None
-    right = _reduced(tape, tape.op("Neg", (product,)), b.shape) if b.trained else None
+    left = _reduce(tape, product, a.shape) if a.trained else None
+    right = _reduce(tape, tape.op("Neg", (product,)), b.shape) if b.trained else None
     return left, right
 
 

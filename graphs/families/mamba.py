@@ -67,7 +67,7 @@ def _scan(
     memory = tape.constant((batch, width, inner), DType.FLOAT32)
     outputs: list[TapeValue] = []
     whole = (driven, decay, enter, leave)
-    for x, keep, write, read in zip(*(_chunked(tape, y, chunks) for y in whole), strict=True):
+    for x, keep, write, read in zip(*(_chunk(tape, y, chunks) for y in whole), strict=True):
         scores = tape.op("BatchMatMulV2", (read, write), (batch, size, size), {"adj_y": True})
         scores = tape.op("Mul", (scores, tape.constant((size, size), DType.FLOAT32)))
         inside = tape.op("BatchMatMulV2", (scores, x), x.shape)
@@ -82,7 +82,7 @@ def _scan(
     return tape.op("ConcatV2", (*outputs, tape.constant()), driven.shape)
 
 
-def _chunked(tape: Tape, x: TapeValue, chunks: int) -> tuple[TapeValue, ...]:
+def _chunk(tape: Tape, x: TapeValue, chunks: int) -> tuple[TapeValue, ...]:
     batch, steps, width = x.shape
     spec = tape.spec((batch, steps // chunks, width))
     return tape.multi_op("Split", (tape.constant(), x), [spec] * chunks)

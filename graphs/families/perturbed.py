@@ -29,14 +29,14 @@ def perturbed(rng: Random, target_ops: int) -> Graph:
     distance = [abs(np.log(ops / target_ops)) for ops in _SOURCE_OPS]
     closest = sorted(range(len(SOURCES)), key=distance.__getitem__)[:3]
     graph = _source(SOURCES[rng.choice(closest)])
-    graph = _scaled(graph, rng)
+    graph = _scale(graph, rng)
     branches = _branches(graph)
     copies = np.ones(graph.op_count, np.int64)
     if branches:
         labels = np.array(_labels(graph))
         for name in rng.sample(branches, min(rng.randint(0, _MOST_CHANGES), len(branches))):
             copies[labels == name] = rng.choice((0, 2, 2, 3))
-    return _copied(graph, copies)
+    return _copy(graph, copies)
 
 
 @lru_cache(maxsize=4)
@@ -73,7 +73,7 @@ def _weight_like(graph: Graph) -> Bool[np.ndarray, " tensors"]:
     return like
 
 
-def _scaled(graph: Graph, rng: Random) -> Graph:
+def _scale(graph: Graph, rng: Random) -> Graph:
     """Another batch, another width, and kernels that are better or worse than thought."""
     batch, width = _power(rng.uniform(-2.5, 0.5)), _power(rng.uniform(-0.7, 0.5))
     like = _weight_like(graph)
@@ -112,7 +112,7 @@ def _mean_factor(
     return new / old
 
 
-def _copied(graph: Graph, copies: Int64[np.ndarray, " ops"]) -> Graph:
+def _copy(graph: Graph, copies: Int64[np.ndarray, " ops"]) -> Graph:
     """Each op as often as `copies` says, next to the original, with its tensors.
 
     Copies of a branch read each other and what the original reads, and are read by whoever reads

@@ -304,7 +304,7 @@ class Tape:
             bytes_written=works[:, 2].copy(),
             resident_bytes=np.array(self._resident, np.int64),
             workspace_bytes=workspace,
-            output_shapes=np.array([_padded(shape) for shape in self._shapes], np.int64),
+            output_shapes=np.array([_pad(shape) for shape in self._shapes], np.int64),
             colocation=np.array(self._colocation, np.int32),
             tensor_producers=rows[:, 0].astype(np.int32),
             tensor_bytes=rows[:, 1].copy(),
@@ -316,7 +316,7 @@ class Tape:
         )
 
 
-def _padded(shape: Shape) -> Shape:
+def _pad(shape: Shape) -> Shape:
     extra = len(shape) - SHAPE_RANK
     if extra > 0:
         return (int(np.prod(shape[: extra + 1])), *shape[extra + 1 :])

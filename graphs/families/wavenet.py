@@ -43,14 +43,14 @@ def _causal(tape: Tape, name: str, x: TapeValue, channels: int) -> TapeValue:
     with tape.scope(name):
         weight = tape.weight("filters", (1, 2, inputs, channels))
         padded = tape.op("Pad", (x, tape.constant((4, 2))), (batch, 1, steps + 1, inputs))
-        return _biased(tape, tape.op("Conv2D", (padded, weight), (batch, 1, steps, channels)))
+        return _add_bias(tape, tape.op("Conv2D", (padded, weight), (batch, 1, steps, channels)))
 
 
 def _pointwise(tape: Tape, name: str, x: TapeValue, channels: int) -> TapeValue:
     with tape.scope(name):
         weight = tape.weight("filters", (1, 1, x.shape[-1], channels))
-        return _biased(tape, tape.op("Conv2D", (x, weight), (*x.shape[:-1], channels)))
+        return _add_bias(tape, tape.op("Conv2D", (x, weight), (*x.shape[:-1], channels)))
 
 
-def _biased(tape: Tape, x: TapeValue) -> TapeValue:
+def _add_bias(tape: Tape, x: TapeValue) -> TapeValue:
     return tape.op("BiasAdd", (x, tape.weight("bias", x.shape[-1:])), x.shape)

@@ -214,13 +214,13 @@ def _edges(value: object, origin: str, known: set[int]) -> list[_Edge]:
 
 def _object(value: object, origin: str, where: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
-        raise ModelError(f"{origin}: {where} is {_described(value)}; expected a JSON object")
+        raise ModelError(f"{origin}: {where} is {_describe(value)}; expected a JSON object")
     return value
 
 
 def _list(value: object, origin: str, where: str) -> Sequence[object]:
     if not isinstance(value, list):
-        raise ModelError(f"{origin}: {where} is {_described(value)}; expected a JSON list")
+        raise ModelError(f"{origin}: {where} is {_describe(value)}; expected a JSON list")
     return value
 
 
@@ -232,14 +232,14 @@ def _field(entry: Mapping[str, object], key: str, origin: str, where: str) -> ob
 
 def _integer(value: object, origin: str, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ModelError(f"{origin}: {where} is {_described(value)}; expected an integer")
+        raise ModelError(f"{origin}: {where} is {_describe(value)}; expected an integer")
     return value
 
 
 def _flag(entry: Mapping[str, object], key: str, origin: str, where: str) -> bool:
     value = _field(entry, key, origin, where)
     if not isinstance(value, int) or value not in (0, 1):
-        raise ModelError(f"{origin}: {where}.{key} is {_described(value)}; expected true or false")
+        raise ModelError(f"{origin}: {where}.{key} is {_describe(value)}; expected true or false")
     return bool(value)
 
 
@@ -252,11 +252,11 @@ def _figure(entry: Mapping[str, object], key: str, origin: str, where: str) -> f
         or not isfinite(value)
     ):
         raise ModelError(
-            f"{origin}: {where}.{key} is {_described(value)}; expected a number from 0 to 1e18"
+            f"{origin}: {where}.{key} is {_describe(value)}; expected a number from 0 to 1e18"
         )
     return float(value)
 
 
-def _described(value: object) -> str:
+def _describe(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

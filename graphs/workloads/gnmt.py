@@ -33,10 +33,10 @@ def gnmt(config: GnmtConfig = GnmtConfig()) -> Workload:
         labels = tf1.placeholder(tf.int32, shape, "labels")
         with tf1.variable_scope("encoder"):
             steps = embedded_steps("embedding", source, config.vocabulary, config.hidden)
-            memory = tf.stack(_encoded(steps, config), axis=1)
+            memory = tf.stack(_encode(steps, config), axis=1)
         with tf1.variable_scope("decoder"):
             steps = embedded_steps("embedding", target, config.vocabulary, config.hidden)
-            outputs = _decoded(steps, memory, config)
+            outputs = _decode(steps, memory, config)
         with tf1.variable_scope("softmax"):
             kernel = weight("kernel", (config.hidden, config.vocabulary))
             losses = [
@@ -48,7 +48,7 @@ def gnmt(config: GnmtConfig = GnmtConfig()) -> Workload:
     return training_workload(f"gnmt-{config.layers}", loss, adam)
 
 
-def _encoded(steps: Sequence[Any], config: GnmtConfig) -> list[Any]:
+def _encode(steps: Sequence[Any], config: GnmtConfig) -> list[Any]:
     forward = unrolled_layer("layer_0_forward", steps, config.hidden)
     backward = unrolled_layer("layer_0_backward", steps, config.hidden, reverse=True)
     outputs = [tf.concat(pair, axis=1) for pair in zip(forward, backward, strict=True)]
@@ -80,7 +80,7 @@ class _Attention:
         return tf.squeeze(tf.matmul(weights, self.memory), 1)
 
 
-def _decoded(steps: Sequence[Any], memory: Any, config: GnmtConfig) -> list[Any]:
+def _decode(steps: Sequence[Any], memory: Any, config: GnmtConfig) -> list[Any]:
     """Decoder outputs; the attention that follows the first layer feeds every layer above."""
     features = memory.shape[-1]
     with tf1.variable_scope("attention"):

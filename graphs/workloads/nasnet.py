@@ -83,17 +83,17 @@ def nasnet(config: NasnetConfig = NasnetConfig()) -> Workload:
 
 def _cell(name: str, x: Any, before: Any, filters: int) -> Any:
     with tf1.variable_scope(name):
-        states = _combined(_prepared(x, before, filters), _NORMAL, filters, 1)
+        states = _combine(_prepare(x, before, filters), _NORMAL, filters, 1)
         return tf.concat([states[index] for index in _NORMAL_RESULT], axis=3)
 
 
 def _reduction(name: str, x: Any, before: Any, filters: int) -> Any:
     with tf1.variable_scope(name):
-        states = _combined(_prepared(x, before, filters), _REDUCTION, filters, 2)
+        states = _combine(_prepare(x, before, filters), _REDUCTION, filters, 2)
         return tf.concat([states[index] for index in _REDUCTION_RESULT], axis=3)
 
 
-def _prepared(x: Any, before: Any, filters: int) -> list[Any]:
+def _prepare(x: Any, before: Any, filters: int) -> list[Any]:
     """The cell's two inputs with the cell's channels and size."""
     with tf1.variable_scope("begin"):
         current = conv_bn("squeeze", tf.nn.relu(x), filters, 1)
@@ -101,13 +101,13 @@ def _prepared(x: Any, before: Any, filters: int) -> list[Any]:
         return [current, x]
     with tf1.variable_scope("previous"):
         if before.shape[1] != x.shape[1]:
-            return [current, _halved(tf.nn.relu(before), filters)]
+            return [current, _halve(tf.nn.relu(before), filters)]
         if before.shape[-1] != filters:
             return [current, conv_bn("squeeze", tf.nn.relu(before), filters, 1)]
     return [current, before]
 
 
-def _halved(x: Any, filters: int) -> Any:
+def _halve(x: Any, filters: int) -> Any:
     """Halve the image by two strided paths, one a pixel off, joined in channels."""
     with tf1.variable_scope("path_0"):
         left = convolution(avg_pool(x, 1, 2, "VALID"), filters // 2, 1)
@@ -117,7 +117,7 @@ def _halved(x: Any, filters: int) -> Any:
     return batch_norm(tf.concat([left, right], axis=3))
 
 
-def _combined(states: list[Any], nodes: Sequence[Node], filters: int, stride: int) -> list[Any]:
+def _combine(states: list[Any], nodes: Sequence[Node], filters: int, stride: int) -> list[Any]:
     for index, (left_op, left, right_op, right) in enumerate(nodes):
         with tf1.variable_scope(f"node_{index}"):
             results = []

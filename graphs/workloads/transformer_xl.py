@@ -80,13 +80,13 @@ def _layer(x: Any, positions: Any, biases: list[Any], config: TransformerXlConfi
         update = memory.assign(kept, read_value=False)
     tf1.add_to_collection(tf1.GraphKeys.UPDATE_OPS, update)
     with tf1.variable_scope("attention"):
-        x = _normalized(x + _dropout(_attended(x, seen, positions, biases, config), config))
+        x = _normalize(x + _dropout(_attend(x, seen, positions, biases, config), config))
     with tf1.variable_scope("feed_forward"):
         inner = tf.nn.relu(_dense("expand", x, config.inner))
-        return _normalized(x + _dropout(_dense("contract", inner, config.width), config))
+        return _normalize(x + _dropout(_dense("contract", inner, config.width), config))
 
 
-def _attended(
+def _attend(
     x: Any, seen: Any, positions: Any, biases: list[Any], config: TransformerXlConfig
 ) -> Any:
     size = (config.width, config.heads, config.head_width)
@@ -97,7 +97,7 @@ def _attended(
     content_bias, place_bias = (tf.expand_dims(bias, 1) for bias in biases)
     content = tf.einsum("bnih,bnjh->bnij", query + content_bias, key)
     distance = tf.einsum("bnih,njh->bnij", query + place_bias, place)
-    scores = (content + _shifted(distance)) * config.head_width**-0.5
+    scores = (content + _shift(distance)) * config.head_width**-0.5
     mask = tf.linalg.band_part(tf.ones((config.steps, config.memory + config.steps)), -1,
                                config.memory)  # fmt: skip
     weights = tf.nn.softmax(scores * mask - 1e30 * (1.0 - mask))
@@ -106,7 +106,7 @@ def _attended(
     return tf.einsum("binh,nhd->bid", mixed, output)
 
 
-def _shifted(x: Any) -> Any:
+def _shift(x: Any) -> Any:
     """Move row i left by as much as its query precedes the last one: pad, reshape, cut."""
     batch, heads, rows, columns = x.shape.as_list()
     x = tf.reshape(tf.pad(x, ((0, 0), (0, 0), (0, 0), (1, 0))), (batch, heads, columns + 1, rows))
@@ -119,7 +119,7 @@ def _dense(name: str, x: Any, units: int) -> Any:
         return tf.nn.bias_add(product, weight("bias", (units,)))
 
 
-def _normalized(x: Any) -> Any:
+def _normalize(x: Any) -> Any:
     with tf1.variable_scope("norm"):
         mean, variance = tf.nn.moments(x, axes=2, keepdims=True)
         scaled = (x - mean) * tf.math.rsqrt(variance + 1e-6)

@@ -107,7 +107,7 @@ class Annealer:
         check_plan(devices, ranks, self._engine.peak, self._engine.program.seconds.shape)
         return float(energy_of(self._engine, devices, ranks))
 
-    def reprioritised(self, chain: Chain) -> Chain:
+    def reprioritise(self, chain: Chain) -> Chain:
         """The chain under critical-path priorities of its placement, if that is no worse."""
         ranks = priority_ranks(upward_ranks(self.problem, chain.devices))
         energy = self.energy(chain.devices, ranks)

@@ -104,9 +104,9 @@ class GuidedAnnealer:
     def problem(self) -> Problem:
         return self.annealer.problem
 
-    def reprioritised(self, chain: Chain) -> Chain:
-        """As `Annealer.reprioritised`; every move may be tried anew under the new order."""
-        found = self.annealer.reprioritised(chain)
+    def reprioritise(self, chain: Chain) -> Chain:
+        """As `Annealer.reprioritise`; every move may be tried anew under the new order."""
+        found = self.annealer.reprioritise(chain)
         if found.ranks is not chain.ranks:
             self._guide.counts[_VERSION] += 1
         return found

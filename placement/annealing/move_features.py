@@ -212,14 +212,14 @@ def _tally_whole(reading: Reading, span: float) -> None:
 
 
 @inlined
-def _clipped(value: float, low: float, high: float) -> float:
+def _clip(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
 @inlined
 def _until(totals: np.ndarray, device: int, share: float) -> float:
     """Seconds up to an instant, given as a share of the step."""
-    position = _clipped(share, 0.0, 1.0) * _BUCKETS
+    position = _clip(share, 0.0, 1.0) * _BUCKETS
     bucket = min(int(position), _BUCKETS - 1)
     below = totals[device, bucket]
     return below + (position - bucket) * (totals[device, bucket + 1] - below)
@@ -382,7 +382,7 @@ def move_features(
     row[_SECONDS_THERE] = log_of_share(seconds_there / span)
     row[_PACE] = np.log10(max(seconds_there, 1e-9) / max(seconds_here, 1e-9))
     row[_CRITICAL_HERE] = log_of_share(critical_here / span)
-    row[_CRITICAL_CHANGE] = _clipped(10.0 * (critical_there - critical_here) / span, -2.0, 2.0)
+    row[_CRITICAL_CHANGE] = _clip(10.0 * (critical_there - critical_here) / span, -2.0, 2.0)
     row[_LEAST_SLACK] = log_of_share(min(least_slack, span) / span)
     row[_MOST_SLACK] = log_of_share(most_slack / span)
     row[_QUEUED] = log_of_share(queued / span)
@@ -395,7 +395,7 @@ def move_features(
     row[_LOAD_HERE] = _load(reading.busy, here, first, last, span)
     row[_CRITICAL_THERE] = _load(reading.critical, there, first, last, span)
     row[_LOAD_AROUND_THERE] = _load(reading.busy, there, first - _WINDOW, last + _WINDOW, span)
-    row[_IDLE_AFTER_THERE] = _clipped(
+    row[_IDLE_AFTER_THERE] = _clip(
         ((last - first) * span - (row[_LOAD_THERE] * (last - first) * span) - seconds_there) / span,
         -1.0,
         1.0,
@@ -404,9 +404,7 @@ def move_features(
     row[_PULL_AFTER] = log_of_share(pull_after / span)
     row[_PUSH_NOW] = log_of_share(push_now / span)
     row[_PUSH_AFTER] = log_of_share(push_after / span)
-    row[_CHANGE] = _clipped(
-        10.0 * (pull_after + push_after - pull_now - push_now) / span, -2.0, 2.0
-    )
+    row[_CHANGE] = _clip(10.0 * (pull_after + push_after - pull_now - push_now) / span, -2.0, 2.0)
     row[_CRITICAL_PULL] = log_of_share(critical_pull / span)
     row[_CRITICAL_PUSH] = log_of_share(critical_push / span)
     row[_LATE_IN] = signed_log_of_share(late_in)
@@ -445,9 +443,7 @@ def tried_features(
     row[_HEAT] = heat
     row[_WAS_TRIED] = tries_ago >= 0.0
     row[_TRIED_AGO] = np.log10(1.0 + max(tries_ago, 0.0)) / 3.0 if tries_ago >= 0.0 else 1.5
-    row[_TRIED_CHANGE] = (
-        signed_log_of_share(_clipped(change, -1.0, 1.0)) if tries_ago >= 0.0 else 0.0
-    )
+    row[_TRIED_CHANGE] = signed_log_of_share(_clip(change, -1.0, 1.0)) if tries_ago >= 0.0 else 0.0
     row[_TRIED_BETTER] = tries_ago >= 0.0 and change < 0.0
     row[_GROUP_TRIED_AGO] = (
         np.log10(1.0 + max(group_tries_ago, 0.0)) / 3.0 if group_tries_ago >= 0.0 else 1.5

@@ -39,7 +39,7 @@ def export_onnx_annotated(request: ExportRequest) -> Exported:
     steps = onnx_steps(model, request.dims, str(request.model), request.model.parent)
     stages = _stages(steps, request)
     with weight_file(request) as weights:
-        annotated = _annotated(model, steps, request, stages, weights)
+        annotated = _annotate(model, steps, request, stages, weights)
     path = request.out / f"{request.stem}.annotated.onnx"
     write_whole(path, annotated.SerializeToString(deterministic=True))
     settings = session_settings(request)
@@ -80,7 +80,7 @@ def _stages(steps: OnnxSteps, request: ExportRequest) -> dict[str, Part]:
     return {step.name: part for part in parts for step in part.steps}
 
 
-def _annotated(
+def _annotate(
     model: ModelProto,
     steps: OnnxSteps,
     request: ExportRequest,

@@ -169,26 +169,26 @@ def constant_tensor(node: NodeProto) -> TensorProto | None:
 
 def with_placed_bodies(node: NodeProto, weights: WeightFile) -> NodeProto:
     """A node whose control-flow bodies refer to their external weights from the new folder."""
-    stored = [t for _, body in bodies_of(node) for t in _stored(body)]
+    stored = [t for _, body in bodies_of(node) for t in _store(body)]
     if not any(tensor.data_location == TensorProto.EXTERNAL for tensor in stored):
         return node
     copied = onnx.NodeProto()
     copied.CopyFrom(node)
     for _, body in bodies_of(copied):
-        for tensor in _stored(body):
+        for tensor in _store(body):
             if tensor.data_location == TensorProto.EXTERNAL:
                 tensor.CopyFrom(weights.placed(tensor))
     return copied
 
 
-def _stored(graph: GraphProto) -> Iterator[TensorProto]:
+def _store(graph: GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
         for _, body in bodies_of(node):
-            yield from _stored(body)
+            yield from _store(body)
 
 
 def _external(tensor: TensorProto, location: str, offset: int, length: int | None) -> TensorProto:

@@ -101,7 +101,7 @@ class _Outline:
         for name in names:
             self._add(name)
         for source, inner in self.constants.items():
-            copied = self._copied(source, inner)
+            copied = self._copy(source, inner)
             del copied.input[:]
         self._give(title)
         self.call.input.extend([*self.arguments, *self.controls])
@@ -111,7 +111,7 @@ class _Outline:
         self.function.attr["_XlaMustCompile"].b = True
         self.function.attr["_noinline"].b = True
 
-    def _copied(self, name: str, inner: str) -> Any:
+    def _copy(self, name: str, inner: str) -> Any:
         node = self.function.node_def.add()
         node.CopyFrom(self.nodes[name])
         node.name, node.device = inner, ""
@@ -120,7 +120,7 @@ class _Outline:
         return node
 
     def _add(self, name: str) -> None:
-        node = self._copied(name, self.inner[name])
+        node = self._copy(name, self.inner[name])
         texts = [self._input(text) for text in node.input]
         del node.input[:]
         node.input.extend(text for text in texts if text)

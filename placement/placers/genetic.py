@@ -35,7 +35,7 @@ def genetic(problem: Problem, budget: Budget, seed: int, report: Report) -> Plac
     ranked = sorted(floor.candidates, key=lambda item: item.rank_key)[:POPULATION]
     population = np.stack([_legal(item.plan.devices[first], allowed) for item in ranked])
     while len(population) < POPULATION:
-        extra = _mutated(population[rng.integers(len(ranked))], allowed, 5 * MUTATION, rng)
+        extra = _mutate(population[rng.integers(len(ranked))], allowed, 5 * MUTATION, rng)
         population = np.concatenate([population, extra[None]])
 
     def score(genes: Int32[np.ndarray, " groups"]) -> float:
@@ -51,7 +51,7 @@ def genetic(problem: Problem, budget: Budget, seed: int, report: Report) -> Plac
         while len(children) < POPULATION and not budget.is_spent:
             mother, father = (_tournament(population, energies, rng) for _ in range(2))
             child = np.where(rng.random(len(mother)) < 0.5, mother, father)
-            children.append(_mutated(child, allowed, MUTATION, rng))
+            children.append(_mutate(child, allowed, MUTATION, rng))
         fresh = np.array([score(genes) for genes in children[2:]])
         evaluations += len(fresh)
         energies = np.concatenate([np.sort(energies, kind="stable")[:2], fresh])
@@ -84,7 +84,7 @@ def _legal(
     return np.where(fine, genes, allowed.argmax(axis=1)).astype(np.int32)
 
 
-def _mutated(
+def _mutate(
     genes: Int32[np.ndarray, " groups"],
     allowed: np.ndarray,
     rate: float,

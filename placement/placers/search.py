@@ -52,7 +52,7 @@ def search(
         left = 1.0 - (before - begun) / span
         report(min(1.0 - left, 1.0))
         reached = chain.best_energy
-        chain = annealer.reprioritised(
+        chain = annealer.reprioritise(
             annealer.advance(chain, moves, config.start_temperature * max(left, 0.0))
         )
         if chain.best_energy < reached:

@@ -40,5 +40,5 @@ def warm_up() -> None:
     xla_like_groups(problem.graph, best.plan.devices)
     annealer = Annealer(problem, build_hierarchy(problem, 0))
     chain = annealer.start(best.plan.devices, best.plan.ranks, 0)
-    chain = annealer.reprioritised(annealer.advance(chain, 1, 0.0))
+    chain = annealer.reprioritise(annealer.advance(chain, 1, 0.0))
     GuidedAnnealer(annealer, blank_scorer(), Guidance(16, 2.0, 0.1, 1)).advance(chain, 1, 0.0, 0.0)

@@ -24,13 +24,13 @@ def assumptions_section(reported: ReportedPlan) -> Section:
         if sizes:
             rows.append([f"dimensions {label}", ", ".join(f"{k}={v}" for k, v in sizes.items())])
     if report.unknown_shapes:
-        rows.append(["unknown shapes", _shortened(list(report.unknown_shapes))])
+        rows.append(["unknown shapes", _shorten(list(report.unknown_shapes))])
     for label, counts in (
         ("ops of estimated cost", report.estimated_ops),
         ("control flow as one op", report.composite_ops),
     ):
         if counts:
-            rows.append([label, _shortened([f"{count} {name}" for name, count in counts.items()])])
+            rows.append([label, _shorten([f"{count} {name}" for name, count in counts.items()])])
     rules = problem.constraints
     for label, given in (
         ("pinned", rules.pins),
@@ -60,6 +60,6 @@ def assumptions_section(reported: ReportedPlan) -> Section:
     )
 
 
-def _shortened(items: list[str]) -> str:
+def _shorten(items: list[str]) -> str:
     rest = len(items) - _LONGEST_LIST
     return ", ".join(items[:_LONGEST_LIST]) + (f" and {rest} more" if rest > 0 else "")

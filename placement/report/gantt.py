@@ -92,11 +92,11 @@ def _within(slices: list[_Slice], makespan: float) -> tuple[list[_Slice], float]
     finest = makespan / 4000
     while len(joined) > MOST_SLICES:
         resolution = finest if resolution == 0 else 2 * resolution
-        joined = _joined(slices, resolution)
+        joined = _join(slices, resolution)
     return joined, resolution
 
 
-def _joined(slices: list[_Slice], resolution: float) -> list[_Slice]:
+def _join(slices: list[_Slice], resolution: float) -> list[_Slice]:
     result: list[_Slice] = []
     for item in slices:
         if result:

@@ -38,7 +38,7 @@ def map_section(reported: ReportedPlan) -> Section:
     graph = trace.graph
     parts = [[part for part in _SEPARATORS.split(name) if part] for name in graph.op_names]
     lasting = trace.end - trace.start
-    root = _grouped("whole graph", list(range(graph.op_count)), parts, 0, lasting)
+    root = _group("whole graph", list(range(graph.op_count)), parts, 0, lasting)
     _connect(root, trace)
     document = {
         "devices": list(reported.device_names),
@@ -55,7 +55,7 @@ def map_section(reported: ReportedPlan) -> Section:
     return Section("map", "Graph", [Text(words), Map(document, "Groups of ops by device and time")])
 
 
-def _grouped(
+def _group(
     name: str,
     ops: list[int],
     parts: Sequence[Sequence[str]],
@@ -80,9 +80,7 @@ def _grouped(
     for key in [key for key, members in by_part.items() if len(members) < _SMALLEST_GROUP]:
         loose += by_part.pop(key)
     loose.sort()
-    children = [
-        _grouped(key, members, parts, depth + 1, lasting) for key, members in by_part.items()
-    ]
+    children = [_group(key, members, parts, depth + 1, lasting) for key, members in by_part.items()]
     children += _runs(loose, parts)
     total = float(lasting[ops].sum())
     opened: list[_Group] = []
@@ -93,7 +91,7 @@ def _grouped(
             opened.extend(child.children)
         else:
             opened.append(child)
-    return _bundled(name, ops, opened)
+    return _bundle(name, ops, opened)
 
 
 def _runs(ops: list[int], parts: Sequence[Sequence[str]]) -> list[_Group]:
@@ -113,7 +111,7 @@ def _span(first: Sequence[str], last: Sequence[str]) -> str:
     return a if a == b else f"{a} … {b}"
 
 
-def _bundled(name: str, ops: list[int], children: list[_Group]) -> _Group:
+def _bundle(name: str, ops: list[int], children: list[_Group]) -> _Group:
     children.sort(key=lambda group: float(np.mean(group.ops)))
     if len(children) <= _MOST_CHILDREN:
         return _Group(name, ops, children)
@@ -125,7 +123,7 @@ def _bundled(name: str, ops: list[int], children: list[_Group]) -> _Group:
         else:
             inside = sorted(op for member in members for op in member.ops)
             title = f"{members[0].name} … {members[-1].name}"
-            bundles.append(_bundled(title, inside, members))
+            bundles.append(_bundle(title, inside, members))
     return _Group(name, ops, bundles)
 
 

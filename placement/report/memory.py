@@ -30,7 +30,7 @@ def memory_section(reported: ReportedPlan) -> Section:
                 f"{peak / device.memory_bytes:.0%}",
             ]
         )
-        times, levels = _thinned(*trace.memory_timeline(index), trace.makespan_seconds)
+        times, levels = _thin(*trace.memory_timeline(index), trace.makespan_seconds)
         values = [
             {"t": milliseconds(time), "m": float(f"{level / scale:.5g}")}
             for time, level in zip(times, levels, strict=True)
@@ -87,9 +87,7 @@ def _spec(
     return {"title": title, "height": 110, "data": {"values": values}, "layer": layers}
 
 
-def _thinned(
-    times: np.ndarray, levels: np.ndarray, makespan: float
-) -> tuple[list[float], list[int]]:
+def _thin(times: np.ndarray, levels: np.ndarray, makespan: float) -> tuple[list[float], list[int]]:
     """The highest level of each interval, at its beginning."""
     if len(times) <= _POINTS:
         return [*times.tolist(), makespan], [*levels.tolist(), int(levels[-1])]

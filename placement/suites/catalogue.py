@@ -88,7 +88,7 @@ _LARGE_CLUSTERS = (
 )
 
 
-def _generated(suite: str, families: Sequence[str], count: int) -> tuple[Pair, ...]:
+def _generated_pairs(suite: str, families: Sequence[str], count: int) -> tuple[Pair, ...]:
     """`count` graphs of each family; all kinds of clusters come up equally often."""
     pairs = []
     for family in families:
@@ -117,17 +117,17 @@ SUITES: Mapping[str, Suite] = {
         Suite(
             "train",
             "graphs of the trained families; further seeds below 10,000 are training data too",
-            _generated("train", TRAINED_FAMILIES, 112) + _without_headroom("train"),
+            _generated_pairs("train", TRAINED_FAMILIES, 112) + _without_headroom("train"),
         ),
         Suite(
             "validation",
             "other graphs of the trained families, for choices made during development",
-            _generated("validation", TRAINED_FAMILIES, 8) + _without_headroom("validation"),
+            _generated_pairs("validation", TRAINED_FAMILIES, 8) + _without_headroom("validation"),
         ),
         Suite(
             "test-instances",
             "unseen graphs of the trained families, among them real training steps of torch",
-            _generated("test-instances", TRAINED_FAMILIES, 14)
+            _generated_pairs("test-instances", TRAINED_FAMILIES, 14)
             + _without_headroom("test-instances")
             + _on_clusters(UNSEEN_GRAPHS),
         ),
@@ -135,7 +135,8 @@ SUITES: Mapping[str, Suite] = {
             "test-families",
             "graphs of families that nothing was trained or tuned on: WaveNet, mixtures of "
             "experts, random cells, NASNet, AmoebaNet, Granite",
-            _generated("test-families", HELD_OUT_FAMILIES, 14) + _on_clusters(HELD_OUT_GRAPHS),
+            _generated_pairs("test-families", HELD_OUT_FAMILIES, 14)
+            + _on_clusters(HELD_OUT_GRAPHS),
         ),
         Suite(
             "paper",

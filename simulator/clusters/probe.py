@@ -79,7 +79,7 @@ def _on_core(
     kept = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     os.environ.update(dict.fromkeys(kept, "1"))
     try:
-        worker = context.Process(target=_pinned, args=(there, core, measure))
+        worker = context.Process(target=_pin, args=(there, core, measure))
         worker.start()
         there.close()  # so that the end of the worker is the end of the pipe
         result: tuple[float, float, float] = here.recv()
@@ -98,9 +98,7 @@ def _on_core(
     return result
 
 
-def _pinned(
-    answer: Connection, core: int, measure: Callable[[], tuple[float, float, float]]
-) -> None:
+def _pin(answer: Connection, core: int, measure: Callable[[], tuple[float, float, float]]) -> None:
     os.sched_setaffinity(0, {core})
     answer.send(measure())
 

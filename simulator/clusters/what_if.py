@@ -39,13 +39,13 @@ def apply_change(cluster: Cluster, settings: Sequence[str]) -> Cluster:
         ClusterError: a setting of another form, or one that names nothing in the cluster.
     """
     for setting in settings:
-        cluster = _applied(cluster, setting)
+        cluster = _apply(cluster, setting)
     if settings:
         cluster = replace(cluster, name=f"{cluster.name} with {', '.join(settings)}")
     return cluster
 
 
-def _applied(cluster: Cluster, setting: str) -> Cluster:
+def _apply(cluster: Cluster, setting: str) -> Cluster:
     place, equals, text = setting.partition("=")
     what, dot, name = place.strip().rpartition(".")
     if not equals or not dot or not text.strip():

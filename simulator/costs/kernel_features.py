@@ -83,12 +83,12 @@ def op_features(graph: Graph) -> Float32[np.ndarray, "ops features"]:
         _log(product.rows * product.inner),
         product.rows == 1,
         product.columns == 1,
-        _wasted(product.rows, _BLOCK),
-        _wasted(product.columns, _VECTOR),
-        _wasted(product.inner, _VECTOR),
-        _wasted(output[:, 3], _VECTOR),
-        _wasted(output[:, 3], 4),
-        _wasted(first[:, 3], _VECTOR),
+        _waste_of(product.rows, _BLOCK),
+        _waste_of(product.columns, _VECTOR),
+        _waste_of(product.inner, _VECTOR),
+        _waste_of(output[:, 3], _VECTOR),
+        _waste_of(output[:, 3], 4),
+        _waste_of(first[:, 3], _VECTOR),
         *(_beyond(moved, size) for size in _CACHES),
         *(_beyond(inputs.weight_bytes, size) for size in _CACHES[1:3]),
     ]
@@ -126,7 +126,7 @@ def _log(values: np.ndarray) -> np.ndarray:
     return np.log2(1.0 + np.maximum(values.astype(np.float64), 0.0)) / 10.0
 
 
-def _wasted(sizes: np.ndarray, step: int) -> np.ndarray:
+def _waste_of(sizes: np.ndarray, step: int) -> np.ndarray:
     """Logarithm of how much longer a loop is that goes in steps."""
     sizes = np.maximum(sizes, 1.0)
     return np.log2(np.ceil(sizes / step) * step / sizes)

@@ -232,6 +232,14 @@ def save_network(network: CostEnsemble, path: Path, device_kind: str) -> None:
     save_file(weights, path, about)
 
 
+def _with_new_kinds(name: str, values: Tensor) -> Tensor:
+    """Op kinds that came after a model was trained look to it like custom ops."""
+    missing = len(OpKind) - len(values) if name.endswith(".kind.weight") else 0
+    if missing > 0:
+        values = torch.cat([values, values[int(OpKind.CUSTOM)].expand(missing, -1)])
+    return values.float()
+
+
 def load_learned_costs(path: Path | None = None) -> LearnedCosts:
     """Read a model; None is the one that ships, for CPU cores.
 
@@ -253,7 +261,7 @@ def load_learned_costs(path: Path | None = None) -> LearnedCosts:
             config = CostNetworkConfig(**sizes)
             network = CostEnsemble([CostNetwork(config) for _ in range(int(about["members"]))])
             names = list(file.keys())
-            network.load_state_dict({name: file.get_tensor(name).float() for name in names})
+            network.load_state_dict({n: _with_new_kinds(n, file.get_tensor(n)) for n in names})
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ClusterError(f"{path}: not a learned cost model ({error})") from error
     return LearnedCosts(network.eval(), about["device_kind"])

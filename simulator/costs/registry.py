@@ -31,7 +31,7 @@ def default_costs(graph: Graph, cluster: Cluster) -> CostModel:
     return RooflineCosts()
 
 
-def _calibrated(graph: Graph, cluster: Cluster) -> CostModel:
+def _calibrated_costs(graph: Graph, cluster: Cluster) -> CostModel:
     if cluster.calibration is None:
         raise ClusterError(
             f"cluster {cluster.name!r} was never measured; `graphwright calibrate` measures"
@@ -39,7 +39,7 @@ def _calibrated(graph: Graph, cluster: Cluster) -> CostModel:
     return CalibratedCosts(cluster.calibration.times)
 
 
-def _learned(graph: Graph, cluster: Cluster) -> CostModel:
+def _learned_costs(graph: Graph, cluster: Cluster) -> CostModel:
     return _from_file(None, graph, cluster)
 
 
@@ -63,8 +63,8 @@ COST_MODELS: Mapping[str, Callable[[Graph, Cluster], CostModel]] = {
     "auto": default_costs,
     "roofline": lambda graph, cluster: RooflineCosts(),
     "profiled": lambda graph, cluster: ProfiledCosts(),
-    "calibrated": _calibrated,
-    "learned": _learned,
+    "calibrated": _calibrated_costs,
+    "learned": _learned_costs,
 }
 
 

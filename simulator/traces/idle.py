@@ -51,7 +51,7 @@ def idle_stretches(trace: Trace) -> Iterator[Idle]:
 
 
 def _cut(trace: Trace, device: int, op: int, clock: float, begin: float) -> Iterator[Idle]:
-    transfer = _awaited(trace, op)
+    transfer = _find_awaited(trace, op)
     if transfer < 0:
         yield Idle(device, clock, begin, "other device", -1, op)
         return
@@ -68,7 +68,7 @@ def _cut(trace: Trace, device: int, op: int, clock: float, begin: float) -> Iter
         clock = until
 
 
-def _awaited(trace: Trace, op: int) -> int:
+def _find_awaited(trace: Trace, op: int) -> int:
     """The transfer that an op waited for, looking through ops that take no time; or -1."""
     while True:
         if trace.cause_transfer[op] >= 0:

@@ -21,7 +21,7 @@ def merged_traces(traces: Sequence[tuple[str, str]]) -> str:
     about: dict[str, Any] = {}
     offset = 0
     for label, text in traces:
-        document = _parsed(text, label)
+        document = _parse(text, label)
         mine = [dict(event) for event in document["traceEvents"]]
         for event in mine:
             event["pid"] = int(event.get("pid", 0)) + offset
@@ -48,11 +48,11 @@ def read_trace(path: Path) -> str:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TraceError(f"{path}: cannot be read ({error})") from error
-    _parsed(text, str(path))
+    _parse(text, str(path))
     return text
 
 
-def _parsed(text: str, origin: str) -> dict[str, Any]:
+def _parse(text: str, origin: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

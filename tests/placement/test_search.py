@@ -173,7 +173,7 @@ def test_what_fits_has_less_energy_than_what_does_not() -> None:
 def test_new_priorities_are_kept_only_if_they_help() -> None:
     for seed in range(10):
         annealer, start = annealer_of(seed)
-        after = annealer.reprioritised(start)
+        after = annealer.reprioritise(start)
         assert after.energy <= start.energy
         assert after.energy == annealer.energy(after.devices, after.ranks)
         assert after.best_energy <= start.best_energy

@@ -68,7 +68,11 @@ def read_toy(path: Path, dims: Mapping[str, int]) -> Graph:
 
 def test_every_row_of_the_page_has_a_test_here() -> None:
     rows = re.findall(r"^\| (an? [^|]+?) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    tests = {name.removeprefix("test_").replace("_", " ") for name in globals()}
+    tests = {
+        name.replace("_", " ")
+        for path in (Path(__file__), Path(__file__).with_name("test_contributing_copies.py"))
+        for name in re.findall(r"def test_(\w+)", path.read_text(encoding="utf-8"))
+    }
     missing = [row for row in rows if row.replace("'", "") not in tests]
     assert rows
     assert missing == []

@@ -111,7 +111,7 @@ def evaluate(
     )  # fmt: skip
     prepare(quiet=json)
     with (
-        _recorded(out) as (known, record),
+        _record(out) as (known, record),
         progress(f"{len(job.pairs)} pairs of {chosen.name}", quiet=json) as report,
     ):
         rows = _run_all(job, known, record, report)
@@ -209,7 +209,7 @@ def _run_all(
 
 
 @contextmanager
-def _recorded(
+def _record(
     out: Path | None,
 ) -> Iterator[tuple[list["EvaluationRow"], Callable[["EvaluationRow"], None]]]:
     """Rows that a folder has, and how to add one; each is on disk before the next run."""

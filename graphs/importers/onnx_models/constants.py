@@ -50,7 +50,7 @@ def _option(inputs: Arrays, attributes: Attributes, position: int, name: str) ->
     return None if listed is None else [int(item) for item in listed]
 
 
-def _bounded(shape: Sequence[int]) -> tuple[int, ...]:
+def _limit(shape: Sequence[int]) -> tuple[int, ...]:
     """A shape that may be allocated."""
     if any(size < 0 for size in shape) or prod(shape) > SMALL_ELEMENTS:
         raise ValueError("not a small tensor")
@@ -118,7 +118,7 @@ def _slice(inputs: Arrays, attributes: Attributes) -> Value:
 
 def _gather(inputs: Arrays, attributes: Attributes) -> Value:
     array, indices = _given(inputs, 0), _given(inputs, 1)
-    _bounded((array.size, max(indices.size, 1)))
+    _limit((array.size, max(indices.size, 1)))
     return np.take(array, indices.astype(np.int64), axis=attributes.get("axis", 0))
 
 
@@ -136,7 +136,7 @@ def _split(inputs: Arrays, attributes: Attributes) -> list[np.ndarray]:
 
 
 def _fill(inputs: Arrays, attributes: Attributes) -> np.ndarray:
-    shape = _bounded([int(size) for size in _given(inputs, 0).reshape(-1)])
+    shape = _limit([int(size) for size in _given(inputs, 0).reshape(-1)])
     value = attributes.get("value")
     if value is None:
         return np.zeros(shape, np.float32)
@@ -146,20 +146,20 @@ def _fill(inputs: Arrays, attributes: Attributes) -> np.ndarray:
 def _expand(inputs: Arrays, attributes: Attributes) -> np.ndarray:
     array = _given(inputs, 0)
     target = [int(size) for size in _given(inputs, 1).reshape(-1)]
-    shape = np.broadcast_shapes(array.shape, _bounded(target))
-    return np.broadcast_to(array, _bounded(shape))
+    shape = np.broadcast_shapes(array.shape, _limit(target))
+    return np.broadcast_to(array, _limit(shape))
 
 
 def _range(inputs: Arrays, attributes: Attributes) -> np.ndarray:
     start, limit, delta = (_given(inputs, i).reshape(-1)[0] for i in range(3))
     count = max(ceil((float(limit) - float(start)) / float(delta)), 0)
-    _bounded((count,))
+    _limit((count,))
     return (start + np.arange(count) * delta).astype(_given(inputs, 0).dtype)
 
 
 def _tile(inputs: Arrays, attributes: Attributes) -> np.ndarray:
     array, repeats = _given(inputs, 0), [int(n) for n in _given(inputs, 1).reshape(-1)]
-    _bounded((array.size, *repeats))
+    _limit((array.size, *repeats))
     return np.tile(array, repeats)
 
 

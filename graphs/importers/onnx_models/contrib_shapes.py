@@ -83,7 +83,7 @@ def _low_bit_product(inputs: Inputs, attributes: Attributes) -> Outputs:
     return [((*left.spec.shape[:-1], attributes["N"]), left.elem_type)]
 
 
-def _normalized(statistics: int, sum_at: int) -> Rule:
+def _normalize(statistics: int, sum_at: int) -> Rule:
     """The first output like the input, then reduced statistics, then the residual sum."""
 
     def rule(inputs: Inputs, attributes: Attributes) -> Outputs:
@@ -142,7 +142,7 @@ def _embedding_norm(inputs: Inputs, attributes: Attributes) -> Outputs:
     return [summed, (tokens.spec.shape[:1], int(TensorProto.INT32)), summed]
 
 
-def _concatenated(inputs: Inputs, attributes: Attributes) -> Outputs:
+def _concatenate(inputs: Inputs, attributes: Attributes) -> Outputs:
     """`QLinearConcat`: scale and zero point, then triples of tensor, scale and zero point."""
     parts = [_at(inputs, position) for position in range(2, len(inputs), 3)]
     shape, axis = list(parts[0].spec.shape), attributes["axis"]
@@ -150,7 +150,7 @@ def _concatenated(inputs: Inputs, attributes: Attributes) -> Outputs:
     return [(tuple(shape), parts[0].elem_type)]
 
 
-def _globally_pooled(inputs: Inputs, attributes: Attributes) -> Outputs:
+def _pool_globally(inputs: Inputs, attributes: Attributes) -> Outputs:
     value = _at(inputs, 0)
     shape = value.spec.shape
     kept = shape[:1] if attributes.get("channels_last") else shape[:2]
@@ -187,15 +187,15 @@ _RULES: dict[str, Rule] = {
     "MultiHeadAttention": _multi_head_attention,
     "DecoderMaskedMultiHeadAttention": _multi_head_attention,
     "GroupQueryAttention": _group_query_attention,
-    "SkipLayerNormalization": _normalized(2, 3),
-    "SkipSimplifiedLayerNormalization": _normalized(2, 3),
-    "LayerNormalization": _normalized(2, 0),
-    "SimplifiedLayerNormalization": _normalized(1, 0),
+    "SkipLayerNormalization": _normalize(2, 3),
+    "SkipSimplifiedLayerNormalization": _normalize(2, 3),
+    "LayerNormalization": _normalize(2, 0),
+    "SimplifiedLayerNormalization": _normalize(1, 0),
     "EmbedLayerNormalization": _embedding_norm,
     "QLinearAdd": _broadcast(0, 3),
     "QLinearMul": _broadcast(0, 3),
-    "QLinearConcat": _concatenated,
-    "QLinearGlobalAveragePool": _globally_pooled,
+    "QLinearConcat": _concatenate,
+    "QLinearGlobalAveragePool": _pool_globally,
     "ConvGrad": _like(1, 2),
     "LayerNormalizationGrad": _like(1, 2, 2),
     "SimplifiedLayerNormalizationGrad": _like(1, 2),

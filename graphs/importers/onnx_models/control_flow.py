@@ -100,7 +100,7 @@ def _choose(
         # The other branch need not even have valid shapes here.
         taken = run(branches[0] if condition.any() else branches[1], {})
         return Composite(
-            taken.work, taken.resident_bytes, _named(node, taken.outputs, label, context)
+            taken.work, taken.resident_bytes, _name(node, taken.outputs, label, context)
         )
     costs = [run(branch, {}) for branch in branches]
     taken = max(costs, key=_weight)
@@ -111,7 +111,7 @@ def _choose(
         for a, b in zip(taken.outputs, other.outputs, strict=False)
     ]
     resident = sum(cost.resident_bytes for cost in costs)
-    return Composite(taken.work, resident, _named(node, values, label, context))
+    return Composite(taken.work, resident, _name(node, values, label, context))
 
 
 def _weight(cost: BodyCost) -> tuple[float, float]:
@@ -135,18 +135,18 @@ def _loop(
     counter = OnnxValue(TensorSpec((), DType.INT64), int(TensorProto.INT64))
     condition = OnnxValue(TensorSpec((), DType.BOOL), int(TensorProto.BOOL))
     carried = [_variable(value) for value in inputs[2:]]
-    result = run(body, _paired(body, [counter, condition, *carried], label, context))
+    result = run(body, _pair_up(body, [counter, condition, *carried], label, context))
     after = list(result.outputs[1 : 1 + len(carried)])
     changed = any(a.spec != b.spec for a, b in zip(after, carried, strict=False))
     if changed:
         context.note(f"Loop {label!r} changes the shapes it carries; those of one trip are used.")
     outputs = [replace(_variable(v), assumed=v.assumed or changed) for v in after]
     outputs.extend(
-        _stacked(label, value, 0, count, assumed=not known)
+        _stack(label, value, 0, count, assumed=not known)
         for value in result.outputs[1 + len(carried) :]
     )
     return Composite(
-        _times(result.work, count), result.resident_bytes, _named(node, outputs, label, context)
+        _times(result.work, count), result.resident_bytes, _name(node, outputs, label, context)
     )
 
 
@@ -179,18 +179,18 @@ def _scan(
         batch = _without(label, sequences[0], 0, context)[1]
         states = [_without(label, value, 0, context)[0] for value in states]
         parts = [_without(label, value, 0, context)[0] for value in parts]
-    result = run(body, _paired(body, [*states, *parts], label, context))
+    result = run(body, _pair_up(body, [*states, *parts], label, context))
     outputs = [_variable(value) for value in result.outputs[: len(states)]]
     stacked = result.outputs[len(states) :]
     out_axes = attributes.get("scan_output_axes") or [0] * len(stacked)
     for value, axis in zip(stacked, out_axes, strict=False):
-        outputs.append(_stacked(label, value, axis, trips, assumed=False))
+        outputs.append(_stack(label, value, axis, trips, assumed=False))
     if batched:
-        outputs = [_stacked(label, value, 0, batch, assumed=False) for value in outputs]
+        outputs = [_stack(label, value, 0, batch, assumed=False) for value in outputs]
     return Composite(
         _times(result.work, trips * batch),
         result.resident_bytes,
-        _named(node, outputs, label, context),
+        _name(node, outputs, label, context),
     )
 
 
@@ -204,9 +204,9 @@ def _map_sequence(
 ) -> Composite:
     context.note(f"SequenceMap {label!r} is costed as a sequence of one tensor.")
     elements = [replace(_variable(value), given_type=None) for value in inputs]
-    result = run(body, _paired(body, elements, label, context))
+    result = run(body, _pair_up(body, elements, label, context))
     outputs = [_as_sequence(value) for value in result.outputs]
-    return Composite(result.work, result.resident_bytes, _named(node, outputs, label, context))
+    return Composite(result.work, result.resident_bytes, _name(node, outputs, label, context))
 
 
 def _as_sequence(value: OnnxValue) -> OnnxValue:
@@ -222,7 +222,7 @@ def _variable(value: OnnxValue | None) -> OnnxValue:
     return replace(value, constant=None, shape_like=False)
 
 
-def _stacked(label: str, value: OnnxValue, axis: int, count: int, *, assumed: bool) -> OnnxValue:
+def _stack(label: str, value: OnnxValue, axis: int, count: int, *, assumed: bool) -> OnnxValue:
     """One tensor per trip, along a new axis."""
     shape = list(value.spec.shape)
     shape.insert(axis if axis >= 0 else len(shape) + 1 + axis, count)
@@ -248,7 +248,7 @@ def _times(work: Work, count: int) -> Work:
     return Work(work.flops * count, work.bytes_read * count, work.bytes_written * count)
 
 
-def _paired(
+def _pair_up(
     body: GraphProto, values: Sequence[OnnxValue], label: str, context: ImportContext
 ) -> dict[str, OnnxValue]:
     if len(body.input) != len(values):
@@ -259,7 +259,7 @@ def _paired(
     return {item.name: value for item, value in zip(body.input, values, strict=True)}
 
 
-def _named(
+def _name(
     node: NodeProto, values: Sequence[OnnxValue], label: str, context: ImportContext
 ) -> dict[str, OnnxValue]:
     if len(values) < len(node.output):

@@ -49,16 +49,16 @@ def infer_outputs(
     Raises:
         ModelError: the node breaks its schema, or the shapes of its inputs do not fit.
     """
-    known = _evaluated(node, inputs, attributes)
+    known = _evaluate(node, inputs, attributes)
     if known is not None and len(known) == len(node.output):
         return {name: value for name, value in zip(node.output, known, strict=True) if name}
-    types = _inferred(node, label, inputs, attributes, context)
+    types = _infer(node, label, inputs, attributes, context)
     return {
-        name: _completed(name, types.get(name), inputs, context) for name in node.output if name
+        name: _fill_open_parts(name, types.get(name), inputs, context) for name in node.output if name
     }
 
 
-def _evaluated(
+def _evaluate(
     node: NodeProto, inputs: Inputs, attributes: Mapping[str, Any]
 ) -> list[OnnxValue] | None:
     """The outputs themselves, where they are small and known before the model runs."""
@@ -84,7 +84,7 @@ def _evaluated(
     return [constant_value(array, assumed=assumed, shape_like=shape_like) for array in arrays]
 
 
-def _inferred(
+def _infer(
     node: NodeProto,
     label: str,
     inputs: Inputs,
@@ -196,7 +196,7 @@ def _complete(kind: TypeProto | None) -> bool:
     return dims is not None and all(size is not None and size >= 0 for size in dims)
 
 
-def _completed(
+def _fill_open_parts(
     name: str, kind: TypeProto | None, inputs: Inputs, context: ImportContext
 ) -> OnnxValue:
     """Fill what inference left open from annotations, else by assumption."""

@@ -75,7 +75,7 @@ def onnx_steps(
     try:
         check_model(model, origin)
         check_external_data(model, folder, origin)
-        return _steps(model, *_inlined(model, origin), dims, origin, folder)
+        return _steps(model, *_inline(model, origin), dims, origin, folder)
     except (DecodeError, UnicodeDecodeError) as error:
         # Protobuf checks text and nested messages only when they are touched.
         raise ModelError(f"{origin}: damaged ONNX model ({error})") from error
@@ -83,7 +83,7 @@ def onnx_steps(
         raise ModelError(f"{origin}: control flow is nested too deeply to be read") from error
 
 
-def _inlined(
+def _inline(
     model: ModelProto, origin: str
 ) -> tuple[Sequence[NodeProto], Sequence[OperatorSetIdProto]]:
     """The model's nodes with calls of local functions replaced by their bodies, and the opsets.
@@ -142,7 +142,7 @@ def _steps(
     inputs = [value for value in graph.input if value.name not in weights]
     binding = bind_inputs(inputs, dims, origin)
     context.assumed_dims = binding.assumed
-    context.declared = _declared(graph, binding.sizes)
+    context.declared = _declared_types(graph, binding.sizes)
     names = node_names(nodes)
     available = [value.name for value in inputs] + list(weights)
     order = ordered_nodes(nodes, names, available, origin)
@@ -171,7 +171,7 @@ def _refuse_second_producer(name: str, weights: Scope, origin: str) -> None:
         )
 
 
-def _declared(
+def _declared_types(
     graph: GraphProto, sizes: Mapping[str, int]
 ) -> dict[str, tuple[int, list[int | None]]]:
     """Shapes that the model states for what its nodes compute, with dimensions bound."""

@@ -26,11 +26,11 @@ def read_names(node: NodeProto) -> list[str]:
     if is_gradient(node):
         names.update(dict.fromkeys(differentiate(node)))
     for _, body in bodies_of(node):
-        names.update(dict.fromkeys(_captured(body)))
+        names.update(dict.fromkeys(_captured_names(body)))
     return list(names)
 
 
-def _captured(body: GraphProto) -> list[str]:
+def _captured_names(body: GraphProto) -> list[str]:
     own = {value.name for value in body.input}
     own.update(tensor.name for tensor in body.initializer)
     own.update(sparse.values.name for sparse in body.sparse_initializer)

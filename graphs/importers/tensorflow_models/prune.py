@@ -50,7 +50,7 @@ def chosen_fetches(nodes: Mapping[str, TensorflowNode]) -> tuple[list[str], str]
         ]
         if sinks:
             return sinks, f"Pruned to what the optimizer's updates need ({len(sinks)} results)."
-    fed = _fed(nodes)
+    fed = _fed_nodes(nodes)
     sinks = [
         node.name
         for node in nodes.values()
@@ -101,7 +101,7 @@ def _is_housekeeping(
     return reads and nodes[sources(node)[0]].op_type in {"VarHandleOp", "Variable", "VariableV2"}
 
 
-def _fed(nodes: Mapping[str, TensorflowNode]) -> set[str]:
+def _fed_nodes(nodes: Mapping[str, TensorflowNode]) -> set[str]:
     """Nodes that depend on an input of the model."""
     inputs = [
         node.name

@@ -79,15 +79,15 @@ def infer_specs(
     Raises:
         ModelError: TensorFlow refuses the graph; the message carries TensorFlow's reason.
     """
-    specs = _inferred(nodes, versions, library, dimensions, known or {})
+    specs = _infer(nodes, versions, library, dimensions, known or {})
     # What a loop's gradient pops has the shape of what the loop pushed, which is known by now.
     popped = popped_specs(nodes, specs.outputs, specs.incomplete)
     if popped:
-        specs = _inferred(nodes, versions, library, dimensions, {**(known or {}), **popped})
+        specs = _infer(nodes, versions, library, dimensions, {**(known or {}), **popped})
     return specs
 
 
-def _inferred(
+def _infer(
     nodes: Mapping[str, TensorflowNode],
     versions: Any,
     library: Library,
@@ -125,13 +125,13 @@ def specs_in(graph: Any, nodes: Mapping[str, TensorflowNode], dimensions: Dimens
             if dims is None or None in dims:
                 if dtype is not DType.RESOURCE and (node.op_type, index) not in _SCRATCH_OUTPUTS:
                     unknown.append(f"{name}:{index}")
-                dims = _completed(dims or [], node, outputs, dimensions)
+                dims = _complete(dims or [], node, outputs, dimensions)
             specs.append(spec(tuple(dims), dtype))
         outputs[name] = tuple(specs)
     return Specs(outputs, tuple(unknown))
 
 
-def _completed(
+def _complete(
     dims: Sequence[int | None],
     node: TensorflowNode,
     outputs: Mapping[str, Sequence[TensorSpec]],
