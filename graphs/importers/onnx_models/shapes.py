@@ -54,7 +54,9 @@ def infer_outputs(
         return {name: value for name, value in zip(node.output, known, strict=True) if name}
     types = _infer(node, label, inputs, attributes, context)
     return {
-        name: _fill_open_parts(name, types.get(name), inputs, context) for name in node.output if name
+        name: _fill_open_parts(name, types.get(name), inputs, context)
+        for name in node.output
+        if name
     }
 
 
