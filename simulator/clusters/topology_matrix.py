@@ -9,6 +9,8 @@ from simulator.errors import ClusterError
 
 _DEFAULT_KIND = "a100"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+#: Where the matrix gives links of a pair of devices, of which `NVLINK` states two together.
+_POINT_TO_POINT = ("p100", "v100")
 _LINKS_PER_DEVICE = {"p100": 4, "v100": 6, "a100": 12, "h100": 18}
 
 
@@ -28,13 +30,19 @@ _PATHS = {
     "PHB": _Path(0.9, 2e-6, "host"),
     "NODE": _Path(0.8, 3e-6, "host"),
     "SYS": _Path(0.6, 6e-6, "socket"),
+    "SOC": _Path(0.6, 6e-6, "socket"),  # what drivers before 2018 print for SYS
 }
 
 
 def looks_like_topology(text: str) -> bool:
     """Whether a text has the header line of a topology matrix."""
-    plain = _ANSI.sub("", text)
-    return any(re.match(r"\s+GPU0\b", line) for line in plain.splitlines())
+    return any(_is_header(line) for line in _ANSI.sub("", text).splitlines())
+
+
+def _is_header(line: str) -> bool:
+    """Whether a line names the columns; a row has a code behind its name, or X for itself."""
+    words = line.split()
+    return words[:1] == ["GPU0"] and words[1:2] not in ([], ["X"])
 
 
 def cluster_from_topology(text: str, name: str, kind: str = _DEFAULT_KIND) -> Cluster:
@@ -48,7 +56,7 @@ def cluster_from_topology(text: str, name: str, kind: str = _DEFAULT_KIND) -> Cl
     rows = _rows(_ANSI.sub("", text), name)
     names = [f"{kind}:{index}" for index in range(len(rows))]
     links = tuple(
-        _link(row[j], names, i, j, kind, name)
+        _link(row[j], names, i, j, kind, _is_switched(row, kind), name)
         for i, row in enumerate(rows)
         for j in range(len(rows))
         if i != j
@@ -59,11 +67,15 @@ def cluster_from_topology(text: str, name: str, kind: str = _DEFAULT_KIND) -> Cl
 
 def _rows(text: str, name: str) -> list[list[str]]:
     lines = text.splitlines()
-    header = next((line for line in lines if re.match(r"\s+GPU0\b", line)), None)
+    header = next((line for line in lines if _is_header(line)), None)
     if header is None:
         raise ClusterError(f"{name}: no topology matrix; paste all of `nvidia-smi topo -m`")
     count = len(re.findall(r"\bGPU\d+\b", header.split("CPU")[0]))
-    rows = [line.split()[1 : count + 1] for line in lines if re.match(r"GPU\d+\s", line)]
+    rows = [
+        line.split()[1 : count + 1]
+        for line in lines
+        if re.match(r"\s*GPU\d+\s", line) and line is not header
+    ]
     if len(rows) != count or any(len(row) < count for row in rows):
         raise ClusterError(
             f"{name}: the header names {count} GPUs, but the matrix has {len(rows)} full rows; "
@@ -72,20 +84,29 @@ def _rows(text: str, name: str) -> list[list[str]]:
     return rows
 
 
-def _link(code: str, names: list[str], i: int, j: int, kind: str, origin: str) -> Link:
+def _is_switched(row: list[str], kind: str) -> bool:
+    """Whether a device's links lead to a switch: it has fewer than its row adds up to."""
+    bonded = [int(code[2:]) for code in row if re.fullmatch(r"NV\d+", code)]
+    return kind not in _POINT_TO_POINT or sum(bonded) > _LINKS_PER_DEVICE[kind]
+
+
+def _link(
+    code: str, names: list[str], i: int, j: int, kind: str, switched: bool, origin: str
+) -> Link:
     source, target = names[i], names[j]
     if bonded := re.fullmatch(r"NV(\d+)", code):
         if kind not in NVLINK:
             raise ClusterError(f"{origin}: {code}, but {kind} has no nvlink; name another kind")
-        spec = NVLINK[kind]
-        share = 1.0
-        if kind in ("p100", "v100"):  # links are bonded per pair, not switched
-            share = max(1, int(bonded[1])) / 2
-            return Link(source, target, spec.bytes_per_second * share, spec.latency_seconds)
-        share = min(1.0, int(bonded[1]) / _LINKS_PER_DEVICE[kind])
-        switched = (f"{source}/out", f"{target}/in")
-        return Link(source, target, spec.bytes_per_second * share, spec.latency_seconds, switched)
+        spec, links = NVLINK[kind], max(1, min(int(bonded[1]), _LINKS_PER_DEVICE[kind]))
+        share = links / (2 if kind in _POINT_TO_POINT else _LINKS_PER_DEVICE[kind])
+        shared = (f"{source}/out", f"{target}/in") if switched else ()
+        return Link(source, target, spec.bytes_per_second * share, spec.latency_seconds, shared)
     path = _PATHS.get(code)
+    if code == "N/A":
+        raise ClusterError(
+            f"{origin}: N/A between GPU{i} and GPU{j}: the driver does not tell how they are "
+            "connected, as under WSL; name a preset such as 2xa100-pcie, or write a cluster file"
+        )
     if path is None:
         raise ClusterError(
             f"{origin}: unknown code {code!r} between GPU{i} and GPU{j}; "

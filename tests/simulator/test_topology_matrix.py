@@ -151,3 +151,44 @@ def test_saved_output_is_recognised(tmp_path: Path) -> None:
 def test_what_is_no_matrix(text: str, kind: str, message: str) -> None:
     with pytest.raises(ClusterError, match=message):
         cluster_from_topology(text, "server", kind)
+
+
+def switched(count: int) -> str:
+    """V100s behind NVSwitches: six links to each of the others, of the six that a card has."""
+    header = [*(f"GPU{i}" for i in range(count)), "CPU Affinity"]
+    rows = {
+        f"GPU{i}": [*("X" if i == j else "NV6" for j in range(count)), "0-23"] for i in range(count)
+    }
+    return matrix(header, rows)
+
+
+def test_links_beyond_what_a_card_has_share_what_it_has() -> None:
+    """All that leaves one V100 of sixteen goes through its six links, 135 GB/s in practice."""
+    cluster = cluster_from_topology(switched(16), "dgx2", "v100")
+    leaving = [link for link in cluster.links if link.source == "v100:0"]
+    assert {link.bytes_per_second for link in leaving} == {135e9}
+    assert {link.channels[0] for link in leaving} == {"v100:0/out"}
+    mesh = cluster_from_topology(dgx_v100(), "dgx1", "v100")
+    bonded = [link for link in mesh.links if link.source == "v100:0" and not link.channels]
+    assert sum(link.bytes_per_second for link in bonded) == 135e9
+
+
+def test_old_drivers_say_soc_for_sys() -> None:
+    text = matrix(["GPU0", "GPU1"], {"GPU0": ["X", "SOC"], "GPU1": ["SOC", "X"]})
+    newer = cluster_from_topology(text.replace("SOC", "SYS"), "a", "v100")
+    assert cluster_from_topology(text, "a", "v100").links == newer.links
+
+
+def test_texts_whose_white_space_was_lost_or_changed_parse() -> None:
+    plain = matrix(["GPU0", "GPU1"], {"GPU0": ["X", "PHB"], "GPU1": ["PHB", "X"]})
+    stripped = "\n".join(line.strip() for line in plain.splitlines())
+    for text in (stripped, plain.replace("\n", "\r\n"), stripped.replace("\t", "   ")):
+        assert looks_like_topology(text)
+        found = cluster_from_topology(text, "a", "v100")
+        assert found.links == cluster_from_topology(plain, "a", "v100").links
+
+
+def test_unknown_connections_are_refused_with_a_way_out() -> None:
+    text = matrix(["GPU0", "GPU1"], {"GPU0": ["X", "N/A"], "GPU1": ["N/A", "X"]})
+    with pytest.raises(ClusterError, match="name a preset"):
+        cluster_from_topology(text, "wsl", "v100")
