@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from graphs.errors import ModelError
+from graphs.foreign_files import foreign_file
 from graphs.formats import described_formats, file_format, folder_format
 from graphs.graph import Graph
 
@@ -46,6 +47,8 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     if not head:
         raise ModelError(f"{path}: the file is empty; expected {described_formats()}")
+    if (foreign := foreign_file(path, head)) is not None:
+        raise ModelError(f"{path}: {foreign.sentence}")
     found = file_format(path, head)
     if found is None:
         raise ModelError(

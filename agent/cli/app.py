@@ -6,6 +6,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from cyclopts import App, CycloptsError
@@ -56,6 +57,7 @@ def command_line() -> App:
     """The command with all its verbs."""
     app = App(
         name="graphwright",
+        version=lambda: version("graphwright"),
         help="Place, fuse and schedule dataflow graphs of neural networks on several devices.",
         help_epilogue="Exit codes: 0 done, 1 a fault of graphwright, 2 a mistake in what was "
         "given, 3 no feasible plan. Every verb takes --json and then prints one JSON object.",
