@@ -1,5 +1,6 @@
 """Files that people take for models which hold no graph that can be read, and what to do instead."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,5 +69,13 @@ def foreign_file(path: Path, head: bytes) -> ForeignFile | None:
         if head.startswith(item.beginnings or (b"\0\0no such beginning",)):
             return item
         if name.endswith(item.suffixes or ("/",)):
-            return item
+            return None if _is_exported_program(path, head) else item
     return None
+
+
+def _is_exported_program(path: Path, head: bytes) -> bool:
+    """Whether an archive is torch.export's whatever it is called: torch.save's holds a pickle."""
+    if not head.startswith(b"PK") or path.suffix == ".keras" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return not any(name.endswith("data.pkl") for name in archive.namelist())

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import graphs
 from graphs.foreign_files import FOREIGN_FILES
@@ -25,6 +26,16 @@ def test_what_a_file_is_and_what_to_do(tmp_path: Path, name: str, head: bytes, s
     (tmp_path / name).write_bytes(head)
     with pytest.raises(graphs.ModelError, match=said):
         graphs.load(tmp_path / name)
+
+
+def test_an_exported_program_is_read_whatever_its_suffix(tmp_path: Path) -> None:
+    program = torch.export.export(torch.nn.Linear(4, 4), (torch.zeros(2, 4),))
+    torch.export.save(program, tmp_path / "a.pt2")
+    (tmp_path / "a.pt2").rename(tmp_path / "a.pt")
+    assert graphs.load(tmp_path / "a.pt").op_count > 0
+    torch.save({"a": torch.zeros(3)}, tmp_path / "b.pt")
+    with pytest.raises(graphs.ModelError, match="weights and no graph"):
+        graphs.load(tmp_path / "b.pt")
 
 
 def test_each_kind_is_told_by_something() -> None:
