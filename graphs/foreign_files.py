@@ -1,4 +1,4 @@
-"""Files that people take for models which hold no graph that can be read, and what to do instead."""
+"""Files that people take for models and that hold no readable graph, and what to do instead."""
 
 import zipfile
 from dataclasses import dataclass
