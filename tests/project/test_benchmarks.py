@@ -49,7 +49,7 @@ def test_held_out_rows_are_set_beside_each_other(tmp_path: Path) -> None:
     def write(name: str, column: str, policy: str, *seconds: float) -> None:
         folder = tmp_path / f"evaluation-{name}"
         folder.mkdir(exist_ok=True)
-        plain = {str: "", int: 0, float: 0.0, bool: True}
+        plain: dict[object, object] = {str: "", int: 0, float: 0.0, bool: True}
         blank = {field.name: plain.get(field.type, ()) for field in fields(EvaluationRow)}
         with (folder / "rows.jsonl").open("a", encoding="utf-8") as file:
             for seed, value in enumerate(seconds):
