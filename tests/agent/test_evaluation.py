@@ -22,7 +22,7 @@ from agent.evaluation.contestants import (
     greedy_attempt,
     policy_digest,
 )
-from agent.evaluation.ratios import pair_ratios, ratio, stage_shares, times, with_headroom
+from agent.evaluation.ratios import stage_shares, times, with_headroom
 from agent.evaluation.runs import EvaluationRow, Origin, run
 from agent.evaluation.tables import Results, cell, csv_text, losses, markdown, plain, ratios
 from agent.learning.rollout import SampleConfig
@@ -37,6 +37,7 @@ from graphs.graph_file import write_graph
 from placement.placer import Budget
 from placement.problem import Problem
 from placement.suites import Headroom, Pair
+from placement.suites.ratios import pair_ratios, ratio
 from simulator.evaluation import BatchEvaluation, Evaluation
 from simulator.plan import Plan
 from simulator.traces.trace import Trace
