@@ -17,19 +17,10 @@ from agent.evaluation.columns import (
     column_names,
     column_of,
 )
-from agent.evaluation.ratios import (
-    MATTERS,
-    MeanRatio,
-    PairRatio,
-    Times,
-    pair_ratios,
-    ratio,
-    stage_shares,
-    times,
-    with_headroom,
-)
+from agent.evaluation.ratios import stage_shares, times, with_headroom
 from agent.evaluation.runs import EvaluationRow
 from placement.suites.pair import Headroom
+from placement.suites.ratios import MATTERS, MeanRatio, PairRatio, Times, pair_ratios, ratio
 
 
 @dataclass(frozen=True)

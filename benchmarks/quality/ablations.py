@@ -20,7 +20,7 @@ import torch
 
 from agent.config import AgentConfig, TrainConfig
 from agent.evaluation.contestants import Attempt, Contestant, policy_digest
-from agent.evaluation.ratios import MeanRatio, ratio, times
+from agent.evaluation.ratios import times
 from agent.evaluation.runs import EvaluationRow, Origin, prepare_problem, run
 from agent.placing.policy_placer import PolicyPlacer
 from agent.policy.network import Policy
@@ -33,6 +33,7 @@ from placement.placer import silent
 from placement.placers.registry import get_placer
 from placement.placers.warm_up import warm_up
 from placement.suites import Pair, get_suite
+from placement.suites.ratios import MeanRatio, ratio
 
 RESULTS = Path(__file__).parents[1] / "results" / "ablations.jsonl"
 POLICIES = Path(__file__).parents[2] / "out" / "ablations"

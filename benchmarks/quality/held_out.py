@@ -14,10 +14,11 @@ from pathlib import Path
 
 from agent.evaluation.columns import FINE_TUNED, PORTFOLIO, SEARCH, UNTRAINED, ZERO_SHOT
 from agent.evaluation.contestants import policy_digest
-from agent.evaluation.ratios import pair_ratios, ratio, times
+from agent.evaluation.ratios import times
 from agent.evaluation.runs import EvaluationRow
 from agent.placing.registry import SHIPPED
 from agent.runs.checkpoint import load_checkpoint
+from placement.suites.ratios import pair_ratios, ratio
 
 RESULTS = Path(__file__).parents[1] / "results"
 SUITES = ("instances", "families")

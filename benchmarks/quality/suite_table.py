@@ -9,14 +9,14 @@ written beside it. All times are simulated seconds.
 """
 
 import argparse
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import append_row, commit, read_rows
 from placement.suites import SUITES
-from placement.suites.results import COLUMNS, measure_pair
+from placement.suites.ratios import geometric_mean
+from placement.suites.results import COLUMNS, SuiteRow, measure_pair, ratio
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -67,17 +67,16 @@ def table(suite: str, rows: list[dict[str, Any]]) -> str:
             f"{' | '.join(cells)} | {row['lower_bound_seconds'] * 1e3:,.1f} |"
         )
     lines += ["", "Geometric means of search / other, over the pairs where both fit:", ""]
+    measured = [SuiteRow.from_dict(row) for row in rows]
     for other in COLUMNS[:-1]:
-        logs = [
-            math.log(found["search"] / found[other])
-            for found in (row["makespan_seconds"] for row in rows)
-            if found["search"] and found[other]
-        ]
-        mean = math.exp(sum(logs) / len(logs)) if logs else math.nan
-        lines.append(f"- {other}: {mean:.3f} over {len(logs)} of {len(rows)}")
-    bound = [math.log(r["makespan_seconds"]["search"] / r["lower_bound_seconds"])
-             for r in rows if r["makespan_seconds"]["search"]]  # fmt: skip
-    lines.append(f"- lower bound: {math.exp(sum(bound) / max(len(bound), 1)):.3f} (can be loose)")
+        found = ratio(measured, "search", other)
+        lines.append(f"- {other}: {found.geometric_mean:.3f} over {found.pairs} of {len(rows)}")
+    over_bound = [
+        seconds / row.lower_bound_seconds
+        for row in measured
+        if (seconds := row.makespan_seconds["search"])
+    ]
+    lines.append(f"- lower bound: {geometric_mean(over_bound):.3f} (can be loose)")
     return "\n".join(lines) + "\n"
 
 

@@ -1,14 +1,16 @@
-"""Placers judged by a suite: one row per pair, and the geometric mean of ratios."""
+"""Placers judged by a suite: one row per pair, and what one placer is over another."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from graphs.errors import GraphwrightError
 from placement.place import place_problem
 from placement.placer import Placer, Report, silent
 from placement.placers.registry import get_placer
-from placement.suites.pair import Pair
+from placement.suites import ratios
+from placement.suites.pair import Headroom, Pair
+from placement.suites.ratios import MeanRatio
 
 #: The columns of GO's table, and ours beside them.
 COLUMNS = ("single", "human-expert", "metis", "heft", "portfolio", "search")
@@ -44,6 +46,20 @@ class SuiteRow:
             "seed": self.seed,
             "costs": self.costs,
         }
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "SuiteRow":
+        """The other way; keys that are not a row's are left out.
+
+        Raises:
+            GraphwrightError: a key is missing, or the pair is of no known kind.
+        """
+        try:
+            pair = Pair(values["graph"], values["cluster"], Headroom(values["headroom"]))
+            own = {item.name: values[item.name] for item in fields(SuiteRow) if item.name != "pair"}
+        except (KeyError, ValueError) as error:
+            raise GraphwrightError(f"not a row of a suite's results: {error}") from error
+        return SuiteRow(pair=pair, **own)
 
 
 def measure_pair(
@@ -87,22 +103,14 @@ def measure_pair(
     )
 
 
-@dataclass(frozen=True)
-class SuiteRatio:
-    """One placer against another, over the pairs on which both have a plan that fits."""
-
-    geometric_mean: float
-    """Below 1 where the first is faster; nan where no pair has both."""
-    pairs: int
+def ratio(rows: Sequence[SuiteRow], placer: str, against: str) -> MeanRatio:
+    """Step times of a placer over those of another; every row counts as a pair of its own."""
+    return ratios.ratio(placer, against, _times(rows, placer), _times(rows, against))
 
 
-def ratio(rows: Sequence[SuiteRow], placer: str, against: str) -> SuiteRatio:
-    """The geometric mean of step times of a placer over those of another."""
-    logs = [
-        math.log(mine / theirs)
-        for row in rows
-        if (mine := row.makespan_seconds[placer]) and (theirs := row.makespan_seconds[against])
-    ]
-    if not logs:
-        return SuiteRatio(math.nan, 0)
-    return SuiteRatio(math.exp(sum(logs) / len(logs)), len(logs))
+def _times(rows: Sequence[SuiteRow], placer: str) -> dict[int, dict[int, float]]:
+    """Step times that fit by the number of the row and seed."""
+    return {
+        number: {row.seed: seconds} if (seconds := row.makespan_seconds[placer]) else {}
+        for number, row in enumerate(rows)
+    }

@@ -1,6 +1,6 @@
 """Published learned placers find known optima; TensorFlow's default is what it says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,12 +14,14 @@ from agent.baselines.hdp import HdpConfig, HdpPlacer, group_features, unit_featu
 from agent.baselines.tensorflow_default import first_come_first_served, tensorflow_default
 from envs.instance import Instance
 from graphs.kinds import OpKind
-from placement.placer import Budget, silent
+from placement.placer import Budget, Placer, silent
 from placement.problem import Problem
 from simulator.clusters.cluster import Cluster
 
 PLACERS = {"gdp": GdpPlacer(), "hdp": HdpPlacer()}
-PROBLEMS = {
+#: A problem and the step time of its best plan.
+MakeProblem = Callable[[], tuple[Problem, float]]
+PROBLEMS: dict[str, MakeProblem] = {
     "two chains": lambda: two_chains(3),
     "fork-join": fork_join,
     "forced split": forced_split,
@@ -53,7 +55,7 @@ class Rounds(Budget):
 
 @pytest.mark.parametrize("placer", PLACERS.values(), ids=list(PLACERS))
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=list(PROBLEMS))
-def test_learned_placers_find_the_best_plan(placer, problem) -> None:
+def test_learned_placers_find_the_best_plan(placer: Placer, problem: MakeProblem) -> None:
     given, optimum = problem()
     placed = placer(given, Rounds(), 0, silent)
     assert placed.best.evaluation.feasible
@@ -81,7 +83,9 @@ def test_hdp_learns_that_the_links_are_slow() -> None:
 
 
 @pytest.mark.parametrize("placer", PLACERS.values(), ids=list(PLACERS))
-def test_the_same_seed_gives_the_same_plan_and_no_heuristic_helps(placer, monkeypatch) -> None:
+def test_the_same_seed_gives_the_same_plan_and_no_heuristic_helps(
+    placer: Placer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     problem = Problem(random_graph(3, 60), toy_cluster(3))
 
     def refuse(_self: Instance) -> None:
@@ -94,7 +98,7 @@ def test_the_same_seed_gives_the_same_plan_and_no_heuristic_helps(placer, monkey
 
 
 @pytest.mark.parametrize("placer", PLACERS.values(), ids=list(PLACERS))
-def test_units_keep_to_devices_that_can_run_them(placer) -> None:
+def test_units_keep_to_devices_that_can_run_them(placer: Placer) -> None:
     limited = replace(device("d1"), unsupported=frozenset({"matmul"}))
     cluster = toy_cluster(3)
     devices = (cluster.devices[0], limited, cluster.devices[2])

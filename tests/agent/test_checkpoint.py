@@ -7,7 +7,6 @@ import pytest
 import torch
 from training_samples import largest_difference, tiny_policy
 
-import agent.runs.checkpoint
 from agent.runs.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -42,9 +41,10 @@ def test_a_policy_comes_back_as_it_was(saved: Path) -> None:
 
 def test_the_optimizer_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     def step(policy: torch.nn.Module, optimizer: torch.optim.Adam, factor: float) -> None:
-        loss = sum((value * factor).sin().sum() for value in policy.parameters())
+        terms = [(value * factor).sin().sum() for value in policy.parameters()]
+        loss = torch.stack(terms).sum()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     policy, config = tiny_policy()
@@ -111,7 +111,7 @@ def test_an_interrupted_write_leaves_the_checkpoint_before(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy, config = tiny_policy(seed=1)
-    monkeypatch.setattr(agent.runs.checkpoint.json, "dumps", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("agent.runs.checkpoint.json.dumps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_checkpoint(saved, Checkpoint(policy, config, {"round": 4}))
     assert load_checkpoint(saved).about == {"round": 3}

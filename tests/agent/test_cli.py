@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from graph_samples import graph_of, op
@@ -39,7 +40,7 @@ def model(tmp_path: Path) -> str:
     return str(path)
 
 
-def run_json(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, dict]:
+def run_json(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, dict[str, Any]]:
     code = run([*tokens, "--json"])
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1

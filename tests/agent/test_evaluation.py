@@ -1,9 +1,10 @@
 """The evaluation: statistics by hand, tables, contestants, and the command end to end."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ from agent.cli.app import run as command
 from agent.config import AgentConfig, EpisodeConfig
 from agent.evaluation.columns import COLUMNS
 from agent.evaluation.contestants import (
+    Attempt,
     contestants,
     control,
     greedy_attempt,
     policy_digest,
 )
-from agent.evaluation.ratios import pair_ratios, ratio, stage_shares, times, with_headroom
+from agent.evaluation.ratios import stage_shares, times, with_headroom
 from agent.evaluation.runs import EvaluationRow, Origin, run
 from agent.evaluation.tables import Results, cell, csv_text, losses, markdown, plain, ratios
 from agent.learning.rollout import SampleConfig
@@ -28,12 +30,17 @@ from agent.placing.policy_placer import PolicyPlacer
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
 from agent.runs.checkpoint import Checkpoint, save_checkpoint
-from envs.evaluator import simulated
+from envs.evaluator import TracedEvaluator, simulated
 from envs.instance import Instance
 from graphs.errors import GraphwrightError
 from graphs.graph_file import write_graph
+from placement.placer import Budget
+from placement.problem import Problem
 from placement.suites import Headroom, Pair
+from placement.suites.ratios import pair_ratios, ratio
+from simulator.evaluation import BatchEvaluation, Evaluation
 from simulator.plan import Plan
+from simulator.traces.trace import Trace
 
 PAIR = ("g", "c")
 
@@ -57,7 +64,7 @@ def small_checkpoint(seed: int = 0) -> Checkpoint:
         return Checkpoint(Policy(config.policy), config, {})
 
 
-def row(column: str, seconds: float, **changes: object) -> EvaluationRow:
+def row(column: str, seconds: float, **changes: Any) -> EvaluationRow:
     base = EvaluationRow(
         suite="s", graph="g", cluster="c", headroom="slow-links", column=column, seed=0,
         budget_seconds=1.0, feasible=True, makespan_seconds=seconds, raw_seconds=seconds,
@@ -66,7 +73,7 @@ def row(column: str, seconds: float, **changes: object) -> EvaluationRow:
         cluster_digest="e", policy_digest="", ops=7, devices=2, costs="roofline",
         command="graphwright evaluate", commit="abc",
     )  # fmt: skip
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(base, **changes)
 
 
 # Statistics
@@ -110,7 +117,7 @@ def test_identical_columns_are_no_win_and_a_constant_ratio_is() -> None:
 def test_noise_around_one_is_no_win_and_intervals_shrink_with_pairs() -> None:
     rng = np.random.default_rng(1)
 
-    def noisy(pairs: int, mean: float):
+    def noisy(pairs: int, mean: float) -> dict[tuple[str, str], dict[int, float]]:
         values = rng.normal(np.log(mean), 0.1, (pairs, 3))
         return {(f"{i}", "c"): dict(enumerate(np.exp(values[i]).tolist())) for i in range(pairs)}
 
@@ -235,23 +242,25 @@ def test_rows_survive_being_written() -> None:
 # Contestants
 
 
-def test_greedy_is_one_episode_of_which_the_last_plan_counts(monkeypatch) -> None:
+def test_greedy_is_one_episode_of_which_the_last_plan_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scored: list[Plan] = []
     trained = PolicyPlacer(small_checkpoint().policy, small_checkpoint().config)
     problem, _ = two_chains()
 
     class Counting:
-        def __init__(self, inner) -> None:
+        def __init__(self, inner: TracedEvaluator) -> None:
             self.inner = inner
 
-        def evaluate(self, plan: Plan):
+        def evaluate(self, plan: Plan) -> Evaluation:
             scored.append(plan)
             return self.inner.evaluate(plan)
 
-        def evaluate_many(self, plans):
+        def evaluate_many(self, plans: Sequence[Plan]) -> BatchEvaluation:
             raise AssertionError("greedy decisions draw no samples")
 
-        def trace(self, plan: Plan):
+        def trace(self, plan: Plan) -> Trace:
             return self.inner.trace(plan)
 
     monkeypatch.setattr(
@@ -304,7 +313,7 @@ def test_what_a_contestant_cannot_do_is_a_row() -> None:
     problem, _ = two_chains()
     contestant = contestants(("single",), None, 0)[0]
 
-    def refuse(_problem, _budget, _seed):
+    def refuse(_problem: Problem, _budget: Budget, _seed: int) -> Attempt:
         raise GraphwrightError("no device may run it")
 
     found = run(
@@ -333,7 +342,7 @@ def models(tmp_path: Path) -> Path:
     return folder
 
 
-def evaluate(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, dict]:
+def evaluate(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, dict[str, Any]]:
     code = command(["evaluate", *tokens, "--json"])
     return code, json.loads(capsys.readouterr().out)
 

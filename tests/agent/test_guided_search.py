@@ -105,7 +105,7 @@ def test_a_chain_cools_within_the_time_that_it_has() -> None:
     state = state_of(problem(9))
     policy = Policy(CONFIG.policy)
     budget = Budget(0.3)
-    told = []
+    told: list[Guided] = []
     guided_search(policy, state, budget, 1, CONFIG, told.append)
     assert budget.left_seconds < 0.1
     assert all(guided.evaluations > 0 for guided in told)
@@ -185,7 +185,7 @@ def test_fine_tuning_leaves_the_policy_alone() -> None:
     torch.manual_seed(0)
     policy = Policy(CONFIG.policy)
     before = {name: value.clone() for name, value in policy.state_dict().items()}
-    seen = []
+    seen: list[Policy] = []
     placer = PolicyPlacer(policy, CONFIG, Effort(max_passes=3, max_steps=3), hand_over=seen.append)
     placer.fine_tuned(updates=2, lr=1e-2)(problem(7), Budget(1e9), 0, silent)
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())

@@ -1,5 +1,6 @@
 """The agent finds what is known to be best, by learning alone: its own choice, not a lucky draw."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from agent.config import AgentConfig
 from agent.learning.rollout import SampleConfig
 from agent.policy.state import begin
 from envs.instance import Instance
+from placement.problem import Problem
 from simulator.plan import Plan
 
 
@@ -31,7 +33,9 @@ def config(task: str, lr: float = 3e-3) -> AgentConfig:
 @pytest.mark.parametrize(
     "problem", [two_chains, fork_join, forced_split], ids=["chains", "fork-join", "memory"]
 )
-def test_placement_balances_work_transfers_and_memory(problem) -> None:
+def test_placement_balances_work_transfers_and_memory(
+    problem: Callable[[], tuple[Problem, float]],
+) -> None:
     given, optimum = problem()
     found = []
     for seed in range(3):  # policy gradients may end in a local optimum; not three times

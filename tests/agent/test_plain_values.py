@@ -1,7 +1,9 @@
 """Configurations to and from plain values: nothing lost, nothing unknown taken."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +15,7 @@ from graphs.errors import GraphwrightError
 
 
 @pytest.mark.parametrize("write", [json.dumps, yaml.safe_dump])
-def test_a_configuration_survives_json_and_yaml(write) -> None:
+def test_a_configuration_survives_json_and_yaml(write: Callable[[Any], str]) -> None:
     agent = replace(
         AgentConfig(),
         sample=SampleConfig(samples=7, moves=(3,)),
@@ -45,7 +47,7 @@ def test_what_is_left_out_keeps_its_default() -> None:
         ({"rounds": 0}, "rounds is 0; it must be at least 1"),
     ],
 )
-def test_mistakes_name_their_path(values: dict, said: str) -> None:
+def test_mistakes_name_their_path(values: dict[str, object], said: str) -> None:
     with pytest.raises(GraphwrightError, match=said):
         from_plain(TrainConfig, values)
 

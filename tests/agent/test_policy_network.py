@@ -1,6 +1,7 @@
 """The network: indifferent to device numbers and to its batch, linear in segments."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from graph_samples import random_graph, toy_cluster
 
 from agent.policy.attention import SegmentAttention
 from agent.policy.config import PolicyConfig
-from agent.policy.inputs import PolicyInput, collate
+from agent.policy.heads import DeviceHead
+from agent.policy.inputs import PolicyInput, View, collate
 from agent.policy.network import Policy
 from agent.policy.state import begin
 from agent.policy.superposition import Gate
@@ -32,7 +34,7 @@ def batch() -> PolicyInput:
     return collate([view(seed, ops) for seed, ops in ((0, 40), (1, 70))], segment_ops=16)
 
 
-def view(seed: int, ops: int, devices: int = 3):
+def view(seed: int, ops: int, devices: int = 3) -> View:
     instance = Instance("sample", Problem(random_graph(seed, ops), toy_cluster(devices)))
     subject = group_instance(Prepared(instance), (4, 12), 0)
     rng = np.random.default_rng(seed)
@@ -41,16 +43,18 @@ def view(seed: int, ops: int, devices: int = 3):
     return begin(subject, PLACING, plan).view(True)
 
 
-def policy(seed: int = 0, **config: object) -> Policy:
+def policy(seed: int = 0, **config: Any) -> Policy:
     torch.manual_seed(seed)
-    made = Policy(PolicyConfig(width=16, pair_width=8, segment_ops=16, **config))  # type: ignore[arg-type]
+    made = Policy(PolicyConfig(width=16, pair_width=8, segment_ops=16, **config))
     with torch.no_grad():  # far from where it begins, so that every part matters
         for values in made.parameters():
             values.add_(0.1 * torch.randn_like(values))
     return made.eval()
 
 
-def test_scores_have_a_row_per_group_and_none_where_a_device_is_not_allowed(batch) -> None:
+def test_scores_have_a_row_per_group_and_none_where_a_device_is_not_allowed(
+    batch: PolicyInput,
+) -> None:
     scores = policy(tasks=ALL)(batch)
     groups = len(batch.graph_of_group)
     assert scores["placement"].shape == (groups, 3)
@@ -58,7 +62,7 @@ def test_scores_have_a_row_per_group_and_none_where_a_device_is_not_allowed(batc
     assert torch.isinf(scores["placement"]).equal(~batch.allowed)
 
 
-def test_a_graph_scores_the_same_alone_and_in_a_batch(batch) -> None:
+def test_a_graph_scores_the_same_alone_and_in_a_batch(batch: PolicyInput) -> None:
     network = policy(tasks=ALL)
     together = network(batch)
     first = 0
@@ -113,7 +117,9 @@ def test_numbered_heads_are_not_indifferent() -> None:
     assert network(collate([seen], 16))["placement"].shape[1] == 3
 
 
-def attention_inputs(batch: PolicyInput, network: SegmentAttention, changed: int):
+def attention_inputs(
+    batch: PolicyInput, network: SegmentAttention, changed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     ops = torch.randn(len(batch.kinds), 16)
     other = ops.clone()
@@ -124,11 +130,11 @@ def attention_inputs(batch: PolicyInput, network: SegmentAttention, changed: int
 
 
 class _Untouched(torch.nn.Module):
-    def forward(self, values, *_):
+    def forward(self, values: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
         return values
 
 
-def test_a_segment_sees_itself_and_the_one_before(batch) -> None:
+def test_a_segment_sees_itself_and_the_one_before(batch: PolicyInput) -> None:
     torch.manual_seed(1)
     before, after = attention_inputs(batch, SegmentAttention(16, 2, False), changed=20)
     moved = ((before - after).abs() > 1e-6).any(dim=1)
@@ -137,13 +143,14 @@ def test_a_segment_sees_itself_and_the_one_before(batch) -> None:
     assert not moved[40:].any()  # the other graph
 
 
-def test_the_cache_passes_no_gradient(batch) -> None:
+def test_the_cache_passes_no_gradient(batch: PolicyInput) -> None:
     torch.manual_seed(1)
     network = SegmentAttention(16, 2, False)
     network.norm = _Untouched()
     ops = torch.randn(len(batch.kinds), 16, requires_grad=True)
     context = torch.zeros(batch.graph_count, 16)
     network(ops, batch, context)[16:32].sum().backward()
+    assert ops.grad is not None
     assert ops.grad[:16].abs().max() == 0
     assert ops.grad[16:32].abs().max() > 0
 
@@ -153,6 +160,7 @@ def test_gates_begin_open_and_can_close() -> None:
     values, context = torch.ones(3, 4), torch.randn(2, 4)
     of = torch.tensor([0, 0, 1])
     assert torch.equal(gate(values, context, of), values)
+    assert gate.scale is not None
     with torch.no_grad():
         gate.scale.bias.fill_(-50.0)
     assert gate(values, context, of).abs().max() < 1e-6
@@ -169,7 +177,7 @@ def test_gates_begin_open_and_can_close() -> None:
     ],
     ids=lambda switch: next(iter(switch)),
 )
-def test_every_switch_changes_the_scores(batch, switch) -> None:
+def test_every_switch_changes_the_scores(batch: PolicyInput, switch: dict[str, bool]) -> None:
     full, less = policy(tasks=ALL), policy(tasks=ALL, **switch)
     kept = {name: value for name, value in full.state_dict().items() if name in less.state_dict()}
     shapes = less.state_dict()
@@ -203,20 +211,26 @@ def test_nothing_is_seen_of_a_plan_before_there_is_one() -> None:
     assert (seen.observation.previous == -1).all()
 
 
-def test_later_tasks_see_earlier_ones(batch) -> None:
+def device_head(network: Policy) -> DeviceHead:
+    head = network.heads["placement"]
+    assert isinstance(head, DeviceHead)
+    return head
+
+
+def test_later_tasks_see_earlier_ones(batch: PolicyInput) -> None:
     network = policy(tasks=ALL)
     before = network(batch)["scheduling"]
     with torch.no_grad():
-        network.heads["placement"].device.weight.add_(1.0)
+        device_head(network).device.weight.add_(1.0)
     assert not torch.allclose(before, network(batch)["scheduling"], atol=1e-6)
     apart = policy(tasks=ALL, cross_task=False)
     before = apart(batch)["scheduling"]
     with torch.no_grad():
-        apart.heads["placement"].device.weight.add_(1.0)
+        device_head(apart).device.weight.add_(1.0)
     assert torch.equal(before, apart(batch)["scheduling"])
 
 
-def test_batches_move_between_torch_devices(batch) -> None:
+def test_batches_move_between_torch_devices(batch: PolicyInput) -> None:
     moved = batch.to("meta")
     assert all(getattr(moved, item.name).is_meta for item in fields(moved))
 

@@ -1,8 +1,9 @@
 """Runs: interrupted and not, they end equal; what they leave; where weights come from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from training_samples import largest_difference, tiny_config, write_models
 
 from agent.config import TrainConfig
+from agent.learning.ppo import PpoConfig
 from agent.runs.checkpoint import CheckpointError, load_checkpoint
 from agent.runs.tracking.jsonl import JsonLines, read_lines
 from agent.runs.tracking.tracker import Silent
@@ -34,7 +36,7 @@ def stop_after(rounds: int) -> Callable[[], bool]:
     return lambda: next(asked) >= rounds
 
 
-def told(folder: Path) -> list[dict]:
+def told(folder: Path) -> list[dict[str, Any]]:
     """What a run told, but for how long it took."""
     lines = read_lines(folder)
     for line in lines:
@@ -76,7 +78,7 @@ def test_a_killed_run_repeats_what_came_after_its_checkpoint(
     config: TrainConfig, whole: Path, tmp_path: Path
 ) -> None:
     class Killed(JsonLines):
-        def log(self, step: int, figures: dict[str, float]) -> None:
+        def log(self, step: int, figures: Mapping[str, float]) -> None:
             super().log(step, figures)
             if step == 3:
                 raise KeyboardInterrupt
@@ -126,7 +128,7 @@ def test_a_run_may_start_from_weights(config: TrainConfig, whole: Path, tmp_path
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
-def _still(config: TrainConfig):
+def _still(config: TrainConfig) -> PpoConfig:
     return replace(config.agent.ppo, lr=0.0)
 
 

@@ -1,5 +1,6 @@
 """Trackers: a local record in any case, W&B without a network, no run lost to a tracker."""
 
+import importlib
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +89,8 @@ def test_a_line_is_on_disk_when_it_was_told(tmp_path: Path) -> None:
 
 def test_lines_are_json_whatever_is_told(tmp_path: Path) -> None:
     tracker = JsonLines(tmp_path)
-    tracker.log(1, {"loss": float("nan"), "best": np.float32(0.5), "count": np.int64(3)})
+    figures: dict[str, Any] = {"best": np.float32(0.5), "count": np.int64(3)}
+    tracker.log(1, {"loss": float("nan"), **figures})
     tracker.table("t", [{"path": Path("a"), "cost": float("inf"), "none": None}], 1)
     tracker.close()
 
@@ -125,17 +128,16 @@ def test_what_is_not_known_or_not_installed_is_said(monkeypatch: pytest.MonkeyPa
     assert set(TRACKERS) == {"wandb", "tensorboard", "none"}
 
 
-def wandb_records(folder: Path) -> list:
+def wandb_records(folder: Path) -> list[Any]:
     """What W&B's own files of a run's folder hold, in order of the segments."""
-    from wandb.proto import wandb_internal_pb2
+    messages = importlib.import_module("wandb.proto.wandb_internal_pb2")  # has no types
 
     found = []
     for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
-        segment: list = []
+        segment: list[Any] = []
         for _ in range(300):  # W&B's own process writes the file, a moment after we are done
             segment = [
-                wandb_internal_pb2.Record.FromString(data)
-                for data in leveldb_records(path.read_bytes())
+                messages.Record.FromString(data) for data in leveldb_records(path.read_bytes())
             ]
             if any(record.HasField("exit") for record in segment):
                 break
@@ -212,7 +214,7 @@ def test_wandb_that_cannot_be_reached_is_used_offline(
 ) -> None:
     init = wandb.init
 
-    def unreachable(**given: object) -> object:
+    def unreachable(**given: Any) -> object:
         if given["mode"] == "online":
             raise wandb.errors.CommError("no route to host")
         return init(**given)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,7 +39,7 @@ def trained(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def run_json(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, dict]:
+def run_json(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, dict[str, Any]]:
     capsys.readouterr()
     code = run([*map(str, tokens), "--json"])
     printed = capsys.readouterr().out
@@ -91,9 +92,9 @@ def test_a_yaml_lies_under_the_flags(tmp_path: Path) -> None:
     assert settings(f"--config={path}").agent.ppo.lr == 0.5
 
 
-def sweep_choices(parameters: dict) -> list[dict]:
+def sweep_choices(parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """For each parameter each of its values, or the ends of its range."""
-    choices = []
+    choices: list[dict[str, Any]] = []
     for name, given in parameters.items():
         values = given.get("values") or [
             given[key] for key in ("value", "min", "max") if key in given

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -30,6 +30,13 @@ def make(name: str, **settings: Any) -> gymnasium.Env:
     """An environment on the two chains, as a user would make it."""
     defaults = {} if "problem" in settings else {"graph": two_chains(), "cluster": toy_cluster(2)}
     return gymnasium.make(f"graphwright/{name}-v0", **{**defaults, **settings})
+
+
+def inner(env: gymnasium.Env) -> GraphEnv:
+    """Our own environment inside of Gymnasium's wrappers."""
+    found = env.unwrapped
+    assert isinstance(found, GraphEnv)
+    return found
 
 
 @pytest.mark.parametrize("name", ["Placement", "Scheduling", "Fusion", "Joint"])
@@ -125,8 +132,8 @@ def test_refinement_observes_the_plan_before() -> None:
     observation, first, terminated, _, _ = env.step(ALONE)
     assert not terminated
     assert observation["previous"][:, 0].tolist() == ALONE.tolist()
-    assert env.unwrapped.observation.previous[:, 0].tolist() == ALONE.tolist()
-    assert env.unwrapped.observation.graph[-5] == 1.0  # a plan has run
+    assert inner(env).observation.previous[:, 0].tolist() == ALONE.tolist()
+    assert inner(env).observation.graph[-5] == 1.0  # a plan has run
     observation, second, terminated, _, _ = env.step(SPLIT)
     assert terminated
     assert observation["previous"][:, 0].tolist() == SPLIT.tolist()
@@ -239,7 +246,7 @@ def test_staged_joint_decisions_see_those_before() -> None:
     assert (reward, over) == (-1.0, False)
     assert observation["tasks"].tolist() == [0, 1, 0]
     assert observation["previous"].tolist() == [[device, -1, -1] for device in SPLIT]
-    assert env.unwrapped.observation.graph[-5] == 1.0
+    assert inner(env).observation.graph[-5] == 1.0
     action[:, 0] = 77  # decided already
     action[:, 1] = 4
     observation, _, over, _, info = env.step(action)
@@ -307,7 +314,7 @@ def test_joint_decisions_at_once() -> None:
 
 
 def test_seeds_reproduce_draws_and_rewards() -> None:
-    def run(seed: int) -> list:
+    def run(seed: int) -> list[tuple[str, SupportsFloat]]:
         pairs = [Pair(f"rnnlm:{index}:100", "2xv100-pcie", Headroom.NONE) for index in range(8)]
         env = gymnasium.make("graphwright/Placement-v0", pairs=pairs).unwrapped
         rows = []

@@ -250,7 +250,9 @@ def test_static_columns() -> None:
     assert seen.device("slot") == [0, 0.5]
 
 
-def traced(graph: Graph, cluster: Cluster, seed: int, fuse: bool = False) -> tuple:
+def traced(
+    graph: Graph, cluster: Cluster, seed: int, fuse: bool = False
+) -> tuple[Problem, Plan, Trace]:
     problem = Problem(graph, cluster)
     devices = random_devices(graph, cluster, seed)
     fusion = xla_like_groups(graph, devices) if fuse else None
@@ -320,8 +322,8 @@ def test_observations_are_finite_and_in_their_space(seed: int, fuse: bool) -> No
     seen = observe(Instance("", problem), Previous(plan, trace))
     count = cluster.device_count
     sample = as_space_sample(seen)
-    assert sample in observation_space(problem, count)
-    assert as_space_sample(seen, count + 2) in observation_space(None, count + 2)
+    assert observation_space(problem, count).contains(sample)
+    assert observation_space(None, count + 2).contains(as_space_sample(seen, count + 2))
     for values in (seen.ops, seen.edges, seen.devices, seen.links, seen.graph, seen.pairs):
         assert np.isfinite(values).all()
         assert np.abs(values).max(initial=0.0) <= 8.0
@@ -338,7 +340,7 @@ def test_graphs_of_one_op_and_clusters_of_one_device() -> None:
     plan = instance.portfolio.plan
     seen = observe(instance, Previous(plan, instance.evaluator.trace(plan)))
     assert np.isfinite(seen.ops).all() and np.isfinite(seen.devices).all()
-    assert as_space_sample(seen) in observation_space(instance.problem, 1)
+    assert observation_space(instance.problem, 1).contains(as_space_sample(seen))
     assert from_sample(as_space_sample(seen)).links.shape == (1, 1, len(LINK_COLUMNS))
 
 

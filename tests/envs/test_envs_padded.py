@@ -75,6 +75,7 @@ def test_masks_tell_which_devices_are_legal() -> None:
     assert mask[5:].tolist() == [[1, 0, 0]] * 2
     joint = padded(tasks=tuple(Task))
     joint.reset(seed=0)
+    assert isinstance(joint.action_space, gymnasium.spaces.MultiDiscrete)
     assert joint.action_masks().shape == (joint.action_space.nvec.sum(),)
 
 

@@ -30,7 +30,9 @@ def devices(*values: int) -> Decision:
     return Decision(devices=np.array(values, np.int32))
 
 
-def worth(reward: Reward, instance: Instance, *seconds: float, before: float = math.inf) -> list:
+def worth(
+    reward: Reward, instance: Instance, *seconds: float, before: float = math.inf
+) -> list[float]:
     times = np.array(seconds)
     mark = np.full(len(times), before)
     compared = Comparison(times, mark, np.log(times), np.log(mark))

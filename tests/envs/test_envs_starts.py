@@ -30,10 +30,11 @@ def test_fusion_begins_with_everything_fused_that_may_be() -> None:
     env = GraphEnv(problem=soft_chain(), tasks=tuple(Task), start="portfolio")
     observation, _ = env.reset()
     assert observation["previous"].tolist() == [[0, NEUTRAL_LEVEL, FUSED_LEVEL]] * 4
-    assert len(set(env.progress.plan.fusion)) == 1 and env.progress.plan.is_fused
+    before = env.progress.plan
+    assert before is not None
+    assert len(set(before.fusion)) == 1 and before.is_fused
     # An action that repeats what stands changes nothing.
     standing_now = standing(env.progress, env.rules.tasks)
-    before = env.progress.plan
     env.rules = Rules(tuple(Task))
     action = np.stack([standing_now[task] for task in Task], axis=1)
     assert env.step(action)[4]["plan"] == before

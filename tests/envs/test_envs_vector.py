@@ -130,7 +130,7 @@ def test_all_plans_go_to_the_evaluator_in_one_call() -> None:
 
 
 def test_final_observations_can_be_left_out() -> None:
-    settings = {"graph": two_chains(), "cluster": toy_cluster(2)}
+    settings: dict[str, Any] = {"graph": two_chains(), "cluster": toy_cluster(2)}
     env = BatchedEnv(2, final_observations=False, **settings)
     env.reset(seed=0)
     assert "final_obs" not in env.step(np.zeros((2, 5), int))[4]

@@ -1,9 +1,10 @@
 """What the policy is trained in is what the environment ids give to anybody."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -19,13 +20,13 @@ from agent.learning.rollout import SampleConfig
 from agent.policy.state import EpisodeState
 from agent.training.loop import Pretraining
 from agent.training.workers import Workers
-from envs.episodes import Episodes, episodes_from
+from envs.episodes import Episodes, Prepared, episodes_from
 from envs.features.observation import Observation
 from envs.rewards import REWARDS, Reward
 from envs.rules import Progress, Rules, advance
 from envs.scoring import Scores
 from envs.tasks import Task
-from placement.placer import Budget, silent
+from placement.placer import Budget, Placer, silent
 from placement.suites import get_suite
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     taken: list[Step] = []
     step = EpisodeState.step
 
-    def watched(state: EpisodeState, actions: list[np.ndarray], reward: Reward):
+    def watched(
+        state: EpisodeState, actions: list[np.ndarray], reward: Reward
+    ) -> tuple[list[Progress], Scores]:
         after, scores = step(state, actions, reward)
         taken.append(Step(state, actions, reward, after, scores, state.view(True).observation))
         return after, scores
@@ -69,16 +72,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def training(models: Path, **changes: object) -> TrainConfig:
+def training(models: Path, **changes: Any) -> TrainConfig:
     """Three rounds, a graph each, always going on from the best sample."""
     base = tiny_config(models, rounds=3)
     agent = replace(base.agent, sample=SampleConfig(samples=8, merged=1))
-    policy = {"tasks": changes.pop("tasks", ("placement",))}
-    phase = {"outcome_share": changes.pop("outcome_share", 0.0)}
+    policy: dict[str, Any] = {"tasks": changes.pop("tasks", ("placement",))}
+    phase: dict[str, Any] = {"outcome_share": changes.pop("outcome_share", 0.0)}
     agent = replace(
         agent,
         policy=replace(agent.policy, **policy),
-        episode=replace(agent.episode, steps=3, portfolio_share=0.3, **changes),  # type: ignore[arg-type]
+        episode=replace(agent.episode, steps=3, portfolio_share=0.3, **changes),
         outcomes=replace(agent.outcomes, moves_per_level=10, max_depth=50),
     )
     return replace(
@@ -101,14 +104,15 @@ class Outsider:
         rules = self.config.agent.rules
         if step.state.progress.taken == 0:
             tasks = rules.tasks
-            staged = {"staged": False} if len(tasks) > 1 else {}
+            staged: dict[str, Any] = {"staged": False} if len(tasks) > 1 else {}
             made = gymnasium.make_vec(
                 IDS[tasks], num_envs=len(step.actions), vectorization_mode="vector_entry_point",
                 episodes=self.episodes, steps=rules.steps, start=rules.start,
                 reward=step.reward, **staged,
             )  # fmt: skip
+            assert isinstance(made.unwrapped, envs.BatchedEnv)
             self.env = made.unwrapped
-            options: dict = {"pair": self.names.index(step.state.instance.name)}
+            options: dict[str, Any] = {"pair": self.names.index(step.state.instance.name)}
             if rules.start != "none":
                 options["start"] = step.state.progress.base
             self.env.reset(options=options)
@@ -152,7 +156,9 @@ class Outsider:
     ],
     ids=lambda settings: " ".join(str(v) for v in settings.values()) or "moves",
 )
-def test_training_is_what_an_outsider_meets(settings: dict, tmp_path: Path, steps) -> None:
+def test_training_is_what_an_outsider_meets(
+    settings: dict[str, Any], tmp_path: Path, steps: list[Step]
+) -> None:
     config = training(write_models(tmp_path / "models"), **settings)
     run = Pretraining(config, Workers())
     for _ in range(config.rounds):
@@ -169,10 +175,18 @@ def test_training_is_what_an_outsider_meets(settings: dict, tmp_path: Path, step
 
 
 @pytest.mark.parametrize("placer", [GdpPlacer(), HdpPlacer()], ids=["gdp", "hdp"])
-def test_baselines_step_the_rules(placer, tmp_path: Path, monkeypatch) -> None:
+def test_baselines_step_the_rules(
+    placer: Placer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken: list[tuple[Rules, int]] = []
 
-    def watched(prepared, rules, progress, actions, reward):
+    def watched(
+        prepared: Prepared,
+        rules: Rules,
+        progress: Sequence[Progress],
+        actions: Sequence[np.ndarray],
+        reward: Reward,
+    ) -> tuple[list[Progress], Scores]:
         taken.append((rules, len(actions)))
         return advance(prepared, rules, progress, actions, reward)
 

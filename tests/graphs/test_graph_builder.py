@@ -7,7 +7,7 @@ from graph_samples import graph_of, op
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphs.builder import GraphBuilder, OutputTensor
+from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.errors import GraphError, ModelError
 from graphs.import_report import ImportReport
 from graphs.kinds import OpKind, Storage
@@ -100,7 +100,7 @@ def test_profiled_seconds_follow_the_ops() -> None:
         ([op("a", 1, output_bytes=1 << 70)], "does not fit into 64 bits"),
     ],
 )
-def test_errors_name_the_ops(records: list[object], message: str) -> None:
+def test_errors_name_the_ops(records: list[OpRecord], message: str) -> None:
     builder = GraphBuilder("bad", records)
     with pytest.raises(ModelError, match=message):
         builder.build(ImportReport())

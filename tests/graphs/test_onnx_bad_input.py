@@ -350,8 +350,11 @@ def deadline() -> Iterator[Callable[[], None]]:
     def ring(number: int, frame: FrameType | None) -> None:
         raise _TooSlow(f"no answer after {SECONDS_PER_EXAMPLE} seconds")
 
+    def restart() -> None:
+        signal.alarm(SECONDS_PER_EXAMPLE)
+
     previous = signal.signal(signal.SIGALRM, ring)
-    yield lambda: signal.alarm(SECONDS_PER_EXAMPLE) and None
+    yield restart
     signal.alarm(0)
     signal.signal(signal.SIGALRM, previous)
 

@@ -91,7 +91,7 @@ def test_every_one_op_model_imports(node_cases: list[Any]) -> None:
 
 
 #: onnxruntime's errors share no base; what it cannot load or run is not compared.
-RUNTIME_ERRORS = (
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     *(
         item

@@ -62,7 +62,7 @@ _PROFILER_RATIOS: Mapping[str, tuple[float, float]] = {
 
 def test_flops_agree_with_the_profiler(sample: tuple[Any, Graph]) -> None:
     live, graph = sample
-    compared = defaultdict(int)
+    compared: defaultdict[str, int] = defaultdict(int)
     for op in live.get_operations():
         if op.name not in graph.op_index:
             continue

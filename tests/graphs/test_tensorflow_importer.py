@@ -97,8 +97,8 @@ def test_reads_of_variables_hold_no_memory_of_their_own() -> None:
     for resource in (True, False):
         live, train_op = training_graph(resource=resource)
         graph = import_tf_graph(live, "sample", [train_op])
-        for op in np.flatnonzero(graph.kinds == OpKind.VARIABLE):
-            for tensor in graph.outputs_of(int(op)):
+        for variable in np.flatnonzero(graph.kinds == OpKind.VARIABLE):
+            for tensor in graph.outputs_of(int(variable)):
                 resident = graph.tensor_storage[tensor] == Storage.RESIDENT
                 assert resident or graph.tensor_bytes[tensor] == 0
         reads = _ops(graph, "ReadVariableOp") if resource else [graph.op_index["kernel/read"]]
@@ -126,8 +126,8 @@ def test_phases(trained: tuple[Any, Graph]) -> None:
                if phase == Phase.FORWARD}  # fmt: skip
     assert not any(name.startswith("gradients/") for name in forward)
     # Nothing forward waits for a gradient.
-    for op in np.flatnonzero(graph.phases == Phase.FORWARD):
-        for tensor in graph.inputs_of(int(op)):
+    for early in np.flatnonzero(graph.phases == Phase.FORWARD):
+        for tensor in graph.inputs_of(int(early)):
             assert graph.phases[graph.tensor_producers[tensor]] == Phase.FORWARD
 
 

@@ -1,6 +1,7 @@
 """Constraints: what they match, and what is said when they cannot be met."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ GRAPH = graph_of(
 )
 
 
-def allowed(graph: Graph = GRAPH, **rules: object) -> list[list[int]]:
+def allowed(graph: Graph = GRAPH, **rules: Any) -> list[list[int]]:
     matrix = Constraints(**rules).allowed(graph, toy_cluster(3))
     return [np.flatnonzero(row).tolist() for row in matrix]
 
@@ -64,7 +65,7 @@ def test_part_of_a_name_does_not_match() -> None:
         ({"pins": {"out.*": "d0"}, "forbidden": {".*": ("d0",)}}, r"no device for op 'out"),
     ],
 )
-def test_contradictions_are_named(rules: dict[str, object], message: str) -> None:
+def test_contradictions_are_named(rules: dict[str, Any], message: str) -> None:
     with pytest.raises(ConstraintError, match=message):
         allowed(**rules)
 
@@ -96,9 +97,7 @@ def test_memory_caps_only_lower() -> None:
         ({"colocated": (".*dense",)}, [0, 0, 1, 1, 0], "ops that match '.\\*dense' must share a"),
     ],
 )
-def test_plans_that_break_a_rule(
-    rules: dict[str, object], devices: list[int], message: str
-) -> None:
+def test_plans_that_break_a_rule(rules: dict[str, Any], devices: list[int], message: str) -> None:
     problem = Problem(GRAPH, toy_cluster(3), Constraints(**rules))
     with pytest.raises(PlanError, match=message):
         problem.evaluate(Plan.of(np.array(devices)))

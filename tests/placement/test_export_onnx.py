@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def session(path: Path, **entries: str) -> ort.InferenceSession:
 
 def feeds_for(path: Path, batch: int = 3) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(5)
-    feeds = {}
+    feeds: dict[str, np.ndarray] = {}
     for item in session(path).get_inputs():
         shape = [size if isinstance(size, int) else batch for size in item.shape]
         kind = {"tensor(float)": np.float32, "tensor(bool)": np.bool_}[item.type]
@@ -71,7 +72,9 @@ def assert_same_outputs(model: Path, runner: Path, feeds: dict[str, np.ndarray])
 
 @pytest.mark.parametrize("make", [shared_weight_model, control_flow_model])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_parts_compute_what_the_model_computes(make, seed: int, tmp_path: Path) -> None:
+def test_parts_compute_what_the_model_computes(
+    make: Callable[[Path], Path], seed: int, tmp_path: Path
+) -> None:
     from exported_models import scattered
 
     model = make(tmp_path / "model.onnx")

@@ -23,7 +23,13 @@ from graphs.kinds import Storage
 from placement.annealing.anneal import Annealer, Chain
 from placement.annealing.guided_anneal import Guidance, GuidedAnnealer, Harvest
 from placement.annealing.hierarchy import build_hierarchy
-from placement.annealing.move_features import BLIND_COLUMNS, MOVE_COLUMNS, make_reading, read_trace
+from placement.annealing.move_features import (
+    BLIND_COLUMNS,
+    MOVE_COLUMNS,
+    Reading,
+    make_reading,
+    read_trace,
+)
 from placement.annealing.move_scorer import MoveScorer, blank_scorer, score_move
 from placement.placers.fused import fuse_problem
 from placement.problem import Problem
@@ -41,7 +47,7 @@ def random_plan(given: Problem, seed: int) -> Plan:
     return Plan.of(units[given.unit_of].astype(np.int32))
 
 
-def read(given: Problem, plan: Plan):
+def read(given: Problem, plan: Plan) -> Reading:
     arrays = given.simulator.program.arrays
     reading = make_reading(arrays, given.cluster.memory_bytes)
     recording = make_recording(

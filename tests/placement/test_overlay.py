@@ -1,5 +1,7 @@
 """Groups that plans suggest."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ from placement.placer import Budget
 from placement.problem import Problem
 
 
-def line(count: int, devices: int = 3, **constraints: object) -> Problem:
+def line(count: int, devices: int = 3, **constraints: Any) -> Problem:
     graph = graph_of(*(op(f"n{i}", 1, (f"n{i - 1}",) if i else (), 1) for i in range(count)))
     return Problem(graph, toy_cluster(devices), Constraints(**constraints))
 

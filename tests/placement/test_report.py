@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import open_page
@@ -16,7 +17,7 @@ from placement import Problem, place
 from placement.place import Placement
 from placement.report import report_html
 from placement.report.assumptions import assumptions_section
-from placement.report.blocks import Chart, Table
+from placement.report.blocks import Chart, Map, Table, Text
 from placement.report.gantt import MOST_SLICES, gantt_section
 from placement.report.graph_map import map_section
 from placement.report.memory import memory_section
@@ -49,7 +50,7 @@ def page(placement: Placement) -> str:
     )
 
 
-def charts_of(page: str) -> dict:
+def charts_of(page: str) -> dict[str, Any]:
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
     return json.loads(data)
 
@@ -161,9 +162,10 @@ def test_charts_say_what_the_trace_says(placement: Placement) -> None:
 
 def test_the_map_holds_every_op_once(placement: Placement) -> None:
     (_, drawn) = map_section(placement.reported).blocks
+    assert isinstance(drawn, Map)
     names: list[str] = []
 
-    def walk(group: dict) -> int:
+    def walk(group: dict[str, Any]) -> int:
         assert len(group.get("c", ())) <= 32
         if "c" in group:
             assert group["o"] == sum(walk(child) for child in group["c"])
@@ -222,7 +224,9 @@ def test_a_calibrated_cluster_says_how_far_off_it_is(placement: Placement) -> No
     reported = placement.reported
     for given, words in ((problem, "no calibration"), (known, "mean error 3.0%")):
         section = assumptions_section(dataclasses.replace(reported, problem=given))
-        assert words in section.blocks[0].words
+        first = section.blocks[0]
+        assert isinstance(first, Text)
+        assert words in first.words
     (bars,) = [
         block
         for block in times_section(dataclasses.replace(reported, problem=known)).blocks

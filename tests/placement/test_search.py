@@ -1,6 +1,7 @@
 """Search on tasks whose best plan is known, and its parts: annealing, repair, priorities."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def search(
     return PLACERS[name](problem, Budget(0.3), 0, silent)
 
 
-def chain(prefix: str, seconds: list[float], size: int = 100, **fields: object) -> list[OpRecord]:
+def chain(prefix: str, seconds: list[float], size: int = 100, **fields: Any) -> list[OpRecord]:
     names = [f"{prefix}{i}" for i in range(len(seconds))]
     return [
         op(name, seconds[i], tuple(names[max(i - 1, 0) : i]), size, **fields)

@@ -1,6 +1,7 @@
 """Suites: lazy lists, apart from each other, made mostly of problems with something to win."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from placement.suites.catalogue import (
     UNSEEN_GRAPHS,
 )
 from placement.suites.pair import memory_rule
+from placement.suites.ratios import geometric_mean
 from placement.suites.results import SuiteRow, ratio
 from simulator.clusters.presets import preset
 from simulator.errors import ClusterError
@@ -236,3 +238,20 @@ def test_a_ratio_counts_only_pairs_where_both_fit() -> None:
     assert found.geometric_mean == pytest.approx(0.5)
     assert found.pairs == 2
     assert ratio(rows[2:], "a", "b").pairs == 0
+
+
+def test_a_geometric_mean_by_hand() -> None:
+    assert geometric_mean([1.0, 4.0, 16.0]) == pytest.approx(4.0)
+    assert math.isnan(geometric_mean([]))
+
+
+def test_rows_survive_being_written() -> None:
+    item = Pair("rnnlm:1:500", "2xv100-pcie", Headroom.SLOW_LINKS)
+    row = SuiteRow(item, "d", 7, 2, {"a": 1.0, "b": None}, {"a": 2.0}, 0.5, 3.0, 4, "roofline")
+    written = json.loads(json.dumps({**row.as_dict(), "commit": "abc"}))
+    assert SuiteRow.from_dict(written) == row
+    del written["digest"]
+    with pytest.raises(GraphwrightError, match="digest"):
+        SuiteRow.from_dict(written)
+    with pytest.raises(GraphwrightError, match="much"):
+        SuiteRow.from_dict({**row.as_dict(), "headroom": "much"})

@@ -49,7 +49,7 @@ def test_held_out_rows_are_set_beside_each_other(tmp_path: Path) -> None:
     def write(name: str, column: str, policy: str, *seconds: float) -> None:
         folder = tmp_path / f"evaluation-{name}"
         folder.mkdir(exist_ok=True)
-        plain = {str: "", int: 0, float: 0.0, bool: True}
+        plain: dict[object, object] = {str: "", int: 0, float: 0.0, bool: True}
         blank = {field.name: plain.get(field.type, ()) for field in fields(EvaluationRow)}
         with (folder / "rows.jsonl").open("a", encoding="utf-8") as file:
             for seed, value in enumerate(seconds):
@@ -62,6 +62,25 @@ def test_held_out_rows_are_set_beside_each_other(tmp_path: Path) -> None:
     lines = held_out.table(tmp_path).splitlines()
     assert "| families: zero-shot 10 s / search 100 s | 1 | 2 | 0.500 | 0.50 .. 0.50 |" in lines
     assert sum(line.startswith("| ") and "zero-shot" in line for line in lines) == 2
+
+
+def test_the_table_of_a_suite_by_hand() -> None:
+    """Search takes half of METIS' time and, of two that fit, 1 and 1/4 of a single device's."""
+    suite_table = loaded(FOLDER / "quality" / "suite_table.py")
+    plain = {
+        "graph": "g", "cluster": "c", "headroom": "slow-links", "digest": "d", "ops": 7,
+        "devices": 2, "cpu_seconds": {}, "lower_bound_seconds": 0.25, "budget_seconds": 1.0,
+        "seed": 0, "costs": "roofline", "commit": "abc", "command": "suite_table.py paper",
+    }  # fmt: skip
+    times = dict.fromkeys(suite_table.COLUMNS) | {"single": 1.0, "metis": 2.0, "search": 1.0}
+    unlike = times | {"single": 4.0, "metis": None}
+    rows = [{**plain, "makespan_seconds": found} for found in (times, unlike)]
+    lines = suite_table.table("paper", rows).splitlines()
+    assert "- single: 0.500 over 2 of 2" in lines
+    assert "- metis: 0.500 over 1 of 2" in lines
+    assert "- heft: nan over 0 of 2" in lines
+    assert "- lower bound: 4.000 (can be loose)" in lines
+    assert "| g | c | 2 | 7 | 1,000.0 | OOM | 2,000.0 | OOM | OOM | 1,000.0 | 250.0 |" in lines
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Small ONNX models and plans that exporters are tested on."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,14 @@ FLOAT = TensorProto.FLOAT
 CLUSTER = preset("cpu+2xv100")
 
 
-def save(path: Path, nodes: list, inputs: list, outputs: list, weights: dict, **options) -> Path:
+def save(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    weights: dict[str, np.ndarray],
+    **options: Any,
+) -> Path:
     """A model file; weights are NumPy arrays."""
     graph = helper.make_graph(
         nodes, "g", inputs, outputs, [numpy_helper.from_array(v, k) for k, v in weights.items()]
@@ -110,7 +118,7 @@ def scattered(graph: Graph, cluster: Cluster = CLUSTER, seed: int = 0) -> Plan:
 
 
 def request_for(
-    model: Path, out: Path, plan: Plan | None = None, cluster: Cluster = CLUSTER, **options
+    model: Path, out: Path, plan: Plan | None = None, cluster: Cluster = CLUSTER, **options: Any
 ) -> ExportRequest:
     graph = graphs.load(model, options.get("dims"))
     plan = scattered(graph, cluster) if plan is None else plan

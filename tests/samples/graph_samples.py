@@ -1,6 +1,7 @@
 """Graphs for tests: tiny ones by hand, random ones by seed."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def op(
     inputs: tuple[str, ...] = (),
     output_bytes: int = 0,
     kind: OpKind = OpKind.MATMUL,
-    **fields: object,
+    **fields: Any,
 ) -> OpRecord:
     """An op that takes `seconds` on a toy device and has one output, named like the op."""
     return OpRecord(
@@ -57,7 +58,7 @@ def op(
         inputs=inputs,
         outputs=(OutputTensor(name, output_bytes),),
         flops=seconds,
-        **fields,  # type: ignore[arg-type]
+        **fields,
     )
 
 

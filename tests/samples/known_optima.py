@@ -1,5 +1,7 @@
 """Small problems whose best plan is known, and agents that learn on them."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from graph_samples import device, graph_of, op, toy_cluster
@@ -81,10 +83,10 @@ def elementwise_chain(length: int = 6) -> tuple[Problem, float]:
     return Problem(graph_of(*records), Cluster("launch", (slow_launch,))), 1.0
 
 
-def agent_config(tasks: tuple[str, ...], whole: bool, **policy: object) -> AgentConfig:
+def agent_config(tasks: tuple[str, ...], whole: bool, **policy: Any) -> AgentConfig:
     """A small agent for small problems."""
     return AgentConfig(
-        PolicyConfig(width=32, pair_width=16, segment_ops=8, tasks=tasks, **policy),  # type: ignore[arg-type]
+        PolicyConfig(width=32, pair_width=16, segment_ops=8, tasks=tasks, **policy),
         PpoConfig(lr=1e-2, entropy=0.1, entropy_end=0.02),
         SampleConfig(samples=32),
         EpisodeConfig(whole=whole, from_scratch=whole, group_sizes=(), steps=1),

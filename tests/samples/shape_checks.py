@@ -31,15 +31,15 @@ class NotedTypeCheckError(jaxtyping.TypeCheckError):
         violations.append(str(self)[:2000])
 
 
-jaxtyping._decorator.TypeCheckError = NotedTypeCheckError
+jaxtyping._decorator.TypeCheckError = NotedTypeCheckError  # type: ignore[attr-defined]
 
 _is_marked_unchecked = jaxtyping._import_hook._is_no_type_check
 
 
-def _is_unchecked(decorator: ast.expr) -> bool:
+def _is_unchecked(node: ast.AST) -> bool:
     """Whether a decorator says that the import hook is to leave its function alone."""
-    is_kernel = isinstance(decorator, ast.Name) and decorator.id in _KERNEL_MARKS
-    return is_kernel or _is_marked_unchecked(decorator)
+    is_kernel = isinstance(node, ast.Name) and node.id in _KERNEL_MARKS
+    return is_kernel or _is_marked_unchecked(node)
 
 
 jaxtyping._import_hook._is_no_type_check = _is_unchecked

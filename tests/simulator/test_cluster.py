@@ -1,6 +1,7 @@
 """Clusters: what they refuse, what identifies them, and presets that all simulate."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_equal_clusters_have_equal_digests_whether_figures_are_whole_or_not() ->
         ({"unsupported": frozenset({"warp"})}, "unsupported: unknown 'warp'"),
     ],
 )
-def test_bad_devices(change: dict[str, object], message: str) -> None:
+def test_bad_devices(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ClusterError, match=message):
         replace(device("d0"), **change)
 
@@ -65,7 +66,7 @@ def test_bad_devices(change: dict[str, object], message: str) -> None:
         (("a", "b", 1.0, 0.0, ("x", "y", "x")), "name one twice"),
     ],
 )
-def test_bad_links(link: tuple[object, ...], message: str) -> None:
+def test_bad_links(link: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ClusterError, match=message):
         Link(*link)
 

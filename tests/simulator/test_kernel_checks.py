@@ -1,6 +1,7 @@
 """What compiled kernels must not be given is refused by name, before it gets there."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,11 +208,12 @@ def test_kernels_are_compiled_for_one_kind_of_array() -> None:
     from placement.annealing import anneal, guided_anneal
     from placement.heuristics import list_scheduling
 
-    for kernel in (
+    dispatchers: tuple[Any, ...] = (  # numba, which makes them, has no types
         run_kernel,
         anneal._advance,
         guided_anneal._advance,
         list_scheduling._schedule,
         priorities._ranks_by_placement,
-    ):
+    )
+    for kernel in dispatchers:
         assert len(kernel.signatures) == 1, kernel.signatures

@@ -20,6 +20,7 @@ from simulator.costs.cost_model import CostModel, KernelCostModel, RooflineCosts
 from simulator.costs.cost_training import CostTrainingConfig, cost_loss, train_costs, train_ensemble
 from simulator.costs.kernel_features import (
     FEATURES,
+    KernelBatch,
     chosen,
     join_batches,
     kernel_batch,
@@ -46,7 +47,7 @@ QUICK = CostTrainingConfig(
 )
 
 
-def law(seed: int) -> tuple:
+def law(seed: int) -> tuple[KernelBatch, np.ndarray]:
     """Kernels of one op whose time is their roofline's on a made-up device."""
     graph = random_graph(seed, 300, groups=False)
     kernels = [[op] for op in range(graph.op_count)]
@@ -180,7 +181,7 @@ def test_a_law_is_learned_and_the_model_survives_a_file(tmp_path: Path) -> None:
 
 def test_the_order_of_kernels_does_not_matter() -> None:
     graph = random_graph(3, 30, groups=False)
-    model = LearnedCosts(CostEnsemble([train_costs(*law(1), CostTrainingConfig(epochs=1))]))
+    model = LearnedCosts(CostEnsemble([train_costs(*law(1), config=CostTrainingConfig(epochs=1))]))
     forward = model.kernel_seconds(graph, [[1, 2, 3], [7], [9, 10]])
     backward = model.kernel_seconds(graph, [[9, 10], [7], [1, 2, 3]])
     assert forward[::-1] == pytest.approx(backward, rel=1e-5)

@@ -1,6 +1,7 @@
 """Clusters with changed figures, and many clusters side by side."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from browser import open_page
 from graph_samples import graph_of, op
 
 from agent.cli.app import run
+from graphs.graph import Graph
 from graphs.graph_file import write_graph
 from placement.placers.registry import get_placer
 from placement.report.sweep import efficient, sweep
 from placement.report.sweep_report import sweep_html
+from simulator.clusters.cluster import Cluster
 from simulator.clusters.presets import preset
 from simulator.clusters.what_if import apply_change
 from simulator.errors import ClusterError
@@ -43,7 +46,9 @@ CLUSTER = preset("cpu+2xv100-pcie")
         ]),
     ],
 )  # fmt: skip
-def test_settings_change_what_they_name(setting: str, read) -> None:
+def test_settings_change_what_they_name(
+    setting: str, read: Callable[[Cluster], list[bool]]
+) -> None:
     result = apply_change(CLUSTER, [setting])
     assert all(read(result))
     assert result.digest != CLUSTER.digest
@@ -64,7 +69,7 @@ def test_mistakes_are_refused(setting: str) -> None:
         apply_change(CLUSTER, [setting])
 
 
-def heavy_chains():
+def heavy_chains() -> Graph:
     return graph_of(
         *(op(f"{c}{i}", 1e12, (f"{c}{i - 1}",) if i else (), 9) for c in "abcd" for i in (0, 1))
     )
