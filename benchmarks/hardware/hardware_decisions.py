@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.hardware.device_models.models import MODELS
-from benchmarks.hardware.hardware_error import calibrated, command, opener, write_rows
+from benchmarks.hardware.hardware_error import calibrated, command, model_file, write_rows
 from benchmarks.rows import commit, read_rows
 from placement.placer import Budget, silent
 from placement.placers.portfolio import portfolio
@@ -30,7 +30,8 @@ from placement.runtime.fingerprint import machine_fingerprint
 from placement.runtime.hardware_evaluator import HardwareEvaluator
 from placement.runtime.measured_search import MeasuredSearchConfig, measured_search, promising
 from placement.runtime.measurement import Clock
-from placement.runtime.ort.runtime import OrtRuntime
+from placement.runtime.registry import open_runtime
+from placement.runtime.runtime import Runtime
 from placement.runtime.samples import Sampling
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
@@ -56,17 +57,18 @@ def main() -> None:
     at = commit()
     folder = arguments.work / "ort"
     folder.mkdir(parents=True, exist_ok=True)
-    openers = {name: opener("ort", name, folder, arguments.seed) for name in MODELS}
+    files = {name: model_file("ort", name, folder) for name in MODELS}
     config = CalibrationConfig(seed=arguments.seed)
-    cluster = calibrated("ort", openers, folder, config, fresh=False)
+    cluster = calibrated("ort", files, folder, config, fresh=False)
     path = arguments.out / "hardware_decisions.jsonl"
     rows: list[Row] = []
     if path.is_file():
         rows = read_rows(path)
     for name in arguments.models:
         begun = time.perf_counter()
-        with openers[name](cluster) as runtime:
-            found = rows_of(name, runtime, arguments.rounds, arguments.seed)
+        file, seed = files[name], arguments.seed
+        with open_runtime("ort", file.path, file.graph, cluster, seed=seed) as runtime:
+            found = rows_of(name, runtime, arguments.rounds, seed)
         made = {
             "command": command(),
             "commit": at,
@@ -79,7 +81,7 @@ def main() -> None:
     (arguments.out / "hardware_decisions.md").write_text(report(rows), encoding="utf-8")
 
 
-def rows_of(name: str, runtime: OrtRuntime, rounds: int, seed: int) -> list[Row]:
+def rows_of(name: str, runtime: Runtime, rounds: int, seed: int) -> list[Row]:
     """One model's comparisons."""
     problem = Problem(runtime.graph, runtime.cluster)
     best = portfolio(problem, Budget(10.0), seed, silent).best.plan

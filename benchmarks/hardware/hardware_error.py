@@ -13,9 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +28,12 @@ from benchmarks.rows import commit, read_rows
 from placement.placer import Budget, silent
 from placement.placers.registry import get_placer
 from placement.problem import Problem
-from placement.runtime.calibration.calibrate import calibrate
-from placement.runtime.calibration.judging import CalibrationConfig, Judged, judge
+from placement.runtime.calibration.judging import CalibrationConfig, Judged, ModelFile, judge
 from placement.runtime.calibration.prediction_error import error_of
 from placement.runtime.fingerprint import machine_facts, machine_fingerprint
 from placement.runtime.measurement import Clock
-from placement.runtime.ort.runtime import OrtRuntime
+from placement.runtime.registry import get_calibrator, open_runtime
+from placement.runtime.runtime import Runtime
 from placement.runtime.samples import Sampling
 from simulator.cluster_file import dump_cluster, load_cluster
 from simulator.clusters.calibration import PredictionError
@@ -66,15 +64,16 @@ def main() -> None:
     config = CalibrationConfig(arguments.fitted, arguments.plans, arguments.rounds, arguments.seed)
     folder = arguments.work / arguments.runtime
     folder.mkdir(parents=True, exist_ok=True)
-    openers = {name: opener(arguments.runtime, name, folder, arguments.seed) for name in every}
-    cluster = calibrated(arguments.runtime, openers, folder, config, fresh=arguments.fresh)
+    files = {name: model_file(arguments.runtime, name, folder) for name in every}
+    cluster = calibrated(arguments.runtime, files, folder, config, fresh=arguments.fresh)
     path, at = arguments.out / "hardware_error.jsonl", commit()
     rows = earlier_rows(path)
     if arguments.fresh:  # what was judged by another calibration
         rows = [row for row in rows if row["runtime"] != arguments.runtime]
     for name in every if arguments.models is None else arguments.models:
         begun = time.perf_counter()
-        with openers[name](cluster) as runtime:
+        file, seed = files[name], arguments.seed
+        with open_runtime(arguments.runtime, file.path, file.graph, cluster, seed=seed) as runtime:
             found = judge(runtime, sampling_of(arguments), config, without_hosts(runtime))
         rows = [row for row in rows if (row["runtime"], row["model"]) != (arguments.runtime, name)]
         rows += rows_of(arguments.runtime, name, at, found, time.perf_counter() - begun)
@@ -92,21 +91,20 @@ def sampling_of(arguments: argparse.Namespace) -> Sampling:
     return wall_sampling(arguments.rounds)
 
 
-def opener(runtime: str, name: str, folder: Path, seed: int) -> Callable[[Cluster], Any]:
-    """Exports a model and opens it on clusters."""
+def model_file(runtime: str, name: str, folder: Path) -> ModelFile:
+    """Exports a model for a runtime."""
     if runtime == "ort":
         path = export(name, folder)
-        return partial(OrtRuntime.of, path, graphs.load(path), seed=seed)
-    from benchmarks.hardware.device_models.tensorflow_models import export_tensorflow
-    from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime
+    else:
+        from benchmarks.hardware.device_models.tensorflow_models import export_tensorflow
 
-    path = export_tensorflow(name, folder)
-    return partial(TensorFlowRuntime.of, path, graphs.load(path), seed=seed)
+        path = export_tensorflow(name, folder)
+    return ModelFile(path, graphs.load(path))
 
 
 def calibrated(
     runtime: str,
-    openers: dict[str, Callable[[Cluster], Any]],
+    files: dict[str, ModelFile],
     folder: Path,
     config: CalibrationConfig,
     *,
@@ -118,12 +116,7 @@ def calibrated(
         return load_cluster(path)
     few = replace(config, judged_plans=3)
     machine = probe_machine(2), machine_fingerprint(), "costs.json", few
-    if runtime == "ort":
-        cluster, _ = calibrate(list(openers.values()), *machine)
-    else:
-        from placement.runtime.calibration.calibrate_servers import calibrate_tensorflow
-
-        cluster, _ = calibrate_tensorflow(list(openers.values()), *machine)
+    cluster, _ = get_calibrator(runtime)(list(files.values()), *machine, silent, ())
     assert cluster.calibration is not None
     (folder / "costs.json").write_text(
         kernel_times_to_json(cluster.calibration.times), encoding="utf-8"
@@ -132,7 +125,7 @@ def calibrated(
     return load_cluster(path)
 
 
-def without_hosts(runtime: Any) -> dict[str, Plan]:
+def without_hosts(runtime: Runtime) -> dict[str, Plan]:
     """What portfolio and search choose if engines beside the cores did the sending."""
     simulator = runtime.simulator
     cluster = simulator.cluster

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from placement.runtime.processes.messages import Segment
+from placement.runtime.ort.messages import Segment
 
 _CPU = "CPUExecutionProvider"
 _BATCH_SECONDS = 150e-6

@@ -32,10 +32,12 @@ from benchmarks.rows import commit
 from graphs.graph import Graph
 from graphs.kinds import FREE_KINDS
 from placement.runtime.fingerprint import machine_fingerprint
+from placement.runtime.ort.messages import RunWhole, Segment
 from placement.runtime.ort.onnx_source import RunnableModel, load_runnable
 from placement.runtime.ort.segments import segment_of
-from placement.runtime.ort.sessions import SessionMaker, SharedTensors
-from placement.runtime.processes.messages import RunWhole, Segment, TensorType
+from placement.runtime.ort.sessions import SessionMaker
+from placement.runtime.ort.shared_tensors import SharedTensors
+from placement.runtime.processes.messages import TensorType
 from simulator.cluster_file import dump_cluster
 from simulator.clusters.probe import probe_machine
 from simulator.fusion import greedy_groups, xla_like_groups

@@ -24,8 +24,8 @@ from placement.problem import Problem
 from placement.runtime.comparison import MeasuredRatio, ratio
 from placement.runtime.fingerprint import machine_fingerprint
 from placement.runtime.measurement import Clock
+from placement.runtime.registry import open_runtime
 from placement.runtime.samples import Sampling
-from placement.runtime.stand_ins.runtime import TorchRuntime
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.probe import probe_machine
 from simulator.fusion import xla_like_groups
@@ -91,7 +91,7 @@ def comparisons(name: str, cluster: Cluster, rounds: int) -> list[tuple[str, Mea
     sampling = Sampling(
         rounds=rounds, iterations=2, clock=Clock.VIRTUAL, load_seconds=600.0, timeout_seconds=120.0
     )
-    with TorchRuntime.of(graph, cluster) as runtime:
+    with open_runtime("torch", name, graph, cluster) as runtime:
         found = dict(zip(plans, runtime.measure(list(plans.values()), sampling), strict=True))
         for label, item in found.items():
             assert item.ok, f"{name}, {label}: {item.failure}"

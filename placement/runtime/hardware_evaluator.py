@@ -36,12 +36,12 @@ MeasurementCache = MutableMapping[MeasurementKey, MeasuredRatio]
 
 
 @runtime_checkable
-class Runtime(Protocol):
-    """What runs plans: onnxruntime or TensorFlow."""
+class PlanMeter(Protocol):
+    """What is asked of a runtime here."""
 
     @property
     def kind(self) -> str:
-        """`ort` or `tf`."""
+        """Its name among the runtimes (`placement.runtime.registry`)."""
         ...
 
     @property
@@ -65,7 +65,7 @@ class HardwareEvaluator:
     Plans that were only simulated get the prediction, corrected by the reference's own error.
     """
 
-    runtime: Runtime
+    runtime: PlanMeter
     reference: Plan
     predictor: Evaluator
     simulator: Simulator
@@ -77,7 +77,7 @@ class HardwareEvaluator:
 
     @staticmethod
     def of(
-        runtime: Runtime, reference: Plan, cache: MeasurementCache | None = None
+        runtime: PlanMeter, reference: Plan, cache: MeasurementCache | None = None
     ) -> "HardwareEvaluator":
         """An evaluator for a runtime on a calibrated cluster.
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from graphs.families.registry import FAMILIES, Family, generate
 from graphs.families.rnnlm import rnnlm
 from graphs.formats import FORMATS, Format
 from graphs.graph import Graph
+from graphs.graph_file import write_graph
 from graphs.kinds import OpKind
 from graphs.workloads.registry import WORKLOADS, build
 from graphs.workloads.rnnlm import RnnlmConfig
@@ -45,9 +46,16 @@ from placement.placers.registry import SEARCHES, get_placer
 from placement.problem import Problem
 from placement.report.blocks import Section, Text
 from placement.report.plan_report import SECTIONS, sections_of
+from placement.runtime.measurement import Clock, Measurement
+from placement.runtime.registry import RUNTIMES, RuntimeKind
+from placement.runtime.runtime import Runtime
+from placement.runtime.samples import Sampling
 from placement.suites.folder import suite_from_folder
 from simulator import cluster_file
 from simulator.clusters import device_specs
+from simulator.clusters.cluster import Cluster
+from simulator.costs.registry import default_costs
+from simulator.plan import Plan
 
 PAGE = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 
@@ -173,6 +181,50 @@ def test_a_section_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     found = place(random_graph(3, 12), simulator.preset("2xv100-pcie"), "single")
     assert sections_of(found.reported)[-1] is section
+
+
+class ToyRuntime(Runtime):
+    """Every step takes two seconds for each device that it uses."""
+
+    kind = "toy"
+    process_ids = ()
+
+    def __init__(self, graph: Graph, cluster: Cluster) -> None:
+        self.graph, self.cluster = graph, cluster
+        self.costs = default_costs(graph, cluster)
+
+    def measure(self, plans: Sequence[Plan], sampling: Sampling | None = None) -> list[Measurement]:
+        assert sampling is not None
+        seconds = [2.0 * len(set(plan.devices.tolist())) for plan in plans]
+        samples = [np.full(sampling.rounds, each) for each in seconds]
+        return [Measurement(each, Clock.WALL, rounds=each, checked=True) for each in samples]
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+def open_toy(model: Path, graph: Graph, cluster: Cluster, **_options: object) -> ToyRuntime:
+    return ToyRuntime(graph, cluster)
+
+
+def test_a_runtime(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = RuntimeKind("a toy.", f"{__name__}:open_toy", compared_with="a toy's")
+    write_graph(random_graph(3, 12), tmp_path / "net.gwg")
+    command = ["measure", str(tmp_path / "net.gwg"), "--cluster", "2xv100-pcie", "--runtime", "toy"]
+    command += ["--compare", "single", "round-robin", "--repeats", "5"]
+    assert run(command) == 2
+    assert "there are ort, tf, torch\n" in capsys.readouterr().err
+    monkeypatch.setitem(RUNTIMES, "toy", toy)
+    assert run([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["runtime"], found["winner"]) == ("toy", "single")
+    assert [plan["seconds"] for plan in found["plans"]] == [2.0, 4.0]
+    assert run(command) == 0
+    assert "outputs equal a toy's" in capsys.readouterr().out
+    assert run([*command, "--clock", "virtual"]) == 2
+    assert "--runtime ort or torch" in capsys.readouterr().err
 
 
 def test_a_tracker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """`graphwright calibrate`: measure this machine, and say how far off predictions for it are."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,12 +7,19 @@ from cyclopts import Parameter
 
 from agent.cli.options import Target, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
-from agent.cli.verbs.measure import FORMATS
 from graphs.errors import GraphwrightError
+from placement.runtime.registry import RUNTIMES, check_runs, get_calibrator
 
 if TYPE_CHECKING:
-    from placement.runtime.calibration.calibrate import OpenRuntime
-    from placement.runtime.calibration.judging import Judged
+    from placement.runtime.calibration.judging import Judged, ModelFile
+
+    RuntimeName = str
+else:
+    _CALIBRATORS = {name: kind.calibrator for name, kind in RUNTIMES.items() if kind.calibrator}
+    RuntimeName = Annotated[
+        Literal[tuple(_CALIBRATORS)] | str,
+        Parameter(help=" ".join(f"{name}: {item.about}" for name, item in _CALIBRATORS.items())),
+    ]
 
 
 def calibrate(
@@ -22,7 +28,7 @@ def calibrate(
     out: Path,
     dim: tuple[str, ...] = (),
     sizes: tuple[str, ...] = (),
-    runtime: Literal["ort", "tf"] = "ort",
+    runtime: RuntimeName = "ort",
     devices: int = 0,
     plans: int = 8,
     judged: int = 10,
@@ -47,9 +53,6 @@ def calibrate(
     sizes
         Further sizes of symbolic dimensions, such as batch=4,16: kernels are measured at them too,
         so that those of other sizes lie between measured ones (ort).
-    runtime
-        ort: device programs on onnxruntime. tf: a TensorFlow server per core; by wall time, so that
-        the machine should be quiet.
     devices
         Cores to use; all by default.
     plans
@@ -63,7 +66,7 @@ def calibrate(
     json
         Print one JSON object instead of text.
     """
-    from placement.runtime.calibration.judging import CalibrationConfig
+    from placement.runtime.calibration.judging import CalibrationConfig, ModelFile
     from placement.runtime.fingerprint import machine_fingerprint
     from simulator.cluster_file import dump_cluster
     from simulator.clusters.kernel_times import kernel_times_to_json
@@ -73,42 +76,22 @@ def calibrate(
         raise GraphwrightError(
             "--plans, --judged and --repeats are at least 2, --devices at least 0"
         )
+    calibrator = get_calibrator(runtime)
     target = Target(None, dim)
     loaded = []
     for model in models:
         if not Path(model).is_file():
             raise GraphwrightError(f"{model}: no such file; calibration runs model files")
         graph = read_model(model, target)
-        form = graph.report.source_format
-        if form != FORMATS[runtime]:
-            raise GraphwrightError(
-                f"{model}: --runtime {runtime} runs {FORMATS[runtime]} models; this one is {form}"
-            )
-        loaded.append((Path(model), graph))
-    further = _further_sizes(models, dim, sizes, seed)
+        check_runs(runtime, model, graph)
+        loaded.append(ModelFile(Path(model), graph, target.sizes))
+    further = _further_sizes(models, dim, sizes)
     prepare(quiet=json)
     cluster = probe_machine(devices or 64)
     config = CalibrationConfig(plans, judged, repeats, seed)
     with progress("measuring", quiet=json) as report:
         machine = machine_fingerprint()
-        if runtime == "tf":
-            from placement.runtime.calibration.calibrate_servers import calibrate_tensorflow
-            from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime
-
-            servers = [partial(TensorFlowRuntime.of, *item, seed=seed) for item in loaded]
-            found, results = calibrate_tensorflow(
-                servers, cluster, machine, "costs.json", config, report
-            )
-        else:
-            from placement.runtime.calibration.calibrate import calibrate as measure
-            from placement.runtime.ort.runtime import OrtRuntime
-
-            openers = [
-                partial(OrtRuntime.of, *item, dims=target.sizes, seed=seed) for item in loaded
-            ]
-            found, results = measure(
-                openers, cluster, machine, "costs.json", config, report, further
-            )
+        found, results = calibrator(loaded, cluster, machine, "costs.json", config, report, further)
     assert found.calibration is not None
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
@@ -127,12 +110,12 @@ def calibrate(
 
 
 def _further_sizes(
-    models: tuple[str, ...], dim: tuple[str, ...], sizes: tuple[str, ...], seed: int
-) -> "list[OpenRuntime]":
+    models: tuple[str, ...], dim: tuple[str, ...], sizes: tuple[str, ...]
+) -> "list[ModelFile]":
     """The models at other sizes of their symbolic dimensions."""
-    from placement.runtime.ort.runtime import OrtRuntime
+    from placement.runtime.calibration.judging import ModelFile
 
-    found: list[OpenRuntime] = []
+    found: list[ModelFile] = []
     for text in sizes:
         name, equals, values = text.partition("=")
         if not equals or not values:
@@ -140,11 +123,9 @@ def _further_sizes(
         others = tuple(item for item in dim if item.partition("=")[0] != name)
         for value in values.split(","):
             target = Target(None, (*others, f"{name}={value}"))
-            for model in models:
-                graph = read_model(model, target)
-                found.append(
-                    partial(OrtRuntime.of, Path(model), graph, dims=target.sizes, seed=seed)
-                )
+            found += [
+                ModelFile(Path(model), read_model(model, target), target.sizes) for model in models
+            ]
     return found
 
 

@@ -1,7 +1,7 @@
 """`graphwright measure`: run plans on this machine and say how long a step takes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -9,16 +9,23 @@ from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import Target, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text
 from graphs.errors import GraphwrightError
+from placement.runtime.registry import RUNTIMES, get_runtime, open_runtime
 
 if TYPE_CHECKING:
     from graphs.graph import Graph
     from placement.runtime.measurement import Measurement
-    from placement.runtime.programs.program_runtime import ProgramRuntime
-    from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime
+    from placement.runtime.runtime import Runtime
     from simulator.clusters.cluster import Cluster
     from simulator.plan import Plan
 
-FORMATS = {"ort": "onnx", "tf": "tensorflow"}
+#: A name that is not among the choices of `--help` may have been registered since.
+if TYPE_CHECKING:
+    RuntimeName = str
+else:
+    RuntimeName = Annotated[
+        Literal[tuple(RUNTIMES)] | str,
+        Parameter(help=" ".join(f"{name}: {kind.about}" for name, kind in RUNTIMES.items())),
+    ]
 
 
 def measure(
@@ -27,7 +34,7 @@ def measure(
     plan: Path | None = None,
     compare: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     target: Target = Target(),
-    runtime: Literal["ort", "tf", "torch"] = "ort",
+    runtime: RuntimeName = "ort",
     repeats: int = 9,
     clock: Literal["auto", "wall", "virtual"] = "auto",
     trace: Path | None = None,
@@ -45,9 +52,6 @@ def measure(
     compare
         Further plan.json files, or placers such as single or portfolio whose plan is made on the
         spot. All plans take turns, A B C A B C; a winner is named only outside the noise.
-    runtime
-        ort: onnxruntime in a pinned process per core. tf: TensorFlow, a pinned server per core.
-        torch: each op a stand-in of its kind and size, on cores or GPUs; groups by inductor.
     repeats
         Rounds; each is a few steps of each plan.
     clock
@@ -63,8 +67,9 @@ def measure(
     from placement.runtime.measurement import Clock
     from placement.runtime.samples import Sampling
 
-    if runtime == "tf" and (trace is not None or clock == "virtual"):
-        raise GraphwrightError("--trace and --clock virtual go with --runtime ort or torch")
+    if not get_runtime(runtime).runs_programs and (trace is not None or clock == "virtual"):
+        fitting = " or ".join(name for name, kind in RUNTIMES.items() if kind.runs_programs)
+        raise GraphwrightError(f"--trace and --clock virtual go with --runtime {fitting}")
     if repeats < 1:
         raise GraphwrightError(f"--repeats {repeats}: at least 1")
     if plan is None and not compare:
@@ -75,45 +80,16 @@ def measure(
     plans = [_plan(name, graph, cluster, seed) for name in names]
     chosen = None if clock == "auto" else Clock(clock)
     sampling = Sampling(rounds=repeats, clock=chosen)
-    with _open(runtime, model, graph, cluster, target, seed) as device:
+    with open_runtime(runtime, model, graph, cluster, dims=target.sizes, seed=seed) as device:
         found = device.measure(plans, sampling)
         if trace is not None:
-            text = _trace_json(cast("ProgramRuntime", device), plans[0])
-            trace.write_text(text, encoding="utf-8")
+            trace.write_text(_trace_json(device, plans[0]), encoding="utf-8")
     predicted = [device.predicted(item) for item in plans]
     if json:
         print_json(_document(graph, cluster, runtime, names, found, predicted))
     else:
         _show(graph, cluster, runtime, names, found, predicted)
     return DONE if all(item.ok for item in found) else INFEASIBLE
-
-
-def _open(
-    runtime: str, model: str, graph: "Graph", cluster: "Cluster", target: Target, seed: int
-) -> "ProgramRuntime | TensorFlowRuntime":
-    if runtime == "torch":
-        from placement.runtime.stand_ins.runtime import TorchRuntime
-
-        return TorchRuntime.of(graph, cluster, seed=seed)
-    path = Path(model)
-    if not path.is_file():
-        raise GraphwrightError(
-            f"{model}: bundled and generated graphs have no kernels of their own; --runtime torch "
-            "runs stand-ins of the same kinds and sizes"
-        )
-    form = graph.report.source_format
-    if form != FORMATS[runtime]:
-        raise GraphwrightError(
-            f"{model}: --runtime {runtime} runs {FORMATS[runtime]} models, and this one is {form}; "
-            "--runtime torch runs stand-ins for the kernels of any graph"
-        )
-    if runtime == "tf":
-        from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime
-
-        return TensorFlowRuntime.of(path, graph, cluster, seed=seed)
-    from placement.runtime.ort.runtime import OrtRuntime
-
-    return OrtRuntime.of(path, graph, cluster, dims=target.sizes, seed=seed)
 
 
 def _plan(name: str, graph: "Graph", cluster: "Cluster", seed: int) -> "Plan":
@@ -130,10 +106,12 @@ def _plan(name: str, graph: "Graph", cluster: "Cluster", seed: int) -> "Plan":
     return read_plan(Path(name), graph, cluster).plan
 
 
-def _trace_json(device: "ProgramRuntime", plan: "Plan") -> str:
+def _trace_json(device: "Runtime", plan: "Plan") -> str:
+    from placement.runtime.programs.program_runtime import ProgramRuntime
     from placement.runtime.programs.program_trace import program_trace_json
     from placement.runtime.programs.replay import replay
 
+    assert isinstance(device, ProgramRuntime), "the registry says that it runs programs"
     found = device.measure([plan], single_ops=True)[0]
     if not found.ok:
         raise GraphwrightError(f"the traced run failed: {found.failure}")
@@ -212,11 +190,7 @@ def _show(
         if item.failure is not None:
             print_text(f"{name}: {item.failure}")
     if all(item.checked for item in found):
-        print_text(
-            "outputs equal those of the same kernels on one device"
-            if runtime == "torch"
-            else "outputs equal the original model's"
-        )
+        print_text(f"outputs equal {get_runtime(runtime).compared_with}")
     if len(found) > 1:
         best = winner(found)
         verdict = "no winner: the difference is within the noise, or there were too few rounds"

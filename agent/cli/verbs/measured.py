@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from placement.placer import Candidate
     from placement.runtime.measured_search import MeasuredSearch
 
+#: What candidates are run by.
+_RUNTIME = "ort"
 #: Plans of heuristics that are measured before the climb begins.
 _HEURISTICS = 6
 
@@ -58,19 +60,20 @@ def measure_candidates(
         measured_search,
         promising,
     )
-    from placement.runtime.ort.runtime import OrtRuntime
+    from placement.runtime.registry import get_runtime, open_runtime
 
     problem = placement.problem
     calibration = problem.given_cluster.calibration
-    if not model.is_file() or problem.graph.report.source_format != "onnx":
+    wanted = get_runtime(_RUNTIME).source_format
+    if not model.is_file() or problem.graph.report.source_format != wanted:
         raise GraphwrightError(f"{model}: only an ONNX file can be run; bundled graphs cannot")
     if calibration is None or calibration.machine != machine_fingerprint():
         raise GraphwrightError(
             f"cluster {problem.given_cluster.name!r} was not calibrated on this machine; "
             "`graphwright calibrate MODEL --out FOLDER` makes a cluster to measure on"
         )
-    with OrtRuntime.of(
-        model, problem.graph, problem.cluster, dims=dims, costs=problem.costs, seed=seed
+    with open_runtime(
+        _RUNTIME, model, problem.graph, problem.cluster, dims=dims, costs=problem.costs, seed=seed
     ) as runtime:
         evaluator = HardwareEvaluator.of(
             runtime, reference.plan, DiskCache(cache or default_folder())

@@ -4,7 +4,7 @@ Three sets of runs, none of which serves twice: single ops on one device give ke
 plans give the overheads, other plans give the error.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,12 +13,18 @@ from scipy.optimize import nnls
 
 from placement.placer import Report, silent
 from placement.problem import Problem
-from placement.runtime.calibration.judging import CalibrationConfig, Judged, judge, overall_error
+from placement.runtime.calibration.judging import (
+    CalibrationConfig,
+    Judged,
+    ModelFile,
+    judge,
+    overall_error,
+)
 from placement.runtime.calibration.link_probe import Pair, ProbedLink, probe_links
 from placement.runtime.calibration.trial_plans import trial_plans
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.measurement import Clock, Measurement
-from placement.runtime.ort.runtime import OrtRuntime
+from placement.runtime.ort.runtime import open_ort
 from placement.runtime.programs.device_program import Run, Send
 from placement.runtime.programs.prediction import (
     Border,
@@ -27,6 +33,7 @@ from placement.runtime.programs.prediction import (
     overlap,
     readers_of,
 )
+from placement.runtime.programs.program_runtime import ProgramRuntime
 from placement.runtime.programs.replay import replay
 from placement.runtime.samples import Sampling
 from simulator.clusters.calibration import Calibration
@@ -59,7 +66,7 @@ class Sample:
     """Source, target, bytes and seconds."""
 
 
-def profile_kernels(runtime: OrtRuntime, rounds: int) -> Float64[np.ndarray, " ops"]:
+def profile_kernels(runtime: ProgramRuntime, rounds: int) -> Float64[np.ndarray, " ops"]:
     """Seconds of each op's kernel, without what it takes to call a session.
 
     On one device the graph is run twice over: each op in a session of its own, and in sessions as
@@ -89,7 +96,9 @@ def profile_kernels(runtime: OrtRuntime, rounds: int) -> Float64[np.ndarray, " o
             runs.append((list(step.ops), border_of(step, works, readers, sizes)))
             taken.append(seconds)
     solution = _call_free(column, runs, np.array(taken))
-    ran = {op for step in runtime.program(plan).steps[0] for op in getattr(step, "ops", ())}
+    ran = {
+        op for step in runtime.program(plan).steps[0] if isinstance(step, Run) for op in step.ops
+    }
     seconds = np.where(
         np.isin(np.arange(graph.op_count), list(ran)),
         np.maximum(solution[column], _SHORTEST_SECONDS),
@@ -113,10 +122,10 @@ def _call_free(
     return nnls(design * weight[:, None], taken * weight)[0][:kinds]
 
 
-def sample_of(runtime: OrtRuntime, plan: Plan, found: Measurement) -> Sample:
+def sample_of(runtime: ProgramRuntime, plan: Plan, found: Measurement) -> Sample:
     """Pair what the steps of a measured program took with what is known of them."""
     program = runtime.program(plan)
-    graph, types = runtime.graph, runtime.types
+    graph, types = runtime.graph, runtime.source.transfer_types(program)
     works = graph_works(graph)
     readers = readers_of(works)
     kernels = runtime.simulator.seconds
@@ -137,7 +146,7 @@ def sample_of(runtime: OrtRuntime, plan: Plan, found: Measurement) -> Sample:
                 woken = 0
                 continue
             transfer = program.transfers[step.transfer]
-            size = float(types[transfer.tensor].nbytes)
+            size = float(types[step.transfer].nbytes)
             if isinstance(step, Send):
                 sent.append((size, taken))
             else:
@@ -252,18 +261,14 @@ def with_host_costs(
     return replace(cluster, devices=devices, links=tuple(links))
 
 
-#: Opens a runtime for one of the models that are measured, on a cluster.
-OpenRuntime = Callable[[Cluster], OrtRuntime]
-
-
 def calibrate(
-    models: Sequence[OpenRuntime],
+    models: Sequence[ModelFile],
     cluster: Cluster,
     machine: str,
     costs_file: str,
     config: CalibrationConfig,
     report: Report = silent,
-    profiled: Sequence[OpenRuntime] = (),
+    profiled: Sequence[ModelFile] = (),
 ) -> tuple[Cluster, list[Judged]]:
     """Measure models on a cluster of this machine's cores.
 
@@ -278,13 +283,13 @@ def calibrate(
     times = KernelTimes(machine, cluster.devices[0].kind)
     stages, done = 2 * len(models) + len(profiled), 0
     samples: list[Sample] = []
-    for open_runtime in profiled:
-        with open_runtime(cluster) as runtime:
+    for model in profiled:
+        with _open(model, cluster, config) as runtime:
             times = times.with_graph(runtime.graph, profile_kernels(runtime, config.rounds))
         done += 1
         report(done / stages)
-    for open_runtime in models:
-        with open_runtime(cluster) as runtime:
+    for model in models:
+        with _open(model, cluster, config) as runtime:
             seconds = profile_kernels(runtime, config.rounds)
             times = times.with_graph(runtime.graph, seconds)
             runtime.costs = CalibratedCosts(times)
@@ -296,8 +301,8 @@ def calibrate(
     found = replace(found, calibration=calibration)
     judged = []
     sampling = Sampling(rounds=config.rounds, clock=Clock.VIRTUAL)
-    for open_runtime in models:
-        with open_runtime(found) as runtime:
+    for model in models:
+        with _open(model, found, config) as runtime:
             judged.append(judge(runtime, sampling, config))
         done += 1
         report(done / stages)
@@ -305,7 +310,11 @@ def calibrate(
     return replace(found, calibration=calibration), judged
 
 
-def _fitting_runs(runtime: OrtRuntime, config: CalibrationConfig) -> list[Sample]:
+def _open(model: ModelFile, cluster: Cluster, config: CalibrationConfig) -> ProgramRuntime:
+    return open_ort(model.path, model.graph, cluster, dims=model.dims, seed=config.seed)
+
+
+def _fitting_runs(runtime: ProgramRuntime, config: CalibrationConfig) -> list[Sample]:
     problem = Problem(runtime.graph, runtime.cluster, given_costs=runtime.costs)
     plans = list(trial_plans(problem, config.fitted_plans, config.seed + 1).values())
     found = runtime.measure(plans, Sampling(rounds=config.rounds, clock=Clock.VIRTUAL))

@@ -5,7 +5,7 @@ executor, the client's call, tensors on their way through gRPC) is fitted: the f
 the event engine's step times come closest to those of a few plans as measured.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -14,10 +14,16 @@ from scipy.optimize import minimize
 
 from placement.placer import Report, silent
 from placement.problem import Problem
-from placement.runtime.calibration.judging import CalibrationConfig, Judged, judge, overall_error
+from placement.runtime.calibration.judging import (
+    CalibrationConfig,
+    Judged,
+    ModelFile,
+    judge,
+    overall_error,
+)
 from placement.runtime.calibration.trial_plans import trial_plans
 from placement.runtime.samples import Sampling
-from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime
+from placement.runtime.tensorflow_servers.runtime import TensorFlowRuntime, open_tensorflow
 from simulator.clusters.calibration import Calibration
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.host_costs import HostCosts
@@ -55,10 +61,6 @@ _STARTS = tuple(
 )
 
 
-#: Opens a runtime for one of the models that are measured, on a cluster.
-OpenServers = Callable[[Cluster], TensorFlowRuntime]
-
-
 @dataclass(frozen=True, eq=False)
 class _Measured:
     """One model with plans as measured."""
@@ -69,14 +71,15 @@ class _Measured:
 
 
 def calibrate_tensorflow(
-    models: Sequence[OpenServers],
+    models: Sequence[ModelFile],
     cluster: Cluster,
     machine: str,
     costs_file: str,
     config: CalibrationConfig,
     report: Report = silent,
+    profiled: Sequence[ModelFile] = (),
 ) -> tuple[Cluster, list[Judged]]:
-    """Measure models on servers on this machine's cores.
+    """Measure models on servers on this machine's cores; those in `profiled` are left out.
 
     Returns the cluster with what was measured, and what its predictions are worth, per model.
 
@@ -88,8 +91,8 @@ def calibrate_tensorflow(
     sampling = wall_sampling(config.rounds)
     found: list[_Measured] = []
     profiles: list[tuple[Simulator, Float64[np.ndarray, " ops"]]] = []
-    for open_servers in models:
-        with open_servers(cluster) as runtime:
+    for model in models:
+        with _open(model, cluster, config) as runtime:
             seconds = runtime.profile(_TRACED_STEPS)
             traced = KernelTimes(machine, cluster.devices[0].kind)
             runtime.costs = CalibratedCosts(traced.with_graph(runtime.graph, seconds))
@@ -112,13 +115,17 @@ def calibrate_tensorflow(
     calibration = Calibration(machine, "tf", times, costs_file, None, costs.step_seconds)
     fitted = replace(with_server_costs(cluster, costs), calibration=calibration)
     judged = []
-    for open_servers in models:
-        with open_servers(fitted) as runtime:
+    for model in models:
+        with _open(model, fitted, config) as runtime:
             judged.append(judge(runtime, sampling, config))
         done += 1
         report(done / stages)
     calibration = replace(calibration, error=overall_error(judged))
     return replace(fitted, calibration=calibration), judged
+
+
+def _open(model: ModelFile, cluster: Cluster, config: CalibrationConfig) -> TensorFlowRuntime:
+    return open_tensorflow(model.path, model.graph, cluster, seed=config.seed)
 
 
 def wall_sampling(rounds: int) -> Sampling:

@@ -1,14 +1,15 @@
 """How far predictions are off: plans that nothing was fitted to, predicted, then measured."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
 from graphs.graph import Graph
 from placement.problem import Problem
 from placement.runtime.calibration.prediction_error import prediction_error
 from placement.runtime.calibration.trial_plans import trial_plans
-from placement.runtime.hardware_evaluator import Runtime
+from placement.runtime.hardware_evaluator import PlanMeter
 from placement.runtime.measurement import Measurement
 from placement.runtime.programs.predictor import predictor_of
 from placement.runtime.samples import Sampling
@@ -26,6 +27,17 @@ class CalibrationConfig:
     """Per model, for the error."""
     rounds: int = 7
     seed: int = 0
+    """Seed of plans, inputs and missing weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A model to calibrate with."""
+
+    path: Path
+    graph: Graph
+    dims: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of symbolic dimensions with which the graph was imported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +54,7 @@ class Judged:
 
 
 def judge(
-    runtime: Runtime,
+    runtime: PlanMeter,
     sampling: Sampling,
     config: CalibrationConfig,
     others: Mapping[str, Plan] = MappingProxyType({}),

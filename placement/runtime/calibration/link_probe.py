@@ -6,8 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from placement.runtime.ort.messages import WORKER, LoadSessions
 from placement.runtime.processes.mailboxes import layout, unnamed_file
-from placement.runtime.processes.messages import Execute, Executed, LoadProgram, TensorType, Unload
+from placement.runtime.processes.messages import (
+    Execute,
+    Executed,
+    ProgramPart,
+    TensorType,
+    Unload,
+)
 from placement.runtime.processes.workers import WorkerPool, usable_cores
 from placement.runtime.programs.device_program import Receive, Send, Step, Transfer
 from simulator.clusters.cluster import Cluster
@@ -42,7 +49,7 @@ def probe_links(cluster: Cluster) -> Mapping[Pair, ProbedLink]:
     """
     count = cluster.device_count
     found: dict[Pair, ProbedLink] = {}
-    with WorkerPool(cluster.device_names, usable_cores()) as pool:
+    with WorkerPool(cluster.device_names, usable_cores(), WORKER) as pool:
         number = 0
         for source in range(count):
             for target in range(source + 1, count):
@@ -67,9 +74,12 @@ def _round_trips(
     transfers = (Transfer("there", 0, 1), Transfer("back", 1, 0))
     steps: tuple[tuple[Step, ...], ...] = ((Send(0), Receive(1)), (Receive(0), Send(1)))
     ends = (source, target)
-    descriptor = unnamed_file(layout(transfers, list(types.values()), 2).size)
+    kinds = tuple(types.values())
+    descriptor = unnamed_file(layout(transfers, kinds, 2).size)
     loads = {
-        device: LoadProgram(number, at, steps[at], {}, transfers, types, 2, _SPIN_SECONDS, None)
+        device: LoadSessions(
+            ProgramPart(number, at, steps[at], transfers, kinds, 2, _SPIN_SECONDS, None), {}, types
+        )
         for at, device in enumerate(ends)
     }
     try:

@@ -1,8 +1,7 @@
-"""Runs plans of an ONNX model on cores, one pinned process each, and measures them."""
+"""Plans of an ONNX model as programs of onnxruntime sessions on cores, a pinned process each."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from itertools import count
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,86 +12,53 @@ from graphs.importers.onnx_models.context import standard_domain
 from graphs.importers.onnx_models.topology import read_names
 from graphs.kinds import OpKind
 from placement.runtime.errors import RuntimeRefusal
+from placement.runtime.ort.messages import WORKER, LoadSessions, RunWhole, WholeRun
 from placement.runtime.ort.onnx_source import RunnableModel, load_runnable
 from placement.runtime.ort.segments import program_segments, segment_of
-from placement.runtime.processes.messages import LoadProgram, RunWhole, TensorType, WholeRun
-from placement.runtime.processes.shared_tensors import share
+from placement.runtime.ort.shared_tensors import share
+from placement.runtime.processes.messages import ProgramPart, TensorType
 from placement.runtime.processes.workers import WorkerFailure, WorkerPool, usable_cores
 from placement.runtime.programs.device_program import DeviceProgram, TensorUse, cut_program
 from placement.runtime.programs.prediction import fusion_groups, sharing_ops
+from placement.runtime.programs.predictor import predictor_of
 from placement.runtime.programs.program_order import program_order
 from placement.runtime.programs.program_runtime import ProgramRuntime
+from placement.runtime.programs.program_source import RunOnce
 from placement.runtime.samples import Sampling
 from simulator.clusters.cluster import Cluster
 from simulator.costs.cost_model import CostModel
 from simulator.costs.registry import default_costs
+from simulator.evaluation import Evaluator
 from simulator.plan import Plan
+from simulator.simulator import Simulator
 
 _WHOLE_SECONDS = 300.0
 
 
 @dataclass
-class OrtRuntime(ProgramRuntime):
-    """One ONNX model on one cluster of cores.
-
-    Raises:
-        RuntimeRefusal: devices that are no cores of this machine, or a model that cannot run here.
-    """
+class OrtSource:
+    """Device programs of one ONNX model: a `ProgramSource`."""
 
     graph: Graph
     cluster: Cluster
     model: RunnableModel
-    costs: CostModel
-    sampling: Sampling = Sampling()
-    kind: ClassVar[str] = "ort"
-    _pool: WorkerPool = field(init=False)
+    pool: WorkerPool
+    """The first worker runs the whole model once; all share its weights and inputs."""
     _whole: WholeRun | None = None
-    _numbers: "count[int]" = field(default_factory=count)
-    _sequence: int = 0
+    kind: ClassVar[str] = "ort"
 
-    def __post_init__(self) -> None:
-        strange = [d for d in self.cluster.devices if not d.kind.startswith("cpu")]
-        if strange:
-            raise RuntimeRefusal(
-                f"cluster {self.cluster.name!r}: device {strange[0].name!r} is a "
-                f"{strange[0].kind}, and this machine has cores only; `graphwright calibrate` or "
-                "`graphwright clusters probe` make a cluster of them"
-            )
-        self._pool = WorkerPool(self.cluster.device_names, usable_cores())
-        self._pool.set_up(*share({**self.model.weights, **self.model.inputs}))
-
-    @staticmethod
-    def of(
-        path: Path,
-        graph: Graph,
-        cluster: Cluster,
-        *,
-        dims: Mapping[str, int] | None = None,
-        costs: CostModel | None = None,
-        seed: int = 0,
-        sampling: Sampling = Sampling(),
-    ) -> "OrtRuntime":
-        """A runtime for the file that `graph` was imported from, with the same dimensions."""
-        model = load_runnable(path, graph, dict(dims or {}), seed)
-        return OrtRuntime(graph, cluster, model, costs or default_costs(graph, cluster), sampling)
-
-    def program(self, plan: Plan, *, single_ops: bool = False) -> DeviceProgram:
-        """The steps that each device runs for a plan."""
+    def program(self, simulator: Simulator, plan: Plan, *, single_ops: bool) -> DeviceProgram:
+        """See `ProgramSource`."""
         plan.check(self.graph, self.cluster)
-        self._describe()
+        self.describe()
         work = self.model.work
         works: list[TensorUse | None] = [work.get(name) for name in self.graph.op_names]
-        order = program_order(self.simulator, plan)
+        order = program_order(simulator, plan)
         given = {name: int(plan.devices[self._input_op(name)]) for name in self.model.inputs}
         alone = range(self.graph.op_count) if single_ops else sharing_ops(self.graph)
         count = self.cluster.device_count
         groups = fusion_groups(plan)
         return cut_program(order, plan.devices, works, count, given, alone=alone, groups=groups)
-
-    @property
-    def types(self) -> Mapping[str, TensorType]:
-        """Type and shape of every tensor that a step makes or reads."""
-        return self._describe().types
 
     def _input_op(self, name: str) -> int:
         for op in np.flatnonzero(self.graph.kinds == OpKind.INPUT).tolist():
@@ -100,8 +66,14 @@ class OrtRuntime(ProgramRuntime):
                 return op
         raise RuntimeRefusal(f"graph {self.graph.name!r} has no input {name!r}")
 
-    def _describe(self) -> WholeRun:
-        """Run the original once: all types, the right outputs; shapes become constants."""
+    def describe(self) -> WholeRun:
+        """Types of all tensors and the right outputs; shapes become constants of the model.
+
+        The original is run for that, once.
+
+        Raises:
+            RuntimeRefusal: onnxruntime cannot run it.
+        """
         if self._whole is not None:
             return self._whole
         model = self.model
@@ -114,10 +86,9 @@ class OrtRuntime(ProgramRuntime):
         values = dict.fromkeys([*model.outputs, *shapes.values()])
         segment = segment_of(model, list(model.nodes), list(model.inputs), written, self._given())
         try:
-            answer = self._pool.ask({0: RunWhole(segment, tuple(values))}, _WHOLE_SECONDS)[0]
+            whole = self.pool.ask({0: RunWhole(segment, tuple(values))}, _WHOLE_SECONDS)[0]
         except WorkerFailure as error:
             raise RuntimeRefusal(f"{model.name} cannot run on onnxruntime: {error}") from error
-        whole: WholeRun = answer
         types = {**whole.types, **self._given()}
         self._whole = replace(whole, types=types)
         self.model = replace(
@@ -127,40 +98,75 @@ class OrtRuntime(ProgramRuntime):
             outputs=tuple(name for name in model.outputs if name not in shapes.values()),
         )
         if any(read_names(node) for node in self.model.nodes.values()):
-            self._pool.set_up(*share({**self.model.weights, **self.model.inputs}))
+            self.pool.set_up(*share({**self.model.weights, **self.model.inputs}))
         return self._whole
 
     def _given(self) -> dict[str, TensorType]:
         arrays = {**self.model.weights, **self.model.inputs}
         return {name: TensorType(a.dtype.name, a.shape) for name, a in arrays.items()}
 
-    def _transfer_types(self, program: DeviceProgram) -> list[TensorType]:
-        return [self.types[transfer.tensor] for transfer in program.transfers]
+    def transfer_types(self, program: DeviceProgram) -> tuple[TensorType, ...]:
+        """See `ProgramSource`."""
+        types = self.describe().types
+        return tuple(types[transfer.tensor] for transfer in program.transfers)
 
-    def _load_messages(
-        self, program: DeviceProgram, number: int, spin: float
-    ) -> dict[int, LoadProgram]:
-        types = self.types
+    def load_messages(
+        self, program: DeviceProgram, parts: Sequence[ProgramPart]
+    ) -> dict[int, LoadSessions]:
+        """See `ProgramSource`."""
+        types = self.describe().types
         segments = program_segments(program, self.graph.op_names, self.model, types)
-        devices = self.cluster.devices
-        return {
-            device: LoadProgram(
-                number,
-                device,
-                program.steps[device],
-                segments[device],
-                program.transfers,
-                types,
-                len(devices),
-                spin,
-                devices[device].memory_bytes,
-            )
-            for device in range(len(devices))
-        }
+        return {part.device: LoadSessions(part, segments[part.device], types) for part in parts}
 
-    def _right_outputs(self) -> dict[str, np.ndarray]:
-        whole = self._describe()
+    def right_outputs(self, simulator: Simulator, run_once: RunOnce) -> dict[str, np.ndarray]:
+        """The outputs of the whole model in one session."""
+        whole = self.describe()
         return {name: whole.values[name] for name in self.model.outputs}
 
-    def _writes(self, op: int) -> tuple[str, ...]:
+    def writes(self, op: int) -> tuple[str, ...]:
+        """Tensors that an op makes."""
         return self.model.work[self.graph.op_names[op]].writes
+
+    def predictor(self, simulator: Simulator) -> Evaluator:
+        """The program on paper, where the cluster was calibrated."""
+        return predictor_of(simulator)
+
+
+def open_ort(
+    model: Path,
+    graph: Graph,
+    cluster: Cluster,
+    *,
+    dims: Mapping[str, int] | None = None,
+    costs: CostModel | None = None,
+    seed: int = 0,
+    sampling: Sampling = Sampling(),
+) -> ProgramRuntime:
+    """A runtime of one ONNX model on one cluster of cores.
+
+    Args:
+        model: the file that `graph` was imported from.
+        graph: of the model, with sizes `dims`.
+        cluster: cores of this machine.
+        dims: sizes of symbolic dimensions by name.
+        costs: the cluster's own where none are given.
+        seed: of inputs, and of weights that the file does not hold.
+        sampling: how to measure where nothing else is said.
+
+    Raises:
+        ModelError: the file cannot be read.
+        RuntimeRefusal: devices that are no cores of this machine, or a model that cannot run here.
+    """
+    runnable = load_runnable(model, graph, dict(dims or {}), seed)
+    strange = [device for device in cluster.devices if not device.kind.startswith("cpu")]
+    if strange:
+        raise RuntimeRefusal(
+            f"cluster {cluster.name!r}: device {strange[0].name!r} is a "
+            f"{strange[0].kind}, and this machine has cores only; `graphwright calibrate` or "
+            "`graphwright clusters probe` make a cluster of them"
+        )
+    pool = WorkerPool(cluster.device_names, usable_cores(), WORKER)
+    pool.set_up(*share({**runnable.weights, **runnable.inputs}))
+    source = OrtSource(graph, cluster, runnable, pool)
+    found = costs or default_costs(graph, cluster)
+    return ProgramRuntime(graph, cluster, found, source, pool, sampling)

@@ -6,8 +6,9 @@ import numpy as np
 from onnx import NodeProto, ValueInfoProto, helper
 
 from graphs.importers.onnx_models.topology import bodies_of
+from placement.runtime.ort.messages import Segment
 from placement.runtime.ort.onnx_source import SMALL_BYTES, RunnableModel
-from placement.runtime.processes.messages import Segment, TensorType
+from placement.runtime.processes.messages import TensorType
 from placement.runtime.programs.device_program import DeviceProgram, Run, Send
 
 

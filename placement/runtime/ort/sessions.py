@@ -1,39 +1,18 @@
 """onnxruntime sessions in a worker: one thread, shared weights, fixed buffers."""
 
-import mmap
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placement.runtime.processes.messages import (
-    RunWhole,
-    Segment,
-    ShareWeights,
-    TensorType,
-    WholeRun,
-)
+from placement.runtime.ort.messages import RunWhole, Segment, WholeRun
+from placement.runtime.ort.shared_tensors import SharedTensors
+from placement.runtime.processes.loaded_program import Action
+from placement.runtime.processes.messages import TensorType
 
-
-class SharedTensors:
-    """Weights and inputs that all workers see in one piece of memory, read only by habit."""
-
-    def __init__(self) -> None:
-        self.arrays: dict[str, np.ndarray] = {}
-
-    @staticmethod
-    def mapped(descriptor: int, message: ShareWeights) -> "SharedTensors":
-        """Views into the memory behind a descriptor, which is closed."""
-        found = SharedTensors()
-        memory = mmap.mmap(descriptor, message.size)
-        os.close(descriptor)
-        for name, (offset, kind) in message.table.items():
-            count = int(np.prod(kind.shape, dtype=np.int64))
-            flat = np.frombuffer(memory, kind.dtype, count, offset)
-            found.arrays[name] = flat.reshape(kind.shape)
-        return found
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 
 class SessionMaker:
@@ -41,7 +20,7 @@ class SessionMaker:
 
     def __init__(self, shared: SharedTensors) -> None:
         self.shared = shared
-        self._sessions: dict[tuple[bytes, bool], Any] = {}
+        self._sessions: dict[tuple[bytes, bool], InferenceSession] = {}
 
     def forget(self) -> None:
         """Let go of all sessions that no program holds."""
@@ -52,7 +31,7 @@ class SessionMaker:
         segment: Segment,
         inputs: Mapping[str, np.ndarray],
         outputs: Mapping[str, np.ndarray],
-    ) -> Callable[[], object]:
+    ) -> Action:
         """A session with its inputs and outputs tied to buffers; calling it runs it.
 
         Segments of equal bytes share a session.
@@ -83,7 +62,7 @@ class SessionMaker:
             {name: arrays[name] for name in message.values},
         )
 
-    def _session(self, segment: Segment) -> Any:
+    def _session(self, segment: Segment) -> "InferenceSession":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

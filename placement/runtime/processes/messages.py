@@ -1,11 +1,21 @@
-"""What a worker is told and what it answers; plain data that pickles."""
+"""What all workers are told and what they answer; plain data that pickles."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from placement.runtime.programs.device_program import Step, Transfer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+class Message(Generic[Answer_co]):
+    """What a worker is told; the parameter is the type of what it answers."""
 
 
 @dataclass(frozen=True)
@@ -21,56 +31,16 @@ class TensorType:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """One onnxruntime session: ops of a `Run`, and the tensors that cross its border."""
-
-    model: bytes
-    weights: tuple[str, ...]
-    """External weights that the session shares with all others."""
-    inputs: Mapping[str, str]
-    """The tensor of the whole model behind each input of the session."""
-    outputs: Mapping[str, str]
-    fused: bool = False
-    """Whether onnxruntime may fuse the ops and drop what is between them."""
-
-
-@dataclass(frozen=True)
-class ShareWeights:
-    """Map weights and inputs; the file comes with the message. Answer: None."""
-
-    size: int
-    table: Mapping[str, tuple[int, TensorType]]
-    """Offset and type by name."""
-
-
-@dataclass(frozen=True)
-class RunWhole:
-    """Run a model in one session, with nothing optimised away. Answer: `WholeRun`."""
-
-    segment: Segment
-    values: tuple[str, ...]
-    """Outputs to hand over in full; of the others the types."""
-
-
-@dataclass(frozen=True)
-class WholeRun:
-    """Types of all outputs, values of some."""
-
-    types: Mapping[str, TensorType]
-    values: Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class LoadProgram:
-    """Make a device's sessions and buffers; the mailboxes' file comes with it. Answer: None."""
+class ProgramPart:
+    """What any worker has to know of its device's part of a program in order to run it."""
 
     number: int
+    """The program's number, by which later messages name it."""
     device: int
     steps: tuple[Step, ...]
-    segments: Mapping[int, Segment]
-    """By the position of the `Run` among the steps."""
     transfers: tuple[Transfer, ...]
-    types: Mapping[str, TensorType]
+    transfer_types: tuple[TensorType, ...]
+    """Type and shape of each transfer's tensor."""
     device_count: int
     spin_seconds: float
     """How long to wait for a peer before giving the core away each time."""
@@ -79,18 +49,26 @@ class LoadProgram:
 
 
 @dataclass(frozen=True)
-class Execute:
-    """Run a loaded program several times. Answer: `Executed`."""
+class Export:
+    """A buffer and an event on a GPU that another process may open."""
+
+    rebuild: "Callable[..., Tensor]"
+    """Makes the tensor from `arguments` in another process."""
+    arguments: tuple[object, ...]
+    event: bytes
+    """The handle of the event."""
+
+
+#: By transfer, what a receiver hands to its sender besides the mailbox; nothing on cores.
+Exports = Mapping[int, Export]
+
+
+@dataclass(frozen=True)
+class Connect(Message[None]):
+    """Open what receivers export."""
 
     number: int
-    first_sequence: int
-    """Number of the first step; no step of a program has another's."""
-    iterations: int
-    timeout_seconds: float
-    hot: int = 0
-    """Run each step of ops once untimed, then so often that the mean counts: caches are warm."""
-    clear: bool = False
-    """Whether to spoil all buffers first, so that nothing of an earlier step passes for new."""
+    exports: Exports
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,16 +87,31 @@ class Executed:
 
 
 @dataclass(frozen=True)
-class Fetch:
-    """Hand over tensors of a loaded program. Answer: name to array."""
+class Execute(Message[Executed]):
+    """Run a loaded program several times."""
+
+    number: int
+    first_sequence: int
+    """Number of the first step; no step of a program has another's."""
+    iterations: int
+    timeout_seconds: float
+    hot: int = 0
+    """Run each step of ops once untimed, then so often that the mean counts: caches are warm."""
+    clear: bool = False
+    """Whether to spoil all buffers first, so that nothing of an earlier step passes for new."""
+
+
+@dataclass(frozen=True)
+class Fetch(Message[Mapping[str, np.ndarray]]):
+    """Hand over tensors of a loaded program by name, or figures that tell them from others."""
 
     number: int
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Unload:
-    """Forget a program. Answer: None."""
+class Unload(Message[None]):
+    """Forget a program."""
 
     number: int
 

@@ -8,23 +8,26 @@ import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
-from typing import Any
+from typing import TypeVar
 
 from placement.runtime.processes.mailboxes import AbortedStep
 from placement.runtime.processes.messages import Failed
 
 _PR_SET_PDEATHSIG = 1
 
-#: Does what a message asks for; the second argument receives the file that came along.
-Answer = Callable[[Any, Callable[[], int]], Any]
+#: Takes the file that came along with a message; returns its descriptor.
+ReceiveFile = Callable[[], int]
+
+Told = TypeVar("Told")
+Answered = TypeVar("Answered")
 
 
-def serve(arguments: Sequence[str], answer: Answer) -> None:
+def serve(arguments: Sequence[str], answer: Callable[[Told, ReceiveFile], Answered]) -> None:
     """Answer one message at a time until the parent closes the socket.
 
     Args:
         arguments: the inherited socket's descriptor, the core to stay on (-1: any), the parent.
-        answer: may raise; the parent is told why.
+        answer: does what a message asks for. It may raise; the parent is told why.
     """
     descriptor, core, parent = (int(text) for text in arguments)
     _die_with_parent(parent)
@@ -37,6 +40,7 @@ def serve(arguments: Sequence[str], answer: Answer) -> None:
                 message = pipe.recv()
             except (EOFError, OSError):
                 return
+            reply: Answered | Failed
             try:
                 reply = answer(message, lambda: recv_handle(pipe))
             except AbortedStep as error:

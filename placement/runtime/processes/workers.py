@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from placement.runtime.errors import RuntimeRefusal
-from placement.runtime.processes.messages import Failed
+from placement.runtime.processes.messages import Failed, Message
 
 _START_SECONDS = 60.0
 #: What a worker has to answer in once its peers have failed.
 _GRACE_SECONDS = 2.0
+#: What each of the workers that are asked answers.
+Answer = TypeVar("Answer")
+
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -54,12 +57,12 @@ class WorkerPool:
     names: Sequence[str]
     cores: Sequence[int]
     """Worker i is pinned to the core i modulo their number; -1 is not pinned."""
-    module: str = "placement.runtime.processes.worker"
-    """What a worker runs."""
+    module: str
+    """What a worker runs: takes the socket's descriptor, the core and the parent's process id."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    setup: list[tuple[Any, int]] = field(default_factory=list)
+    setup: list[tuple[Message[None], int]] = field(default_factory=list)
     """Messages that every worker is given when it starts, with the file that goes along."""
-    first: Mapping[int, Any] = field(default_factory=dict)
+    first: Mapping[int, Message[None]] = field(default_factory=dict)
     """By number, a message to one worker alone that it is given when it starts."""
     on_failure: Callable[[], None] = lambda: None
     """Called as soon as one worker has failed while others may still be at work."""
@@ -81,17 +84,17 @@ class WorkerPool:
         """Identifiers of the running workers, in the order in which they were started."""
         return tuple(worker.process.pid for worker in self._workers.values())
 
-    def set_up(self, message: Any, descriptor: int) -> None:
+    def set_up(self, message: Message[None], descriptor: int) -> None:
         """Start workers anew, each with this message first."""
         self.close()
         self.setup.append((message, descriptor))
 
     def ask(
         self,
-        messages: Mapping[int, Any],
+        messages: Mapping[int, Message[Answer]],
         timeout_seconds: float,
         files: Mapping[int, int] | None = None,
-    ) -> dict[int, Any]:
+    ) -> dict[int, Answer]:
         """Send a message to some of the workers and collect their answers.
 
         Args:
@@ -99,7 +102,7 @@ class WorkerPool:
             timeout_seconds: for all answers together.
             files: a descriptor that goes along with a message.
 
-        The answers' types are the messages'. A file is open in the worker once it has answered.
+        A file is open in the worker once it has answered.
 
         Raises:
             WorkerFailure: at least one did not answer or refused. All that did not answer are
@@ -115,7 +118,7 @@ class WorkerPool:
                 waiting[worker.pipe] = number
             except OSError:
                 failures[number] = self._end(number)
-        answers: dict[int, Any] = {}
+        answers: dict[int, Answer | Failed] = {}
         while waiting:
             ready = wait(list(waiting), max(0.0, deadline - time.monotonic()))
             if not ready:
@@ -142,7 +145,7 @@ class WorkerPool:
         if failures:
             number, reason = next(iter(failures.items()))
             raise WorkerFailure(f"worker of {self.names[number]}: {reason}")
-        return answers
+        return {n: answer for n, answer in answers.items() if not isinstance(answer, Failed)}
 
     def stop(self) -> None:
         """End all workers; they start again when asked."""
@@ -173,8 +176,10 @@ class WorkerPool:
             )
         worker = _Worker(self.names[number], core, process, Connection(ours.detach()))
         self._workers[number] = worker
-        own = [(self.first[number], None)] if number in self.first else []
-        for message, descriptor in (*own, *self.setup):
+        given: list[tuple[Message[None], int | None]] = [*self.setup]
+        if number in self.first:
+            given.insert(0, (self.first[number], None))
+        for message, descriptor in given:
             try:
                 self._send(worker, message, descriptor)
                 answered = worker.pipe.poll(_START_SECONDS)
@@ -189,7 +194,7 @@ class WorkerPool:
         return worker
 
     @staticmethod
-    def _send(worker: _Worker, message: Any, descriptor: int | None) -> None:
+    def _send(worker: _Worker, message: Message[object], descriptor: int | None) -> None:
         worker.pipe.send(message)
         if descriptor is not None:
             send_handle(worker.pipe, descriptor, worker.process.pid)

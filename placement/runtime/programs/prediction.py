@@ -17,9 +17,9 @@ from graphs.graph import Graph
 from graphs.kinds import OpKind, Storage
 from placement.runtime.programs.device_program import (
     DeviceProgram,
-    Receive,
     Run,
     Send,
+    Step,
     TensorUse,
     cut_program,
 )
@@ -123,7 +123,7 @@ class ProgramPredictor:
             if plan.fusion[root] >= 0
         }
 
-    def _kernel_seconds(self, step: object, plan: Plan, fused: Mapping[int, float]) -> float:
+    def _kernel_seconds(self, step: Step, plan: Plan, fused: Mapping[int, float]) -> float:
         if not isinstance(step, Run):
             return 0.0
         ops = list(step.ops)
@@ -136,7 +136,7 @@ class ProgramPredictor:
         self,
         program: DeviceProgram,
         device: int,
-        step: object,
+        step: Step,
         plan: Plan,
         fused: Mapping[int, float],
     ) -> float:
@@ -150,7 +150,6 @@ class ProgramPredictor:
                 + border.bytes_in * host.input_seconds_per_byte
                 + border.bytes_out * host.output_seconds_per_byte
             )
-        assert isinstance(step, Send | Receive)
         transfer = program.transfers[step.transfer]
         size = self._bytes[int(transfer.tensor[1:])]
         if isinstance(step, Send):

@@ -1,7 +1,6 @@
 """A device program's timeline as a Perfetto trace, laid out like the simulator's."""
 
 import json
-from typing import Any
 
 from graphs.graph import Graph
 from graphs.kinds import OpKind
@@ -20,7 +19,7 @@ def program_trace_json(
     on their way at once, it begins when the one before has been received.
     """
     pairs = sorted({(t.source, t.target) for t in program.transfers})
-    events: list[dict[str, Any]] = name_tracks(cluster, pairs)
+    events = name_tracks(cluster, pairs)
     sent: dict[int, float] = {}
     received: dict[int, float] = {}
     for device, steps in enumerate(program.steps):

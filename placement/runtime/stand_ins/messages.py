@@ -1,17 +1,18 @@
 """What a worker of stand-ins is told, besides what all workers are told."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from placement.runtime.processes.messages import TensorType
-from placement.runtime.programs.device_program import Step, Transfer
+from placement.runtime.processes.messages import Exports, Message, ProgramPart
 from placement.runtime.stand_ins.segments import TorchSegment
+
+#: The module that such a worker runs.
+WORKER = "placement.runtime.stand_ins.worker"
 
 
 @dataclass(frozen=True)
-class UseDevice:
-    """Draw the random numbers that kernels read, and keep them on a device. Answer: None."""
+class UseDevice(Message[None]):
+    """Draw the random numbers that kernels read, and keep them on a device."""
 
     device: str
     """Torch's name, such as cpu or cuda:1."""
@@ -21,40 +22,11 @@ class UseDevice:
 
 
 @dataclass(frozen=True)
-class Export:
-    """A buffer and an event on a GPU that another process may open."""
+class LoadStandIns(Message[Exports]):
+    """Make a device's kernels; the mailboxes' file comes with the message."""
 
-    buffer: tuple[Callable[..., Any], tuple[Any, ...]]
-    """A function that makes the tensor, and its arguments."""
-    event: bytes
-
-
-@dataclass(frozen=True)
-class Connect:
-    """Open what receivers export, by transfer. Answer: None."""
-
-    number: int
-    exports: Mapping[int, Export]
-
-
-@dataclass(frozen=True)
-class LoadStandIns:
-    """Make a device's kernels; the mailboxes' file comes with it.
-
-    Answer: an `Export` for each transfer that it receives, on GPUs; nothing on cores.
-    """
-
-    number: int
-    device: int
-    steps: tuple[Step, ...]
+    part: ProgramPart
     segments: Mapping[int, TorchSegment]
     """By the position of the `Run` among the steps."""
-    transfers: tuple[Transfer, ...]
-    types: Mapping[str, TensorType]
-    """Type and shape of each tensor that is sent."""
     given: Mapping[str, int]
     """Elements of tensors that are on the device before the step."""
-    device_count: int
-    spin_seconds: float
-    memory_bytes: int | None
-    """What the program may allocate at most."""

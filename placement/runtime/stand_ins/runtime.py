@@ -1,30 +1,33 @@
-"""Runs plans of graphs that have no kernels of their own: stand-ins in torch, on cores or GPUs."""
+"""Plans of graphs that have no kernels of their own: stand-ins in torch, on cores or GPUs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from graphs.graph import Graph
 from graphs.kinds import OpKind, Storage
 from placement.runtime.errors import RuntimeRefusal
-from placement.runtime.processes.messages import Fetch, TensorType
-from placement.runtime.processes.workers import WorkerFailure, WorkerPool, usable_cores
-from placement.runtime.programs.device_program import DeviceProgram, TensorUse, cut_program
+from placement.runtime.processes.messages import ProgramPart, TensorType
+from placement.runtime.processes.workers import WorkerPool, usable_cores
+from placement.runtime.programs.device_program import DeviceProgram, Run, TensorUse, cut_program
 from placement.runtime.programs.prediction import fusion_groups, graph_works
 from placement.runtime.programs.program_order import program_order
-from placement.runtime.programs.program_runtime import FETCH_SECONDS, ProgramRuntime
+from placement.runtime.programs.program_runtime import ProgramRuntime
+from placement.runtime.programs.program_source import RunOnce
 from placement.runtime.samples import Sampling
-from placement.runtime.stand_ins.messages import Connect, Export, LoadStandIns, UseDevice
+from placement.runtime.stand_ins.messages import WORKER, LoadStandIns, UseDevice
 from placement.runtime.stand_ins.segments import torch_segments
 from placement.runtime.stand_ins.stand_ins import StandIn, elements, stand_in
 from simulator.clusters.cluster import Cluster
 from simulator.costs.cost_model import CostModel
 from simulator.costs.registry import default_costs
+from simulator.evaluation import Evaluator
 from simulator.plan import Plan
+from simulator.simulator import Simulator
 
 _GIVEN = (OpKind.INPUT, OpKind.CONSTANT, OpKind.VARIABLE)
 #: Random numbers that all kernels share, at most: a gigabyte.
@@ -34,28 +37,38 @@ _ENVIRONMENT = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 
 @dataclass
-class TorchRuntime(ProgramRuntime):
-    """One graph on one cluster of cores or of GPUs, each op a stand-in of its kind and size.
+class StandInSource:
+    """Device programs of one graph, each op a stand-in of its kind and size: a `ProgramSource`.
 
     Fusion groups are compiled by inductor. Outputs must be those of the graph on one device.
-
-    Raises:
-        RuntimeRefusal: devices that are not there, or a product too large for this machine.
     """
 
     graph: Graph
     cluster: Cluster
-    costs: CostModel
-    seed: int = 0
-    sampling: Sampling = Sampling()
     kind: ClassVar[str] = "torch"
-    _pool: WorkerPool = field(init=False)
-    _numbers: "count[int]" = field(default_factory=count)
-    _sequence: int = 0
-    _right: dict[str, np.ndarray] | None = None
 
-    def __post_init__(self) -> None:
-        self.torch_devices = torch_devices(self.cluster)
+    def program(self, simulator: Simulator, plan: Plan, *, single_ops: bool) -> DeviceProgram:
+        """See `ProgramSource`."""
+        plan.check(self.graph, self.cluster)
+        order = program_order(simulator, plan)
+        given = {name: int(plan.devices[op]) for name, (op, _) in self._given.items()}
+        alone = range(self.graph.op_count) if single_ops else ()
+        devices, groups = self.cluster.device_count, fusion_groups(plan)
+        return cut_program(
+            order, plan.devices, self._works, devices, given, alone=alone, groups=groups
+        )
+
+    def predictor(self, simulator: Simulator) -> Evaluator:
+        """The event engine: clusters are not calibrated for stand-ins."""
+        return simulator
+
+    @property
+    def constants(self) -> int:
+        """How many random numbers the kernels read.
+
+        Raises:
+            RuntimeRefusal: more than this machine should hold.
+        """
         constants = max((spec.constants for spec in self._specs if spec is not None), default=1)
         given = max((size for _, size in self._given.values()), default=1)
         constants = max(constants, given, 1)
@@ -64,46 +77,7 @@ class TorchRuntime(ProgramRuntime):
                 f"graph {self.graph.name!r}: a stand-in would read {constants:,} constants, and "
                 f"{_MOST_CONSTANTS:,} is the most; take a smaller batch"
             )
-        on_cores = self.torch_devices[0] == "cpu"
-        cores = usable_cores() if on_cores else (-1,) * self.cluster.device_count
-        self._pool = WorkerPool(
-            self.cluster.device_names, cores, "placement.runtime.stand_ins.worker", _ENVIRONMENT
-        )
-        self._pool.first = {
-            number: UseDevice(device, constants, self.seed)
-            for number, device in enumerate(self.torch_devices)
-        }
-
-    @staticmethod
-    def of(
-        graph: Graph,
-        cluster: Cluster,
-        *,
-        costs: CostModel | None = None,
-        seed: int = 0,
-        sampling: Sampling = Sampling(),
-    ) -> "TorchRuntime":
-        """A runtime for any graph."""
-        return TorchRuntime(graph, cluster, costs or default_costs(graph, cluster), seed, sampling)
-
-    def program(self, plan: Plan, *, single_ops: bool = False) -> DeviceProgram:
-        """The steps that each device runs for a plan.
-
-        Raises:
-            PlanError: a plan for another graph or cluster.
-        """
-        plan.check(self.graph, self.cluster)
-        order = program_order(self.simulator, plan)
-        given = {name: int(plan.devices[op]) for name, (op, _) in self._given.items()}
-        alone = range(self.graph.op_count) if single_ops else ()
-        devices, groups = self.cluster.device_count, fusion_groups(plan)
-        return cut_program(
-            order, plan.devices, self._works, devices, given, alone=alone, groups=groups
-        )
-
-    def predicted(self, plan: Plan) -> float:
-        """The event engine's step time: clusters are not calibrated for stand-ins."""
-        return self.simulator.evaluate(plan).makespan_seconds
+        return constants
 
     @cached_property
     def _works(self) -> list[TensorUse | None]:
@@ -140,50 +114,29 @@ class TorchRuntime(ProgramRuntime):
         read = {name for work in works for name in work.reads}
         return frozenset(name for work in works for name in work.writes if name not in read)
 
-    def _transfer_types(self, program: DeviceProgram) -> list[TensorType]:
-        return [self._type(transfer.tensor) for transfer in program.transfers]
+    def transfer_types(self, program: DeviceProgram) -> tuple[TensorType, ...]:
+        """See `ProgramSource`; tensors are flat and in single precision."""
+        tensors = _tensors([transfer.tensor for transfer in program.transfers])
+        return tuple(TensorType("float32", (elements(self.graph, item),)) for item in tensors)
 
-    def _type(self, name: str) -> TensorType:
-        return TensorType("float32", (elements(self.graph, _tensors((name,))[0]),))
-
-    def _load_messages(
-        self, program: DeviceProgram, number: int, spin: float
+    def load_messages(
+        self, program: DeviceProgram, parts: Sequence[ProgramPart]
     ) -> dict[int, LoadStandIns]:
+        """See `ProgramSource`."""
         segments = torch_segments(program, self._works, self._specs, self._outputs)
-        sent = {transfer.tensor for transfer in program.transfers}
-        types = {name: self._type(name) for name in sent}
-        devices = self.cluster.devices
         return {
-            device: LoadStandIns(
-                number,
-                device,
-                program.steps[device],
-                segments[device],
-                program.transfers,
-                types,
-                self._given_on(program, device),
-                len(devices),
-                spin,
-                devices[device].memory_bytes if self.torch_devices[device] == "cpu" else None,
+            part.device: LoadStandIns(
+                part, segments[part.device], self._given_on(program, part.device)
             )
-            for device in range(len(devices))
+            for part in parts
         }
-
-    def _connections(
-        self, program: DeviceProgram, number: int, answers: dict[int, Any]
-    ) -> dict[int, Any]:
-        exports = {transfer: item for found in answers.values() for transfer, item in found.items()}
-        sources: dict[int, dict[int, Export]] = {}
-        for transfer, item in exports.items():
-            sources.setdefault(program.transfers[transfer].source, {})[transfer] = item
-        return {source: Connect(number, items) for source, items in sources.items()}
 
     def _given_on(self, program: DeviceProgram, device: int) -> dict[str, int]:
         """What is given and used on a device without having been sent there."""
         arrives = {transfer.tensor for transfer in program.transfers if transfer.target == device}
         used = {transfer.tensor for transfer in program.transfers if transfer.source == device}
         for step in program.steps[device]:
-            for op in getattr(step, "ops", ()):
+            for op in step.ops if isinstance(step, Run) else ():
                 work = self._works[op]
                 used.update(work.reads if work is not None else ())
         return {
@@ -192,28 +145,50 @@ class TorchRuntime(ProgramRuntime):
             if name in used and name not in arrives
         }
 
-    def _right_outputs(self) -> dict[str, np.ndarray]:
+    def right_outputs(self, simulator: Simulator, run_once: RunOnce) -> Mapping[str, np.ndarray]:
         """Digests of the outputs of a step on the first device."""
-        if self._right is None:
-            one = Plan.of(np.zeros(self.graph.op_count, np.int32))
-            program = self.program(one)
-            sampling = replace(self.sampling, rounds=1)
-            try:
-                loaded = self._load(program, sampling)
-                self._execute(loaded, 1, sampling, clear=True)
-                names = tuple(sorted(self._outputs))
-                message = Fetch(loaded.number, names)
-                self._right = self._pool.ask({0: message}, FETCH_SECONDS)[0]
-            except WorkerFailure as error:
-                self.close()
-                raise RuntimeRefusal(f"graph {self.graph.name!r} cannot run: {error}") from error
-            self._drop({0: loaded})
-        assert self._right is not None
-        return self._right
+        one = Plan.of(np.zeros(self.graph.op_count, np.int32))
+        program = self.program(simulator, one, single_ops=False)
+        return run_once(program, sorted(self._outputs))
 
-    def _writes(self, op: int) -> Sequence[str]:
+    def writes(self, op: int) -> Sequence[str]:
+        """Tensors that an op makes."""
         work = self._works[op]
         return work.writes if work is not None else ()
+
+
+def open_stand_ins(
+    model: Path,
+    graph: Graph,
+    cluster: Cluster,
+    *,
+    dims: Mapping[str, int] | None = None,
+    costs: CostModel | None = None,
+    seed: int = 0,
+    sampling: Sampling = Sampling(),
+) -> ProgramRuntime:
+    """A runtime of any graph on one cluster of cores or of GPUs.
+
+    Args:
+        model: where the graph is from; stand-ins need nothing of it.
+        graph: what to run stand-ins of.
+        cluster: devices of this machine.
+        dims: not needed; the graph has its sizes.
+        costs: the cluster's own where none are given.
+        seed: of all random numbers that kernels read.
+        sampling: how to measure where nothing else is said.
+
+    Raises:
+        RuntimeRefusal: devices that are not there, or a product too large for this machine.
+    """
+    devices = torch_devices(cluster)
+    source = StandInSource(graph, cluster)
+    constants = source.constants
+    cores = usable_cores() if devices[0] == "cpu" else (-1,) * cluster.device_count
+    first = {number: UseDevice(name, constants, seed) for number, name in enumerate(devices)}
+    pool = WorkerPool(cluster.device_names, cores, WORKER, _ENVIRONMENT, first=first)
+    found = costs or default_costs(graph, cluster)
+    return ProgramRuntime(graph, cluster, found, source, pool, sampling)
 
 
 def torch_devices(cluster: Cluster) -> tuple[str, ...]:

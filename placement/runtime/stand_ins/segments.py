@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from placement.runtime.programs.device_program import (
     DeviceProgram,
-    Receive,
     Run,
     Send,
     Step,
@@ -117,5 +116,4 @@ def _names(step: Step, program: DeviceProgram, works: Sequence[TensorUse | None]
     if isinstance(step, Run):
         found = [work for op in step.ops if (work := works[op]) is not None]
         return {name for work in found for name in work.reads}
-    assert isinstance(step, Send | Receive)
     return {program.transfers[step.transfer].tensor} if isinstance(step, Send) else set()

@@ -6,18 +6,29 @@ python -m placement.runtime.stand_ins.worker DESCRIPTOR CORE PARENT
 import gc
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from placement.runtime.processes.messages import Execute, Fetch, Unload
-from placement.runtime.processes.worker import limit_memory
-from placement.runtime.processes.worker_process import serve
-from placement.runtime.stand_ins.gpu import GpuProgram
-from placement.runtime.stand_ins.messages import Connect, LoadStandIns, UseDevice
-from placement.runtime.stand_ins.worker_program import Compiler, StandInProgram
+from placement.runtime.processes.loaded_program import LoadedProgram, limit_memory
+from placement.runtime.processes.messages import (
+    Connect,
+    Execute,
+    Executed,
+    Exports,
+    Fetch,
+    Unload,
+)
+from placement.runtime.processes.worker_process import ReceiveFile, serve
+from placement.runtime.stand_ins.core_steps import CoreSteps, StandInSteps
+from placement.runtime.stand_ins.gpu import GpuSteps
+from placement.runtime.stand_ins.messages import LoadStandIns, UseDevice
+from placement.runtime.stand_ins.tensor_table import Compiler, TensorTable
+
+Told = UseDevice | LoadStandIns | Connect | Execute | Fetch | Unload
+Answered = Exports | Executed | Mapping[str, np.ndarray] | None
 
 
 class TorchWorker:
@@ -25,9 +36,9 @@ class TorchWorker:
 
     def __init__(self) -> None:
         self.compiler: Compiler | None = None
-        self.programs: dict[int, StandInProgram] = {}
+        self.programs: dict[int, LoadedProgram[StandInSteps]] = {}
 
-    def answer(self, message: object, receive_file: Callable[[], int]) -> Any:
+    def answer(self, message: Told, receive_file: ReceiveFile) -> Answered:
         """Do what a message asks for."""
         match message:
             case UseDevice():
@@ -36,32 +47,40 @@ class TorchWorker:
                 self.compiler = Compiler(_noise(message))
                 return None
             case LoadStandIns():
-                descriptor = receive_file()
-                assert self.compiler is not None
-                try:
-                    limit_memory(message.memory_bytes)
-                    on_gpu = self.compiler.noise.device.type == "cuda"
-                    kind = GpuProgram if on_gpu else StandInProgram
-                    loaded = kind(message, descriptor, self.compiler)
-                finally:
-                    os.close(descriptor)
-                self.programs[message.number] = loaded
-                return loaded.exports()
+                return self._load(message, receive_file())
             case Connect():
-                self.programs[message.number].connect(message.exports)
+                self.programs[message.number].actions.connect(message.exports)
                 return None
             case Execute():
                 return self.programs[message.number].execute(message)
             case Fetch():
-                program = self.programs[message.number]
-                return {name: program.digest(name) for name in message.names}
+                table = self.programs[message.number].actions.table
+                return {name: table.digest(name) for name in message.names}
             case Unload():
-                loaded_before = self.programs.pop(message.number, None)
-                if loaded_before is not None:
-                    loaded_before.close()
+                loaded = self.programs.pop(message.number, None)
+                if loaded is not None:
+                    loaded.close()
                 limit_memory(None)
                 return None
         raise TypeError(f"a worker of stand-ins knows no {type(message).__name__}")
+
+    def _load(self, message: LoadStandIns, descriptor: int) -> Exports:
+        """Make a program ready; the descriptor is closed."""
+        assert self.compiler is not None
+        part = message.part
+        loaded: LoadedProgram[StandInSteps]
+        try:
+            limit_memory(part.memory_bytes)
+            table = TensorTable(message, self.compiler)
+            if self.compiler.noise.device.type == "cuda":
+                gpu = GpuSteps(table)
+                loaded = LoadedProgram(part, descriptor, gpu, gpu.timed_pass)
+            else:
+                loaded = LoadedProgram(part, descriptor, CoreSteps(table))
+        finally:
+            os.close(descriptor)
+        self.programs[part.number] = loaded
+        return loaded.actions.exports()
 
 
 def _noise(message: UseDevice) -> Tensor:

@@ -5,23 +5,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from placement.runtime.processes.messages import Message
+
+#: The module that such a worker runs.
+WORKER = "placement.runtime.tensorflow_servers.worker"
+
 
 @dataclass(frozen=True)
-class FindPort:
-    """Answer: a port of the loopback interface that is free now."""
+class FindPort(Message[int]):
+    """Find a port of the loopback interface that is free now."""
 
 
 @dataclass(frozen=True)
-class StartServer:
-    """Become a device: a server with one task of the job `worker`. Answer: None."""
+class StartServer(Message[None]):
+    """Become a device: a server with one task of the job `worker`."""
 
     addresses: tuple[str, ...]
     task: int
 
 
 @dataclass(frozen=True)
-class OpenGraph:
-    """Open a session, give every variable its value. Answer: None."""
+class OpenGraph(Message[None]):
+    """Open a session, give every variable its value."""
 
     number: int
     address: str
@@ -30,14 +35,6 @@ class OpenGraph:
     fetches: tuple[str, ...]
     """Ops to run; of those that have a plain number as first output, the value is fetched."""
     seed: int
-
-
-@dataclass(frozen=True)
-class TraceGraph:
-    """Run one step and tell what ran where. Answer: `TracedStep`."""
-
-    number: int
-    timeout_seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +49,11 @@ class TracedStep:
 
 
 @dataclass(frozen=True)
-class RunGraph:
-    """Run steps. Answer: `RanGraph`."""
+class TraceGraph(Message[TracedStep]):
+    """Run one step and tell what ran where."""
 
     number: int
-    iterations: int
     timeout_seconds: float
-    servers: tuple[int, ...]
-    """Processes whose waiting for a core is counted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +65,18 @@ class RanGraph:
 
 
 @dataclass(frozen=True)
-class CloseGraph:
-    """Close a session. Answer: None."""
+class RunGraph(Message[RanGraph]):
+    """Run steps."""
+
+    number: int
+    iterations: int
+    timeout_seconds: float
+    servers: tuple[int, ...]
+    """Processes whose waiting for a core is counted."""
+
+
+@dataclass(frozen=True)
+class CloseGraph(Message[None]):
+    """Close a session."""
 
     number: int

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Float64
@@ -19,11 +19,13 @@ from graphs.graph import Graph
 from graphs.kinds import FREE_KINDS
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.measurement import Clock, Measurement
-from placement.runtime.pooled_runtime import PooledRuntime
+from placement.runtime.processes.messages import Message
 from placement.runtime.processes.workers import WorkerFailure, WorkerPool, usable_cores
+from placement.runtime.runtime import Runtime
 from placement.runtime.samples import ACCEPTED_DELAY, Sampling
 from placement.runtime.tensorflow_servers.graphs import placed_graph
 from placement.runtime.tensorflow_servers.messages import (
+    WORKER,
     CloseGraph,
     FindPort,
     OpenGraph,
@@ -38,6 +40,8 @@ from simulator.costs.cost_model import CostModel
 from simulator.costs.registry import default_costs
 from simulator.plan import Plan
 
+Answer = TypeVar("Answer")
+
 _START_SECONDS = 60.0
 _FEWEST_QUIET = 5
 _ENVIRONMENT = {
@@ -49,7 +53,7 @@ _ENVIRONMENT = {
 
 
 @dataclass
-class TensorFlowRuntime(PooledRuntime):
+class TensorFlowRuntime(Runtime):
     """One GraphDef on one cluster of cores.
 
     Raises:
@@ -84,23 +88,16 @@ class TensorFlowRuntime(PooledRuntime):
             )
         names = [*self.cluster.device_names, "the client"]
         pinned = [*cores[: self.cluster.device_count], -1]
-        self._pool = WorkerPool(
-            names, pinned, "placement.runtime.tensorflow_servers.worker", _ENVIRONMENT
-        )
+        self._pool = WorkerPool(names, pinned, WORKER, _ENVIRONMENT)
 
-    @staticmethod
-    def of(
-        path: Path,
-        graph: Graph,
-        cluster: Cluster,
-        *,
-        costs: CostModel | None = None,
-        seed: int = 0,
-        sampling: Sampling = Sampling(),
-    ) -> "TensorFlowRuntime":
-        """A runtime for the GraphDef file that `graph` was imported from."""
-        found = costs or default_costs(graph, cluster)
-        return TensorFlowRuntime(path, graph, cluster, found, seed, sampling)
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Identifiers of the servers and the client, where they run."""
+        return self._pool.process_ids
+
+    def close(self) -> None:
+        """End servers and client; what they held is free again."""
+        self._pool.close()
 
     def profile(self, steps: int) -> Float64[np.ndarray, " ops"]:
         """Wall seconds of each kernel, the median of traced steps; they run one after the other.
@@ -163,7 +160,7 @@ class TensorFlowRuntime(PooledRuntime):
     def _client(self) -> int:
         return self.cluster.device_count
 
-    def _ask(self, message: object, timeout: float) -> object:
+    def _ask(self, message: Message[Answer], timeout: float) -> Answer:
         return self._pool.ask({self._client: message}, timeout)[self._client]
 
     def _start(self) -> None:
@@ -212,17 +209,41 @@ class TensorFlowRuntime(PooledRuntime):
 
     def _trace(self, number: int, sampling: Sampling) -> TracedStep:
         timeout = sampling.timeout_seconds
-        found = self._ask(TraceGraph(number, timeout), timeout + sampling.load_seconds)
-        assert isinstance(found, TracedStep)
-        return found
+        return self._ask(TraceGraph(number, timeout), timeout + sampling.load_seconds)
 
     def _run(self, number: int, sampling: Sampling) -> RanGraph:
         total = sampling.warm_up + sampling.iterations
         timeout = sampling.timeout_seconds
         message = RunGraph(number, total, timeout, self._servers)
-        found = self._ask(message, timeout * total + 5.0)
-        assert isinstance(found, RanGraph)
-        return found
+        return self._ask(message, timeout * total + 5.0)
+
+
+def open_tensorflow(
+    model: Path,
+    graph: Graph,
+    cluster: Cluster,
+    *,
+    dims: Mapping[str, int] | None = None,
+    costs: CostModel | None = None,
+    seed: int = 0,
+    sampling: Sampling = Sampling(),
+) -> TensorFlowRuntime:
+    """A runtime of one GraphDef on one cluster of cores.
+
+    Args:
+        model: the file that `graph` was imported from.
+        graph: of the model.
+        cluster: cores of this machine, no more than there are.
+        dims: not needed; a GraphDef's sizes are its own.
+        costs: the cluster's own where none are given.
+        seed: of inputs and variables.
+        sampling: how to measure where nothing else is said.
+
+    Raises:
+        RuntimeRefusal: devices that are no cores, or more of them than there are.
+    """
+    found = costs or default_costs(graph, cluster)
+    return TensorFlowRuntime(model, graph, cluster, found, seed, sampling)
 
 
 def find_misplaced(expected: Mapping[str, str], devices: Mapping[str, str]) -> str | None:

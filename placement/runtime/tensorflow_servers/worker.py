@@ -6,14 +6,13 @@ python -m placement.runtime.tensorflow_servers.worker DESCRIPTOR CORE PARENT
 import socket
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from placement.runtime.processes.worker_process import serve
+from placement.runtime.processes.worker_process import ReceiveFile, serve
 from placement.runtime.tensorflow_servers.messages import (
     CloseGraph,
     FindPort,
@@ -25,6 +24,12 @@ from placement.runtime.tensorflow_servers.messages import (
     TraceGraph,
 )
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Told = FindPort | StartServer | OpenGraph | TraceGraph | RunGraph | CloseGraph
+Answered = int | TracedStep | RanGraph | None
+
 _VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
 
 
@@ -32,16 +37,16 @@ class TensorFlowWorker:
     """What a process holds between messages."""
 
     def __init__(self) -> None:
-        self.server: Any = None
+        self.server: tf.distribute.Server | None = None
         self.graphs: dict[int, OpenedGraph] = {}
 
-    def answer(self, message: object, receive_file: Callable[[], int]) -> Any:
+    def answer(self, message: Told, receive_file: ReceiveFile) -> Answered:
         """Do what a message asks for."""
         match message:
             case FindPort():
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", 0))
-                    return probe.getsockname()[1]
+                    return int(probe.getsockname()[1])
             case StartServer():
                 self.server = _start_server(message)
                 return None
@@ -60,7 +65,7 @@ class TensorFlowWorker:
         raise TypeError(f"a TensorFlow worker knows no {type(message).__name__}")
 
 
-def _config() -> Any:
+def _config() -> "tf.compat.v1.ConfigProto":
     """Nothing is rewritten, and sessions share no variables."""
     from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
@@ -74,7 +79,7 @@ def _config() -> Any:
     return config
 
 
-def _start_server(message: StartServer) -> Any:
+def _start_server(message: StartServer) -> "tf.distribute.Server":
     import tensorflow as tf
 
     cluster = tf.train.ClusterSpec({"worker": list(message.addresses)})
@@ -161,16 +166,19 @@ def waited(process: int) -> float:
     return total * 1e-9
 
 
-def _fetch(op: Any) -> Any:
+def _fetch(op: "tf.Operation") -> "tf.Operation | tf.Tensor":
     plain = bool(op.outputs) and op.outputs[0].dtype.base_dtype.is_floating
     return op.outputs[0] if plain and op.type not in _VARIABLES else op
 
 
-def _assignments(graph: Any, random: np.random.Generator) -> tuple[list[Any], dict[Any, Any]]:
+def _assignments(
+    graph: "tf.Graph", random: np.random.Generator
+) -> "tuple[list[tf.Operation], dict[tf.Tensor, np.ndarray]]":
     """Ops that set every variable, and what to feed them: the values do not become nodes."""
     import tensorflow as tf
 
-    assigns, values = [], {}
+    assigns: list[tf.Operation] = []
+    values: dict[tf.Tensor, np.ndarray] = {}
     for op in graph.get_operations():
         if op.type not in _VARIABLES:
             continue
@@ -187,7 +195,7 @@ def _assignments(graph: Any, random: np.random.Generator) -> tuple[list[Any], di
     return assigns, values
 
 
-def _drawn(tensor: Any, random: np.random.Generator) -> np.ndarray:
+def _drawn(tensor: "tf.Tensor", random: np.random.Generator) -> np.ndarray:
     """Small positive numbers: variances and second moments are variables too."""
     shape = [size or 1 for size in tensor.shape.as_list()]
     dtype = tensor.dtype.base_dtype

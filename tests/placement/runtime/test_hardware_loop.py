@@ -14,7 +14,7 @@ import envs
 from agent.runs.measurement_cache import DiskCache, default_folder
 from envs.evaluator import TracedEvaluator
 from placement.problem import Problem
-from placement.runtime.hardware_evaluator import HardwareEvaluator, MeasuredRatio, Runtime
+from placement.runtime.hardware_evaluator import HardwareEvaluator, MeasuredRatio, PlanMeter
 from placement.runtime.measured_search import MeasuredSearchConfig, measured_search, neighbours
 from placement.runtime.measurement import Clock, Measurement
 from placement.runtime.samples import Sampling
@@ -65,7 +65,7 @@ def on_one(problem: Problem) -> Plan:
 
 def test_only_the_promising_are_measured_and_none_twice() -> None:
     problem, machine = pretended()
-    assert isinstance(machine, Runtime)
+    assert isinstance(machine, PlanMeter)
     evaluator = HardwareEvaluator.of(machine, on_one(problem))
     assert isinstance(evaluator, TracedEvaluator)
     drawn = neighbours(on_one(problem), problem, np.random.default_rng(0))

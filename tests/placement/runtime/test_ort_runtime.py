@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 import graphs
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.measurement import Clock
-from placement.runtime.ort.runtime import OrtRuntime
-from placement.runtime.programs.program_runtime import difference
+from placement.runtime.ort.runtime import open_ort
+from placement.runtime.programs.program_runtime import ProgramRuntime, difference
 from placement.runtime.samples import Sampling
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.presets import preset
@@ -33,13 +33,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runtime(path: Path) -> Iterator[OrtRuntime]:
+def runtime(path: Path) -> Iterator[ProgramRuntime]:
     graph = graphs.load(path, {"batch": 8})
-    with OrtRuntime.of(path, graph, core_cluster(), dims={"batch": 8}, sampling=QUICK) as device:
+    with open_ort(path, graph, core_cluster(), dims={"batch": 8}, sampling=QUICK) as device:
         yield device
 
 
-def random_plan(runtime: OrtRuntime, seed: int) -> Plan:
+def random_plan(runtime: ProgramRuntime, seed: int) -> Plan:
     random = np.random.default_rng(seed)
     count = runtime.graph.op_count
     return Plan.of(random.integers(0, runtime.cluster.device_count, count), random.random(count))
@@ -58,7 +58,7 @@ def alive(process: int) -> bool:
     return not (status.exists() and "State:\tZ" in status.read_text())
 
 
-def test_random_plans_give_the_original_outputs(runtime: OrtRuntime) -> None:
+def test_random_plans_give_the_original_outputs(runtime: ProgramRuntime) -> None:
     assert isinstance(runtime, Evaluator)
     plans = [random_plan(runtime, seed) for seed in range(3)]
     for plan, found in zip(plans, runtime.measure(plans), strict=True):
@@ -72,7 +72,7 @@ def test_random_plans_give_the_original_outputs(runtime: OrtRuntime) -> None:
 
 
 def test_fused_groups_run_as_one_session_and_give_the_original_outputs(
-    runtime: OrtRuntime,
+    runtime: ProgramRuntime,
 ) -> None:
     devices = np.zeros(runtime.graph.op_count, np.int32)
     plan = Plan.of(devices, fusion=xla_like_groups(runtime.graph, devices))
@@ -85,11 +85,10 @@ def test_fused_groups_run_as_one_session_and_give_the_original_outputs(
 
 
 def test_wrong_outputs_are_a_failed_measurement(
-    runtime: OrtRuntime, monkeypatch: pytest.MonkeyPatch
+    runtime: ProgramRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = runtime._describe()
-    spoiled = {name: array + 1 for name, array in whole.values.items()}
-    monkeypatch.setattr(runtime, "_whole", type(whole)(whole.types, spoiled))
+    spoiled = {name: array + 1 for name, array in runtime._right_outputs().items()}
+    monkeypatch.setattr(runtime, "_right", spoiled)
     found = runtime.measure([random_plan(runtime, 0)])[0]
     assert not found.ok
     assert "not the original's" in str(found.failure)
@@ -104,7 +103,7 @@ def test_what_differs_beyond_rounding() -> None:
 
 
 def test_a_killed_worker_fails_its_measurement_and_the_next_one_works(
-    runtime: OrtRuntime,
+    runtime: ProgramRuntime,
 ) -> None:
     plan = random_plan(runtime, 1)
     assert runtime.measure([plan])[0].ok
@@ -127,7 +126,7 @@ def test_a_killed_worker_fails_its_measurement_and_the_next_one_works(
     assert set(runtime.process_ids) != before
 
 
-def test_a_stopped_worker_is_a_failure_in_time(runtime: OrtRuntime) -> None:
+def test_a_stopped_worker_is_a_failure_in_time(runtime: ProgramRuntime) -> None:
     plan = random_plan(runtime, 2)
     assert runtime.measure([plan])[0].ok
     victim = runtime.process_ids[1]
@@ -155,7 +154,7 @@ def test_too_little_memory_is_a_failure(tmp_path: Path, monkeypatch: pytest.Monk
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     path = write_model(tmp_path / "large.onnx", model)
     loaded = graphs.load(path)
-    with OrtRuntime.of(path, loaded, core_cluster(1, 256 << 20), sampling=QUICK) as runtime:
+    with open_ort(path, loaded, core_cluster(1, 256 << 20), sampling=QUICK) as runtime:
         found = runtime.measure([Plan.of(np.zeros(loaded.op_count, np.int32))])[0]
     assert not found.ok
     assert "emory" in str(found.failure) or "alloc" in str(found.failure)
@@ -165,9 +164,7 @@ def test_more_devices_than_cores_are_emulated_and_labelled(path: Path) -> None:
     graph = graphs.load(path, {"batch": 8})
     count = len(os.sched_getaffinity(0)) + 1
     quick = Sampling(rounds=1, iterations=1)
-    with OrtRuntime.of(
-        path, graph, core_cluster(count), dims={"batch": 8}, sampling=quick
-    ) as runtime:
+    with open_ort(path, graph, core_cluster(count), dims={"batch": 8}, sampling=quick) as runtime:
         found = runtime.measure([random_plan(runtime, 3)])[0]
     assert found.ok
     assert found.clock is Clock.EMULATED
@@ -176,7 +173,7 @@ def test_more_devices_than_cores_are_emulated_and_labelled(path: Path) -> None:
 def test_nothing_is_left_behind(path: Path) -> None:
     graph = graphs.load(path, {"batch": 8})
     before = open_files()
-    with OrtRuntime.of(path, graph, core_cluster(), dims={"batch": 8}, sampling=QUICK) as runtime:
+    with open_ort(path, graph, core_cluster(), dims={"batch": 8}, sampling=QUICK) as runtime:
         assert runtime.measure([random_plan(runtime, 4)])[0].ok
         workers = runtime.process_ids
         assert len(workers) == 2
@@ -188,7 +185,7 @@ def test_clusters_of_gpus_are_refused(path: Path) -> None:
     graph = graphs.load(path, {"batch": 8})
     cluster: Cluster = preset("2xv100-pcie")
     with pytest.raises(RuntimeRefusal, match="calibrate"):
-        OrtRuntime.of(path, graph, cluster, dims={"batch": 8})
+        open_ort(path, graph, cluster, dims={"batch": 8})
 
 
 @pytest.mark.parametrize(
@@ -201,7 +198,7 @@ def test_many_measurements_and_random_kills_leave_nothing(
     random = np.random.default_rng(0)
     descriptors = open_files()
     seen: set[int] = set()
-    with OrtRuntime.of(path, graph, core_cluster(), dims={"batch": 8}, sampling=QUICK) as runtime:
+    with open_ort(path, graph, core_cluster(), dims={"batch": 8}, sampling=QUICK) as runtime:
         for number in range(count):
             plan = random_plan(runtime, number)
             if number % every == every - 1:

@@ -22,6 +22,7 @@ from placement.runtime.tensorflow_servers.runtime import (
     TensorFlowRuntime,
     different,
     find_misplaced,
+    open_tensorflow,
 )
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
@@ -41,7 +42,7 @@ def write_step(folder: Path) -> Path:
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TensorFlowRuntime]:
     path = write_step(tmp_path_factory.mktemp("tensorflow"))
     graph = graphs.load(path)
-    with TensorFlowRuntime.of(path, graph, core_cluster(), sampling=QUICK) as device:
+    with open_tensorflow(path, graph, core_cluster(), sampling=QUICK) as device:
         yield device
 
 
@@ -78,7 +79,7 @@ def test_clusters_that_tensorflow_cannot_be_are_refused(tmp_path: Path) -> None:
     path = write_step(tmp_path)
     graph = graphs.load(path)
     with pytest.raises(RuntimeRefusal, match="--runtime ort"):
-        TensorFlowRuntime.of(path, graph, core_cluster(len(os.sched_getaffinity(0)) + 1))
+        open_tensorflow(path, graph, core_cluster(len(os.sched_getaffinity(0)) + 1))
 
 
 @TWO
@@ -114,7 +115,7 @@ def test_many_plans_leave_no_process_port_or_file(tmp_path: Path, count: int) ->
     path = write_step(tmp_path)
     graph = graphs.load(path)
     before = open_files()
-    with TensorFlowRuntime.of(path, graph, core_cluster(), sampling=QUICK) as runtime:
+    with open_tensorflow(path, graph, core_cluster(), sampling=QUICK) as runtime:
         seen, ports = set[int](), set[int]()
         for number in range(count):
             assert runtime.measure([random_plan(runtime, number)])[0].ok, number

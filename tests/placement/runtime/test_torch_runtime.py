@@ -21,9 +21,10 @@ from graphs.graph_file import write_graph
 from placement.problem import Problem
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.measurement import Clock
+from placement.runtime.programs.program_runtime import ProgramRuntime
 from placement.runtime.samples import Sampling
 from placement.runtime.stand_ins.kernels import compiled_group, group_function, kernel
-from placement.runtime.stand_ins.runtime import TorchRuntime, torch_devices
+from placement.runtime.stand_ins.runtime import open_stand_ins, torch_devices
 from placement.runtime.stand_ins.segments import TorchOp, TorchSegment, as_group, group_sizes
 from placement.runtime.stand_ins.stand_ins import KernelForm, StandIn, stand_in
 from simulator.cluster_file import dump_cluster
@@ -50,8 +51,8 @@ def net() -> Graph:
 
 
 @pytest.fixture(scope="module")
-def runtime(net: Graph) -> Iterator[TorchRuntime]:
-    with TorchRuntime.of(net, core_cluster(), sampling=BRIEF) as device:
+def runtime(net: Graph) -> Iterator[ProgramRuntime]:
+    with open_stand_ins(Path(net.name), net, core_cluster(), sampling=BRIEF) as device:
         yield device
 
 
@@ -138,7 +139,7 @@ def test_a_compiled_group_gives_what_its_ops_give() -> None:
 # Plans on cores
 
 
-def test_random_plans_give_what_one_device_gives(runtime: TorchRuntime, net: Graph) -> None:
+def test_random_plans_give_what_one_device_gives(runtime: ProgramRuntime, net: Graph) -> None:
     plans = [Plan.of(np.zeros(net.op_count, np.int32))]
     plans += [random_plan(net, seed) for seed in range(3)]
     for plan, found in zip(plans, runtime.measure(plans), strict=True):
@@ -150,7 +151,7 @@ def test_random_plans_give_what_one_device_gives(runtime: TorchRuntime, net: Gra
 
 
 @needs_compiler
-def test_fused_plans_give_the_same(runtime: TorchRuntime, net: Graph) -> None:
+def test_fused_plans_give_the_same(runtime: ProgramRuntime, net: Graph) -> None:
     devices = np.zeros(net.op_count, np.int32)
     groups = xla_like_groups(net, devices)
     # Two groups are enough: each structure is compiled anew.
@@ -161,7 +162,7 @@ def test_fused_plans_give_the_same(runtime: TorchRuntime, net: Graph) -> None:
 
 
 def test_another_result_is_a_failure(net: Graph) -> None:
-    with TorchRuntime.of(net, core_cluster(), sampling=BRIEF) as device:
+    with open_stand_ins(Path(net.name), net, core_cluster(), sampling=BRIEF) as device:
         right = device._right_outputs()
         name = sorted(right)[0]
         device._right = {**right, name: right[name] + 1.0}
@@ -171,7 +172,7 @@ def test_another_result_is_a_failure(net: Graph) -> None:
 
 
 def test_a_worker_that_dies_is_a_failure_and_the_next_run_works(net: Graph) -> None:
-    with TorchRuntime.of(net, core_cluster(), sampling=BRIEF) as device:
+    with open_stand_ins(Path(net.name), net, core_cluster(), sampling=BRIEF) as device:
         assert device.measure([random_plan(net, 0)])[0].ok
         workers = device.process_ids
         os.kill(workers[1], signal.SIGKILL)
@@ -186,7 +187,7 @@ def test_a_worker_that_dies_is_a_failure_and_the_next_run_works(net: Graph) -> N
 @pytest.mark.parametrize("seed", range(4))
 def test_any_graph_runs(seed: int) -> None:
     graph = random_graph(seed, 30)
-    with TorchRuntime.of(graph, core_cluster(), sampling=BRIEF) as device:
+    with open_stand_ins(Path(graph.name), graph, core_cluster(), sampling=BRIEF) as device:
         (found,) = device.measure([random_plan(graph, seed)])
         assert found.failure is None
 
@@ -202,7 +203,7 @@ def test_gpus_that_are_not_there_are_refused(net: Graph) -> None:
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_plans_on_two_gpus_give_what_one_gives(net: Graph) -> None:
-    with TorchRuntime.of(net, preset("2xv100-pcie"), sampling=BRIEF) as device:
+    with open_stand_ins(Path(net.name), net, preset("2xv100-pcie"), sampling=BRIEF) as device:
         for found in device.measure([random_plan(net, seed) for seed in range(3)]):
             assert found.failure is None
             assert found.checked
@@ -220,4 +221,4 @@ def test_the_command_runs_a_graph_without_kernels(
     assert command(arguments) == 0
     assert "outputs equal those of the same kernels on one device" in capsys.readouterr().out
     assert command([*arguments[:4], "--compare", "single"]) == 2
-    assert "--runtime torch runs stand-ins for" in capsys.readouterr().err
+    assert "instead there is --runtime torch (each op a stand-in" in capsys.readouterr().err
