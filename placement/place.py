@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphs.graph import Graph
 from placement.constraints import Constraints
-from placement.placer import Budget, Placed, Placer, Report, silent
+from placement.placer import Budget, OnProgress, Placed, Placer, silent
 from placement.placers.registry import get_placer
 from placement.placers.warm_up import warm_up
 from placement.problem import Problem
@@ -144,7 +144,7 @@ def place(
     costs: CostModel | None = None,
     budget_seconds: float = 30.0,
     seed: int = 0,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> Placement:
     """Find a plan; look at `feasible` before using it.
 
@@ -163,7 +163,7 @@ def place(
     name = placer if isinstance(placer, str) else getattr(placer, "__name__", "custom")
     decide = get_placer(placer) if isinstance(placer, str) else placer
     problem = Problem(graph, cluster, constraints or Constraints(), costs)
-    return place_problem(problem, decide, name, budget_seconds, seed, report)
+    return place_problem(problem, decide, name, budget_seconds, seed, on_progress)
 
 
 def place_problem(
@@ -172,7 +172,7 @@ def place_problem(
     name: str,
     budget_seconds: float,
     seed: int,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> Placement:
     """Run a placer on a problem that may be shared by several.
 
@@ -183,7 +183,7 @@ def place_problem(
     """
     warm_up()
     budget = Budget(budget_seconds)
-    placed = placer(problem, budget, seed, report)
+    placed = placer(problem, budget, seed, on_progress)
     spent = budget.spent_seconds
     trace = problem.simulator.trace(placed.best.plan)
     return Placement(problem, placed, trace, name, budget_seconds, spent, seed)

@@ -77,18 +77,20 @@ class Placed:
 
 
 #: Called now and then by any-time placers with the share of the budget that is spent.
-Report = Callable[[float], None]
+OnProgress = Callable[[float], None]
 
 
 def silent(_share: float) -> None:
-    """A `Report` that says nothing."""
+    """An `OnProgress` that says nothing."""
 
 
 @runtime_checkable
 class Placer(Protocol):
     """Heuristics, search and trained policies alike."""
 
-    def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+    def __call__(
+        self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
+    ) -> Placed:
         """Decide a plan; the same problem and seed give the same plan within the budget.
 
         Raises:

@@ -22,7 +22,7 @@ from agent.policy.state import begin
 from agent.policy.view import group_instance
 from envs.episodes import Prepared
 from envs.instance import Instance
-from placement.placer import Budget, Candidate, Placed, Report
+from placement.placer import Budget, Candidate, OnProgress, Placed
 from placement.problem import Problem
 from simulator.plan import Plan
 
@@ -47,7 +47,9 @@ class GdpPlacer:
 
     config: AgentConfig = field(default_factory=gdp_config)
 
-    def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+    def __call__(
+        self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
+    ) -> Placed:
         """Train until the budget is spent, at least one update."""
         # Rewards are relative to one device, so that no heuristic runs.
         mark = Plan.of(first_accelerator(problem))
@@ -78,6 +80,6 @@ class GdpPlacer:
                 progress.append((budget.spent_seconds, best.evaluation.makespan_seconds))
             share = min(budget.spent_seconds / budget.cpu_seconds, 1.0)
             learn(policy, optimizer, config, passed, share)
-            report(share)
+            on_progress(share)
             number += 1
         return Placed(best, (best,), tuple(progress), evaluations)

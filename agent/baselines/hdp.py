@@ -27,7 +27,7 @@ from envs.rewards import SqrtTime
 from envs.rules import Rules, advance, begin
 from envs.tasks import Task
 from graphs.kinds import OpKind
-from placement.placer import Budget, Candidate, Placed, Report
+from placement.placer import Budget, Candidate, OnProgress, Placed
 from placement.problem import Problem
 from simulator.plan import Plan
 
@@ -134,7 +134,9 @@ class HdpPlacer:
 
     config: HdpConfig = field(default_factory=HdpConfig)
 
-    def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+    def __call__(
+        self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
+    ) -> Placed:
         """Train until the budget is spent, at least one update."""
         config = self.config
         features = unit_features(problem)
@@ -187,7 +189,7 @@ class HdpPlacer:
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
             optimizer.step()
-            report(share)
+            on_progress(share)
             number += 1
         return Placed(best, (best,), tuple(progress), evaluations)
 

@@ -6,12 +6,14 @@ import numpy as np
 from jaxtyping import Float64, Int32
 
 from placement.heuristics.placements import device_order
-from placement.placer import Budget, Candidate, Placed, Report
+from placement.placer import Budget, Candidate, OnProgress, Placed
 from placement.problem import Problem
 from simulator.plan import Plan
 
 
-def tensorflow_default(problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+def tensorflow_default(
+    problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
+) -> Placed:
     """Everything on the first accelerator, first come first served, nothing fused.
 
     CUDA numbers the fastest accelerator first, and so does this. What it cannot run goes to the

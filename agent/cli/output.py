@@ -74,11 +74,11 @@ def progress(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=1.0, visible=False)
 
-        def report(share: float) -> None:
+        def tell(share: float) -> None:
             late = time.monotonic() - begun > _QUIET_SECONDS
             bar.update(task, completed=share, visible=late)
 
-        yield report
+        yield tell
 
 
 def prepare(quiet: bool) -> None:

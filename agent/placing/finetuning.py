@@ -11,7 +11,7 @@ from agent.runs.tracking.plan_pictures import track_plan
 from agent.runs.tracking.tracker import Tracker
 from envs.instance import Instance
 from placement.place import Placement
-from placement.placer import Budget, Candidate, Placed, Report, silent
+from placement.placer import Budget, Candidate, OnProgress, Placed, silent
 from placement.placers.warm_up import warm_up
 from placement.problem import Problem
 
@@ -51,7 +51,7 @@ def fine_tune(
     checkpoint: Checkpoint,
     config: FineTuneConfig,
     tracker: Tracker,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> FineTuned:
     """Place a graph without learning, then with; the policy given is not changed.
 
@@ -76,9 +76,9 @@ def fine_tune(
         hand_over=kept.append,
     )
     first = Budget(config.budget_seconds)
-    zero_shot = plain(problem, first, config.seed, lambda share: report(share / 2))
+    zero_shot = plain(problem, first, config.seed, lambda share: on_progress(share / 2))
     second = Budget(config.budget_seconds)
-    learned = tuned(problem, second, config.seed, lambda share: report(0.5 + share / 2))
+    learned = tuned(problem, second, config.seed, lambda share: on_progress(0.5 + share / 2))
     spent = first.spent_seconds + second.spent_seconds
     best = min((learned.best, zero_shot.best), key=lambda item: item.rank_key)
     placed = Placed(

@@ -18,7 +18,7 @@ from agent.policy.state import EpisodeState, begin
 from agent.policy.view import group_instance
 from envs.episodes import Prepared
 from envs.instance import Instance
-from placement.placer import Budget, Candidate, Placed, Report, Stage
+from placement.placer import Budget, Candidate, OnProgress, Placed, Stage
 from placement.problem import Problem
 
 #: So many passes or steps are no limit.
@@ -106,7 +106,9 @@ class PolicyPlacer:
     hand_over: HandOver = _kept
     """Told the policy as it is after the last pass: the fine-tuned one, where it was."""
 
-    def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+    def __call__(
+        self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
+    ) -> Placed:
         """Improve the portfolio's plan until the budget or the passes are spent."""
         instance = Instance(problem.graph.name, problem, seed=seed, budget=budget)
         start = instance.portfolio
@@ -117,12 +119,12 @@ class PolicyPlacer:
         state = begin(subject, replace(self.config.rules, steps=max(self.effort.max_passes, 1)))
         found = _Found(start, budget, state)
         if self.config.guides_search:
-            self._propose(policy, found, seed, report)
+            self._propose(policy, found, seed, on_progress)
             found.end_stage("proposals")
-            self._search(policy, found, seed, report)
+            self._search(policy, found, seed, on_progress)
             found.end_stage("guided search")
         else:
-            self._pass(policy, found, seed, report)
+            self._pass(policy, found, seed, on_progress)
             found.end_stage("passes")
         self.hand_over(policy)
         return Placed(
@@ -133,7 +135,7 @@ class PolicyPlacer:
             tuple(found.stages),
         )
 
-    def _propose(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
+    def _propose(self, policy: Policy, found: "_Found", seed: int, on_progress: OnProgress) -> None:
         """A few passes of the large network, for as long as they bring something."""
         if self.effort.max_passes < _ENDLESS:
             wanted, until = 1, np.inf
@@ -148,11 +150,11 @@ class PolicyPlacer:
             before, best = found.budget.spent_seconds, found.best
             self._one_pass(policy, found, seed, number)
             took = found.budget.spent_seconds - before
-            report(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))
+            on_progress(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))
             if found.best is best or found.budget.spent_seconds + took - begun > until:
                 return
 
-    def _pass(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
+    def _pass(self, policy: Policy, found: "_Found", seed: int, on_progress: OnProgress) -> None:
         """Samples of whole plans or moves, the best of each pass kept; learning from them first."""
         optimizer = torch.optim.Adam(policy.parameters(), lr=self.effort.lr or self.config.ppo.lr)
         limit = self.effort.max_passes
@@ -165,7 +167,7 @@ class PolicyPlacer:
                 share = number / self.effort.max_updates
                 update = asdict(learn(policy, optimizer, self.config, passed, share))
             self.watch(number + 1, found.state, update)
-            report(max(found.budget.spent_seconds / found.budget.cpu_seconds, number / limit))
+            on_progress(max(found.budget.spent_seconds / found.budget.cpu_seconds, number / limit))
 
     def _one_pass(self, policy: Policy, found: "_Found", seed: int, number: int) -> Pass:
         rng = np.random.default_rng([seed, number])
@@ -176,7 +178,7 @@ class PolicyPlacer:
             found.offer(found.state.candidate(self.name))
         return passed
 
-    def _search(self, policy: Policy, found: "_Found", seed: int, report: Report) -> None:
+    def _search(self, policy: Policy, found: "_Found", seed: int, on_progress: OnProgress) -> None:
         """Search that the policy guides, with what is left of the budget."""
         before, limit = found.evaluations, self.effort.max_steps
         subject, rules = found.state.subject, found.state.rules
@@ -204,7 +206,7 @@ class PolicyPlacer:
             found.offer(reached.candidate(self.name))
             self.watch(guided.steps, reached, updates[-1] if len(updates) > told else None)
             told = len(updates)
-            report(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))
+            on_progress(min(found.budget.spent_seconds / found.budget.cpu_seconds, 1.0))
 
         guided_search(
             policy,

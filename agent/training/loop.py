@@ -37,7 +37,7 @@ from agent.training.policy_phase import learn_policy
 from agent.training.starts import Starts
 from agent.training.validation import validate
 from agent.training.workers import Workers
-from placement.placer import Report, silent
+from placement.placer import OnProgress, silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ def pretrain(
     folder: Path,
     tracker: Tracker,
     resume: Path | None = None,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     workers: Workers | None = None,
     init: Path | None = None,
     stop: Callable[[], bool] = _go_on,
@@ -179,7 +179,7 @@ def pretrain(
         told = run.run_round()
         if workers.is_first:
             tracker.log(run.round, told)
-            report(run.round / config.rounds)
+            on_progress(run.round / config.rounds)
         stopped = workers.any(stop())
         last = run.round == config.rounds
         if last or run.round % config.validate_every == 0:

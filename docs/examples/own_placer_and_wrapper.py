@@ -16,7 +16,7 @@ from graphs.bundled_graphs import load_bundled
 from placement import Budget, Candidate, Placed, Problem
 
 
-def by_halves(problem: Problem, budget: Budget, seed: int, report: object) -> Placed:
+def by_halves(problem: Problem, budget: Budget, seed: int, on_progress: object) -> Placed:
     """The first half of the units on one device, the second on the next, and so on."""
     count = problem.cluster.device_count
     devices = problem.unit_of * count // problem.unit_count

@@ -9,7 +9,7 @@ from placement.heuristics.layers import contiguous, unit_layers
 from placement.heuristics.list_scheduling import ListScheduling, schedule
 from placement.heuristics.ready_scheduling import earliest_start
 from placement.partition import cut, unit_graph
-from placement.placer import Budget, Candidate, Placed, Report
+from placement.placer import Budget, Candidate, OnProgress, Placed
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.plan import Plan
@@ -38,7 +38,9 @@ class HeuristicPlacer:
         self._heuristic = heuristic
         self.__doc__ = heuristic.__doc__  # what tables say of the placer
 
-    def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+    def __call__(
+        self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
+    ) -> Placed:
         placements = self._heuristic(problem, seed)
         found: list[Candidate] = []
         name, devices = next(placements)

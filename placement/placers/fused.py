@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int32
 
 from graphs.graph import Graph
 from placement.constraints import Constraints
-from placement.placer import Budget, Candidate, Placed, Placer, Report
+from placement.placer import Budget, Candidate, OnProgress, Placed, Placer
 from placement.placers.portfolio import portfolio
 from placement.problem import Problem
 from simulator.clusters.cluster import Cluster
@@ -109,15 +109,17 @@ class FusedPlacer:
 
     placer: Placer
 
-    def __call__(self, problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+    def __call__(
+        self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
+    ) -> Placed:
         """Fuse, then let the placer decide for kernels.
 
         Raises:
             InfeasibleError: constraints leave some op no device.
         """
-        floor = portfolio(problem, budget, seed, report)
+        floor = portfolio(problem, budget, seed, on_progress)
         fused = fuse_problem(problem, floor.best.plan)
-        found = self.placer(fused.kernels, budget, seed, report)
+        found = self.placer(fused.kernels, budget, seed, on_progress)
         # Fused kernels may hold more at once: perhaps only the plan that is not fused fits.
         mine = self._back(fused, found.best)
         best = min((mine, floor.best), key=lambda item: item.rank_key)

@@ -6,7 +6,7 @@ from jaxtyping import Float64, Int32
 from placement.annealing.anneal import Annealer
 from placement.annealing.hierarchy import Hierarchy, build_hierarchy
 from placement.heuristics.placements import candidate
-from placement.placer import Budget, Placed, Report
+from placement.placer import Budget, OnProgress, Placed
 from placement.placers.portfolio import portfolio
 from placement.priorities import upward_ranks
 from placement.problem import Problem
@@ -17,13 +17,13 @@ MUTATION = 0.02
 _LEVEL_GROUPS = 512
 
 
-def genetic(problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+def genetic(problem: Problem, budget: Budget, seed: int, on_progress: OnProgress) -> Placed:
     """Evolve placements of up to 512 groups; the first generation is the portfolio's members.
 
     Tournament selection of two, uniform crossover, uniform mutation, the best two survive. The
     result is never worse than the portfolio's.
     """
-    floor = portfolio(problem, budget, seed, report)
+    floor = portfolio(problem, budget, seed, on_progress)
     progress = [(budget.spent_seconds, floor.best.evaluation.makespan_seconds)]
     if problem.cluster.device_count == 1 or budget.is_spent:
         return Placed(floor.best, floor.candidates, tuple(progress), floor.evaluations)
@@ -46,7 +46,7 @@ def genetic(problem: Problem, budget: Budget, seed: int, report: Report) -> Plac
     best, evaluations = floor.best, floor.evaluations + POPULATION
     reached = np.inf
     while not budget.is_spent:
-        report(min(budget.spent_seconds / budget.cpu_seconds, 1.0))
+        on_progress(min(budget.spent_seconds / budget.cpu_seconds, 1.0))
         children = [population[i] for i in np.argsort(energies, kind="stable")[:2]]
         while len(children) < POPULATION and not budget.is_spent:
             mother, father = (_tournament(population, energies, rng) for _ in range(2))

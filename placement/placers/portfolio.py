@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 
 from placement.heuristics.registry import HEURISTICS
-from placement.placer import Budget, Candidate, Placed, Report
+from placement.placer import Budget, Candidate, OnProgress, Placed
 from placement.placers.repair import repair
 from placement.problem import Problem
 
 
-def portfolio(problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+def portfolio(problem: Problem, budget: Budget, seed: int, on_progress: OnProgress) -> Placed:
     """Run every heuristic, and look at the plans that are known; where none fits in memory, repair
     those that come closest.
 
@@ -18,8 +18,8 @@ def portfolio(problem: Problem, budget: Budget, seed: int, report: Report) -> Pl
     members: list[Candidate] = []
     tried: list[Candidate] = []
     for index, heuristic in enumerate(HEURISTICS.values()):
-        report(index / len(HEURISTICS))
-        placed = heuristic(problem, budget, seed, report)
+        on_progress(index / len(HEURISTICS))
+        placed = heuristic(problem, budget, seed, on_progress)
         members.append(placed.best)
         tried.extend(placed.candidates)
     tried.extend(Candidate(plan, problem.evaluate(plan), "given") for plan in problem.known_plans)

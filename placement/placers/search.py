@@ -9,7 +9,7 @@ import numpy as np
 
 from placement.annealing.anneal import Annealer, Chain
 from placement.annealing.hierarchy import build_hierarchy
-from placement.placer import Budget, Candidate, Placed, Report
+from placement.placer import Budget, Candidate, OnProgress, Placed
 from placement.placers.portfolio import portfolio
 from placement.problem import Problem
 
@@ -30,14 +30,18 @@ _FIRST_MOVES = 50
 
 
 def search(
-    problem: Problem, budget: Budget, seed: int, report: Report, config: SearchConfig = DEFAULT
+    problem: Problem,
+    budget: Budget,
+    seed: int,
+    on_progress: OnProgress,
+    config: SearchConfig = DEFAULT,
 ) -> Placed:
     """Anneal until the budget is spent; the result is never worse than the portfolio's.
 
     The portfolio's own time counts against the budget. After each hundredth of the budget the
     scheduling order is worked out anew for the placement reached.
     """
-    floor = portfolio(problem, budget, seed, report)
+    floor = portfolio(problem, budget, seed, on_progress)
     progress = [(budget.spent_seconds, floor.best.evaluation.makespan_seconds)]
     if problem.cluster.device_count == 1 or budget.is_spent:
         return Placed(floor.best, floor.candidates, tuple(progress), floor.evaluations)
@@ -50,7 +54,7 @@ def search(
     while not budget.is_spent:
         before = budget.spent_seconds
         left = 1.0 - (before - begun) / span
-        report(min(1.0 - left, 1.0))
+        on_progress(min(1.0 - left, 1.0))
         reached = chain.best_energy
         chain = annealer.reprioritise(
             annealer.advance(chain, moves, config.start_temperature * max(left, 0.0))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from placement.placer import Budget, Report, silent
+from placement.placer import Budget, OnProgress, silent
 from placement.placers.portfolio import portfolio
 from placement.priorities import upward_ranks
 from placement.problem import Problem
@@ -45,7 +45,7 @@ def measured_search(
     evaluator: HardwareEvaluator,
     starts: Sequence[Plan],
     config: MeasuredSearchConfig,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> MeasuredSearch:
     """Measure the plans given, then climb from the best of them.
 
@@ -66,7 +66,7 @@ def measured_search(
         found = evaluator.measure(picked)
         known.update((p, item.ratio) for p, item in zip(picked, found, strict=True))
         best = min(known, key=known.__getitem__)
-        report((number + 1) / config.rounds)
+        on_progress((number + 1) / config.rounds)
     again = evaluator.runtime.measure([evaluator.reference, first, best], evaluator.sampling)
     if not again[2].ok or again[2].seconds >= again[1].seconds:
         best = first

@@ -10,7 +10,7 @@ from placement.runtime.errors import RuntimeRefusal
 
 if TYPE_CHECKING:
     from graphs.graph import Graph
-    from placement.placer import Report
+    from placement.placer import OnProgress
     from placement.runtime.calibration.judging import CalibrationConfig, Judged, ModelFile
     from placement.runtime.runtime import Runtime
     from placement.runtime.samples import Sampling
@@ -48,7 +48,7 @@ class Calibrator(Protocol):
         machine: str,
         costs_file: str,
         config: "CalibrationConfig",
-        report: "Report",
+        report: "OnProgress",
         profiled: "Sequence[ModelFile]",
     ) -> "tuple[Cluster, list[Judged]]":
         """The cluster with what was measured, and what its predictions are worth, per model.

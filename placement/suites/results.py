@@ -6,7 +6,7 @@ from typing import Any
 
 from graphs.errors import GraphwrightError
 from placement.place import place_problem
-from placement.placer import Placer, Report, silent
+from placement.placer import OnProgress, Placer, silent
 from placement.placers.registry import get_placer
 from placement.suites import ratios
 from placement.suites.pair import Headroom, Pair
@@ -67,7 +67,7 @@ def measure_pair(
     placers: Sequence[str] | Mapping[str, Placer] = COLUMNS,
     budget_seconds: float = 30.0,
     seed: int = 0,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
 ) -> SuiteRow:
     """Run every placer on a pair; the budget holds for each any-time placer.
 
@@ -88,7 +88,7 @@ def measure_pair(
         seconds = placement.trace.evaluation.makespan_seconds
         makespans[name] = seconds if placement.feasible else None
         spent[name] = placement.search_seconds
-        report((index + 1) / len(decide))
+        on_progress((index + 1) / len(decide))
     return SuiteRow(
         pair=pair,
         digest=problem.graph.digest,

@@ -42,7 +42,7 @@ def train_costs(
     batch: KernelBatch,
     seconds: Float64[np.ndarray, " kernels"],
     config: CostTrainingConfig,
-    report: Callable[[int, CostNetwork], None] | None = None,
+    on_progress: Callable[[int, CostNetwork], None] | None = None,
 ) -> CostNetwork:
     """A network that predicts the kernels' run times; `report` is told each epoch."""
     torch.manual_seed(config.seed)
@@ -74,8 +74,8 @@ def train_costs(
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-        if report is not None:
-            report(epoch, network)
+        if on_progress is not None:
+            on_progress(epoch, network)
     return network.eval()
 
 

@@ -41,7 +41,7 @@ from placement.export.request import Exported, ExportRequest
 from placement.heuristics.placements import HeuristicPlacer
 from placement.heuristics.registry import HEURISTICS
 from placement.place import place
-from placement.placer import Budget, Placed, Report
+from placement.placer import Budget, OnProgress, Placed
 from placement.placers.registry import SEARCHES, get_placer
 from placement.problem import Problem
 from placement.report.blocks import Section, Text
@@ -146,9 +146,11 @@ def test_a_heuristic(monkeypatch: pytest.MonkeyPatch) -> None:
     assert column_of("last").about == "Everything on the last device"
 
 
-def like_the_portfolio(problem: Problem, budget: Budget, seed: int, report: Report) -> Placed:
+def like_the_portfolio(
+    problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
+) -> Placed:
     """The portfolio under another name."""
-    return get_placer("portfolio")(problem, budget, seed, report)
+    return get_placer("portfolio")(problem, budget, seed, on_progress)
 
 
 def test_a_placer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,9 +89,11 @@ def calibrate(
     prepare(quiet=json)
     cluster = probe_machine(devices or 64)
     config = CalibrationConfig(plans, judged, repeats, seed)
-    with progress("measuring", quiet=json) as report:
+    with progress("measuring", quiet=json) as on_progress:
         machine = machine_fingerprint()
-        found, results = calibrator(loaded, cluster, machine, "costs.json", config, report, further)
+        found, results = calibrator(
+            loaded, cluster, machine, "costs.json", config, on_progress, further
+        )
     assert found.calibration is not None
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (

@@ -82,10 +82,10 @@ def compare(
     problem = Problem(read_model(model, target), read_cluster(model, target), read_rules(rules))
     prepare(quiet=json)
     placements: list[Placement] = []
-    with progress(f"{len(names)} placers", quiet=json) as report:
+    with progress(f"{len(names)} placers", quiet=json) as on_progress:
         for index, name in enumerate(names):
             placements.append(place_problem(problem, placers[name], name, seconds, seed))
-            report((index + 1) / len(names))
+            on_progress((index + 1) / len(names))
     results = [dict(placement.summary()) for placement in placements]
     bound = problem.bounds.seconds
     written = {} if out is None else _write_best(placements, out)

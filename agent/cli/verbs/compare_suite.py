@@ -36,10 +36,10 @@ def compare_suite(
     found = {column: get_placer(column, policy) for column in columns}
     prepare(quiet=as_json)
     rows = []
-    with progress(f"{len(suite.pairs)} pairs of {suite.name}", quiet=as_json) as report:
+    with progress(f"{len(suite.pairs)} pairs of {suite.name}", quiet=as_json) as on_progress:
         for index, pair in enumerate(suite.pairs):
             rows.append(measure_pair(pair, found, budget_seconds, seed))
-            report((index + 1) / len(suite.pairs))
+            on_progress((index + 1) / len(suite.pairs))
     if as_json:
         print_json({"suite": suite.name, "rows": [row.as_dict() for row in rows]})
     else:

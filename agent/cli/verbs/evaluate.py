@@ -112,9 +112,9 @@ def evaluate(
     prepare(quiet=json)
     with (
         _record(out) as (known, record),
-        progress(f"{len(job.pairs)} pairs of {chosen.name}", quiet=json) as report,
+        progress(f"{len(job.pairs)} pairs of {chosen.name}", quiet=json) as on_progress,
     ):
-        rows = _run_all(job, known, record, report)
+        rows = _run_all(job, known, record, on_progress)
     results = Results(tuple(rows))
     text = markdown(results, f"Evaluation on {chosen.name}")
     files = _write_tables(out, results, text) if out is not None else {}
@@ -186,7 +186,7 @@ def _run_all(
     job: _Job,
     known: Sequence["EvaluationRow"],
     record: Callable[["EvaluationRow"], None],
-    report: Callable[[float], None],
+    on_progress: Callable[[float], None],
 ) -> list["EvaluationRow"]:
     """Rows of all runs in order; those that are known are taken as they are."""
     from agent.evaluation.runs import key_of, prepare_problem, run
@@ -204,7 +204,7 @@ def _run_all(
                     done[key] = run(pair, problem, contestant, seed, job.budget_seconds, job.origin)
                     record(done[key])
                 rows.append(done[key])
-                report(len(rows) / total)
+                on_progress(len(rows) / total)
     return rows
 
 

@@ -88,8 +88,8 @@ def finetune(
     tracker = _tracker(problem_, config, policy, out, tracking)
     prepare(quiet=json)
     try:
-        with progress(f"fine-tuning on {problem_.given_cluster.name}", quiet=json) as report:
-            result = fine_tune(problem_, found, config, tracker, report)
+        with progress(f"fine-tuning on {problem_.given_cluster.name}", quiet=json) as on_progress:
+            result = fine_tune(problem_, found, config, tracker, on_progress)
         ran = None
         if measure:
             learned = (result.zero_shot, result.fine_tuned)

@@ -76,8 +76,8 @@ def place(
     cluster = read_cluster(model, target)
     problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
     prepare(quiet=json)
-    with progress(f"{placer} on {problem.given_cluster.name}", quiet=json) as report:
-        placement = place_problem(problem, decide, placer, seconds, seed, report)
+    with progress(f"{placer} on {problem.given_cluster.name}", quiet=json) as on_progress:
+        placement = place_problem(problem, decide, placer, seconds, seed, on_progress)
     written = write_outputs(placement, out) if out is not None else {}
     if json:
         calibrated = calibrated_prediction(problem.simulator, placement.plan)

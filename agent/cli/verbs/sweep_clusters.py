@@ -81,10 +81,10 @@ def sweep_clusters(
     decide = get_placer(placer, None)
     graph = read_model(model, Target(dim=dim))
     prepare(quiet=json)
-    with progress(f"{len(clusters)} clusters", quiet=json) as report:
+    with progress(f"{len(clusters)} clusters", quiet=json) as on_progress:
         points = sweep(
             graph, clusters, decide, placer, seconds, seed, prices,
-            lambda done: report(done / len(clusters)),
+            lambda done: on_progress(done / len(clusters)),
         )  # fmt: skip
     unit = "device-seconds" if prices is None else "cost of 1000 steps"
     if out is not None:

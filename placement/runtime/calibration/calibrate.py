@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.optimize import nnls
 
-from placement.placer import Report, silent
+from placement.placer import OnProgress, silent
 from placement.problem import Problem
 from placement.runtime.calibration.judging import (
     CalibrationConfig,
@@ -267,7 +267,7 @@ def calibrate(
     machine: str,
     costs_file: str,
     config: CalibrationConfig,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     profiled: Sequence[ModelFile] = (),
 ) -> tuple[Cluster, list[Judged]]:
     """Measure models on a cluster of this machine's cores.
@@ -287,7 +287,7 @@ def calibrate(
         with _open(model, cluster, config) as runtime:
             times = times.with_graph(runtime.graph, profile_kernels(runtime, config.rounds))
         done += 1
-        report(done / stages)
+        on_progress(done / stages)
     for model in models:
         with _open(model, cluster, config) as runtime:
             seconds = profile_kernels(runtime, config.rounds)
@@ -295,7 +295,7 @@ def calibrate(
             runtime.costs = CalibratedCosts(times)
             samples += _fitting_runs(runtime, config)
         done += 1
-        report(done / stages)
+        on_progress(done / stages)
     found = with_host_costs(cluster, fit_host_costs(samples), probe_links(cluster))
     calibration = Calibration(machine, "ort", times, costs_file)
     found = replace(found, calibration=calibration)
@@ -305,7 +305,7 @@ def calibrate(
         with _open(model, found, config) as runtime:
             judged.append(judge(runtime, sampling, config))
         done += 1
-        report(done / stages)
+        on_progress(done / stages)
     calibration = replace(calibration, error=overall_error(judged))
     return replace(found, calibration=calibration), judged
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.optimize import minimize
 
-from placement.placer import Report, silent
+from placement.placer import OnProgress, silent
 from placement.problem import Problem
 from placement.runtime.calibration.judging import (
     CalibrationConfig,
@@ -76,7 +76,7 @@ def calibrate_tensorflow(
     machine: str,
     costs_file: str,
     config: CalibrationConfig,
-    report: Report = silent,
+    on_progress: OnProgress = silent,
     profiled: Sequence[ModelFile] = (),
 ) -> tuple[Cluster, list[Judged]]:
     """Measure models on servers on this machine's cores; those in `profiled` are left out.
@@ -108,7 +108,7 @@ def calibrate_tensorflow(
             _Measured(simulator, tuple(p for p, _ in kept), np.array([s for _, s in kept]))
         )
         done += 1
-        report(done / stages)
+        on_progress(done / stages)
     costs = fit_server_costs(found)
     for simulator, seconds in profiles:
         times = times.with_graph(simulator.graph, seconds * costs.kernel_share)
@@ -119,7 +119,7 @@ def calibrate_tensorflow(
         with _open(model, fitted, config) as runtime:
             judged.append(judge(runtime, sampling, config))
         done += 1
-        report(done / stages)
+        on_progress(done / stages)
     calibration = replace(calibration, error=overall_error(judged))
     return replace(fitted, calibration=calibration), judged
 
