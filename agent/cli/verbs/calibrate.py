@@ -8,18 +8,9 @@ from cyclopts import Parameter
 from agent.cli.options import Target, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from graphs.errors import GraphwrightError
-from placement.runtime.registry import RUNTIMES, check_runs, get_calibrator
 
 if TYPE_CHECKING:
     from placement.runtime.calibration.judging import Judged, ModelFile
-
-    RuntimeName = str
-else:
-    _CALIBRATORS = {name: kind.calibrator for name, kind in RUNTIMES.items() if kind.calibrator}
-    RuntimeName = Annotated[
-        Literal[tuple(_CALIBRATORS)] | str,
-        Parameter(help=" ".join(f"{name}: {item.about}" for name, item in _CALIBRATORS.items())),
-    ]
 
 
 def calibrate(
@@ -28,7 +19,7 @@ def calibrate(
     out: Path,
     dim: tuple[str, ...] = (),
     sizes: tuple[str, ...] = (),
-    runtime: RuntimeName = "ort",
+    runtime: str = "ort",
     devices: int = 0,
     plans: int = 8,
     judged: int = 10,
@@ -68,6 +59,7 @@ def calibrate(
     """
     from placement.runtime.calibration.judging import CalibrationConfig, ModelFile
     from placement.runtime.fingerprint import machine_fingerprint
+    from placement.runtime.registry import check_runs, get_calibrator
     from simulator.cluster_file import dump_cluster
     from simulator.clusters.kernel_times import kernel_times_to_json
     from simulator.clusters.probe import probe_machine
@@ -109,6 +101,19 @@ def calibrate(
         _show(results, out)
         print_text(f"overall: {found.calibration.error}")
     return 0
+
+
+def calibrator_choice() -> object:
+    """The type of `--runtime`, with a text for each that can be calibrated."""
+    from placement.runtime.registry import RUNTIMES
+
+    there = {name: kind.calibrator for name, kind in RUNTIMES.items() if kind.calibrator}
+    about = " ".join(f"{name}: {item.about}" for name, item in there.items())
+    return Annotated[Literal[tuple(there)], Parameter(help=about)]
+
+
+# Evaluated whenever the command line is put together, as that of `measure` is.
+calibrate.__annotations__["runtime"] = "calibrator_choice()"
 
 
 def _further_sizes(

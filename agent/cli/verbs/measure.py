@@ -9,7 +9,6 @@ from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import Target, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text
 from graphs.errors import GraphwrightError
-from placement.runtime.registry import RUNTIMES, get_runtime, open_runtime
 
 if TYPE_CHECKING:
     from graphs.graph import Graph
@@ -18,15 +17,6 @@ if TYPE_CHECKING:
     from simulator.clusters.cluster import Cluster
     from simulator.plan import Plan
 
-#: A name that is not among the choices of `--help` may have been registered since.
-if TYPE_CHECKING:
-    RuntimeName = str
-else:
-    RuntimeName = Annotated[
-        Literal[tuple(RUNTIMES)] | str,
-        Parameter(help=" ".join(f"{name}: {kind.about}" for name, kind in RUNTIMES.items())),
-    ]
-
 
 def measure(
     model: str,
@@ -34,7 +24,7 @@ def measure(
     plan: Path | None = None,
     compare: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     target: Target = Target(),
-    runtime: RuntimeName = "ort",
+    runtime: str = "ort",
     repeats: int = 9,
     clock: Literal["auto", "wall", "virtual"] = "auto",
     trace: Path | None = None,
@@ -65,6 +55,7 @@ def measure(
         Print one JSON object instead of text.
     """
     from placement.runtime.measurement import Clock
+    from placement.runtime.registry import RUNTIMES, get_runtime, open_runtime
     from placement.runtime.samples import Sampling
 
     if not get_runtime(runtime).runs_programs and (trace is not None or clock == "virtual"):
@@ -90,6 +81,18 @@ def measure(
     else:
         _show(graph, cluster, runtime, names, found, predicted)
     return DONE if all(item.ok for item in found) else INFEASIBLE
+
+
+def runtime_choice() -> object:
+    """The type of `--runtime`, with a text for each."""
+    from placement.runtime.registry import RUNTIMES
+
+    about = " ".join(f"{name}: {kind.about}" for name, kind in RUNTIMES.items())
+    return Annotated[Literal[tuple(RUNTIMES)], Parameter(help=about)]
+
+
+# Evaluated whenever the command line is put together, so that it has what is registered by then.
+measure.__annotations__["runtime"] = "runtime_choice()"
 
 
 def _plan(name: str, graph: "Graph", cluster: "Cluster", seed: int) -> "Plan":
@@ -165,6 +168,7 @@ def _show(
     predicted: list[float],
 ) -> None:
     from placement.runtime.comparison import ratio, winner
+    from placement.runtime.registry import get_runtime
     from simulator.units import format_seconds
 
     rows = []
