@@ -69,21 +69,11 @@ class Calibrator(Protocol):
 
 
 @dataclass(frozen=True)
-class CalibratorKind:
-    """How a runtime is calibrated."""
-
-    about: str
-    """For `calibrate --help`."""
-    function: str
-    """`module:function` of a `Calibrator`."""
-
-
-@dataclass(frozen=True)
 class RuntimeKind:
     """One way to run plans."""
 
     about: str
-    """For `measure --help`."""
+    """What it is, for messages."""
     opener: str
     """`module:function` of an `Opener`."""
     source_format: str | None = None
@@ -92,29 +82,24 @@ class RuntimeKind:
     """What the outputs of a plan have to equal."""
     runs_programs: bool = False
     """Whether it opens a `ProgramRuntime`: virtual clocks, and a time for every step."""
-    calibrator: CalibratorKind | None = None
+    calibrator: str | None = None
+    """`module:function` of a `Calibrator`; None: it cannot be calibrated."""
 
 
-#: By name, in the order of `measure --help`.
+#: By name; `measure --help` says the same of these.
 RUNTIMES: dict[str, RuntimeKind] = {
     "ort": RuntimeKind(
         "onnxruntime in a pinned process per core.",
         "placement.runtime.ort.runtime:open_ort",
         source_format="onnx",
         runs_programs=True,
-        calibrator=CalibratorKind(
-            "device programs on onnxruntime.",
-            "placement.runtime.calibration.calibrate:calibrate",
-        ),
+        calibrator="placement.runtime.calibration.calibrate:calibrate",
     ),
     "tf": RuntimeKind(
         "TensorFlow, a pinned server per core.",
         "placement.runtime.tensorflow_servers.runtime:open_tensorflow",
         source_format="tensorflow",
-        calibrator=CalibratorKind(
-            "a TensorFlow server per core; by wall time, so that the machine should be quiet.",
-            "placement.runtime.calibration.calibrate_servers:calibrate_tensorflow",
-        ),
+        calibrator="placement.runtime.calibration.calibrate_servers:calibrate_tensorflow",
     ),
     "torch": RuntimeKind(
         "each op a stand-in of its kind and size, on cores or GPUs; groups by inductor.",
@@ -136,7 +121,8 @@ def get_runtime(name: str) -> RuntimeKind:
         'onnx'
     """
     if name not in RUNTIMES:
-        raise RuntimeRefusal(f"unknown runtime {name!r}; there are {', '.join(RUNTIMES)}")
+        there = "; ".join(f"{other}: {kind.about.rstrip('.')}" for other, kind in RUNTIMES.items())
+        raise RuntimeRefusal(f"unknown runtime {name!r}; there are {there}")
     return RUNTIMES[name]
 
 
@@ -150,7 +136,7 @@ def get_calibrator(name: str) -> Calibrator:
     if kind is None:
         there = ", ".join(other for other, item in RUNTIMES.items() if item.calibrator is not None)
         raise RuntimeRefusal(f"runtime {name!r} cannot be calibrated; {there} can")
-    module, _, function = kind.function.partition(":")
+    module, _, function = kind.partition(":")
     found: Calibrator = getattr(import_module(module), function)
     return found
 

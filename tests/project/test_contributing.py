@@ -217,7 +217,7 @@ def test_a_runtime(
     command = ["measure", str(tmp_path / "net.gwg"), "--cluster", "2xv100-pcie", "--runtime", "toy"]
     command += ["--compare", "single", "round-robin", "--repeats", "5"]
     assert run(command) == 2
-    assert 'Choose from: "ort", "tf", "torch".' in capsys.readouterr().err
+    assert "unknown runtime 'toy'; there are ort: onnxruntime" in capsys.readouterr().err
     monkeypatch.setitem(RUNTIMES, "toy", toy)
     assert run([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -227,8 +227,6 @@ def test_a_runtime(
     assert "outputs equal a toy's" in capsys.readouterr().out
     assert run([*command, "--clock", "virtual"]) == 2
     assert "--runtime ort or torch" in capsys.readouterr().err
-    assert run(["measure", "--help"]) == 0
-    assert "toy: a toy." in " ".join(capsys.readouterr().out.replace("│", "").split())
 
 
 def test_a_tracker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

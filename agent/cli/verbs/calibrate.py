@@ -1,7 +1,7 @@
 """`graphwright calibrate`: measure this machine, and say how far off predictions for it are."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -44,6 +44,9 @@ def calibrate(
     sizes
         Further sizes of symbolic dimensions, such as batch=4,16: kernels are measured at them too,
         so that those of other sizes lie between measured ones (ort).
+    runtime
+        ort: device programs on onnxruntime. tf: a TensorFlow server per core; by wall time, so that
+        the machine should be quiet.
     devices
         Cores to use; all by default.
     plans
@@ -101,19 +104,6 @@ def calibrate(
         _show(results, out)
         print_text(f"overall: {found.calibration.error}")
     return 0
-
-
-def calibrator_choice() -> object:
-    """The type of `--runtime`, with a text for each that can be calibrated."""
-    from placement.runtime.registry import RUNTIMES
-
-    there = {name: kind.calibrator for name, kind in RUNTIMES.items() if kind.calibrator}
-    about = " ".join(f"{name}: {item.about}" for name, item in there.items())
-    return Annotated[Literal[tuple(there)], Parameter(help=about)]
-
-
-# Evaluated whenever the command line is put together, as that of `measure` is.
-calibrate.__annotations__["runtime"] = "calibrator_choice()"
 
 
 def _further_sizes(

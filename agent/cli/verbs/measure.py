@@ -42,6 +42,9 @@ def measure(
     compare
         Further plan.json files, or placers such as single or portfolio whose plan is made on the
         spot. All plans take turns, A B C A B C; a winner is named only outside the noise.
+    runtime
+        ort: onnxruntime in a pinned process per core. tf: TensorFlow, a pinned server per core.
+        torch: each op a stand-in of its kind and size, on cores or GPUs; groups by inductor.
     repeats
         Rounds; each is a few steps of each plan.
     clock
@@ -81,18 +84,6 @@ def measure(
     else:
         _show(graph, cluster, runtime, names, found, predicted)
     return DONE if all(item.ok for item in found) else INFEASIBLE
-
-
-def runtime_choice() -> object:
-    """The type of `--runtime`, with a text for each."""
-    from placement.runtime.registry import RUNTIMES
-
-    about = " ".join(f"{name}: {kind.about}" for name, kind in RUNTIMES.items())
-    return Annotated[Literal[tuple(RUNTIMES)], Parameter(help=about)]
-
-
-# Evaluated whenever the command line is put together, so that it has what is registered by then.
-measure.__annotations__["runtime"] = "runtime_choice()"
 
 
 def _plan(name: str, graph: "Graph", cluster: "Cluster", seed: int) -> "Plan":
