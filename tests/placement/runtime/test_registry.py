@@ -38,7 +38,7 @@ def test_mistakes_are_told_what_there_is(tmp_path: Path) -> None:
     graph = random_graph(1, 12)
     path = tmp_path / "net.gwg"
     path.touch()
-    with pytest.raises(RuntimeRefusal, match="'foo'; there are ort: .*; tf: .*; torch: "):
+    with pytest.raises(RuntimeRefusal, match=r"'foo'; there are ort: .*; tf: .*; torch: "):
         open_runtime("foo", path, graph, core_cluster())
     with pytest.raises(RuntimeRefusal, match="'torch' cannot be calibrated; ort, tf can"):
         get_calibrator("torch")
