@@ -51,3 +51,15 @@ def test_the_command_exists_with_its_flags(page: str, line: str) -> None:
         flag = token.split("=")[0]
         if re.fullmatch(r"--[a-z][a-z.-]+", flag) and flag != "--help":
             assert flag in text, (page, line)
+
+
+ALL_PAGES = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "api").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    """Paths from the root of the repository, such as `simulator/plan.py`."""
+    text = page.read_text(encoding="utf-8")
+    folders = "graphs|simulator|placement|envs|agent|benchmarks|tests|scripts|docs"
+    named = set(re.findall(rf"`((?:{folders})/[\w/.-]+\.(?:py|md|yaml|jsonl))`", text))
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
