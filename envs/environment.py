@@ -49,9 +49,30 @@ class TraceOnDemand:
 class GraphEnv(gymnasium.Env[dict[str, Any], Any]):
     """One graph on one cluster per episode; an action decides for the whole graph.
 
-    A choice that the mask `legal` forbids fails the step and leaves the plan as it was; so does
-    whatever else fails, such as too little memory, but there the plan that failed is seen. `info`
-    says why under `failure`.
+    docs/environments.md says all this at length.
+
+    Action space:
+        One choice per op and task: a device, or a level from 0 to 20.
+    Observation space:
+        A dictionary of arrays: the graph, the cluster, what is legal, the last plan and its trace.
+    Rewards:
+        `reward` names one of `REWARDS`. A choice that the mask `legal` forbids fails the step and
+        leaves the plan as it was; so does whatever else fails, such as too little memory, but there
+        the plan that failed is seen. `info` says why under `failure`.
+    Starting state:
+        A pair of graph and cluster, drawn evenly; no plan, or the plan of the placer `start`.
+    Episode end:
+        After `steps` steps, of each task where the environment is staged; never truncated.
+    Arguments:
+        Those of `__init__`.
+    Example:
+        >>> env = gymnasium.make(
+        ...     "graphwright/Placement-v0", model="gpt2", cluster="2xv100-pcie"
+        ... )
+        >>> observation, info = env.reset(seed=0)
+        >>> _, reward, terminated, *_ = env.step(np.zeros(len(observation["kinds"]), np.int32))
+        >>> terminated
+        True
     """
 
     metadata = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012

@@ -1,11 +1,14 @@
 """What the page on environments says is so."""
 
+import doctest
 import re
 from pathlib import Path
 
+import gymnasium  # noqa: F401 - the docstring's example
+import numpy as np  # noqa: F401
 import pytest
 
-from envs import IDS, REWARDS
+from envs import IDS, REWARDS, GraphEnv
 from envs.features.static_features import (
     DEVICE_FEATURES,
     EDGE_FEATURES,
@@ -58,3 +61,9 @@ def test_the_example_runs() -> None:
     names: dict[str, object] = {}
     exec(code.replace("inception-v3", "gpt2"), names)
     assert isinstance(names["reward"], float)
+
+
+def test_the_example_of_the_docstring_runs() -> None:
+    (test,) = doctest.DocTestFinder(recurse=False).find(GraphEnv, "GraphEnv", globs=globals())
+    assert test.examples
+    assert not doctest.DocTestRunner().run(test).failed
