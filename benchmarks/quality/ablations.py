@@ -179,10 +179,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: each variant against the full policy and against search."""
     if not rows:
         return "# What each part of the policy brings\n\nNo rows.\n"
-    plain = [
-        EvaluationRow.from_dict({key: row[key] for key in EvaluationRow.__dataclass_fields__})
-        for row in rows
-    ]
+    names = EvaluationRow.__dataclass_fields__.keys()
+    plain = [EvaluationRow.from_dict({key: row[key] for key in row.keys() & names}) for row in rows]
     found = times(plain)
     seconds = ", ".join(sorted({f"{row['train_seconds']:g}" for row in rows}))
     budgets = ", ".join(sorted({f"{row['budget_seconds']:g}" for row in rows}))
