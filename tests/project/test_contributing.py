@@ -99,7 +99,7 @@ def test_an_importer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_an_ops_cost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cost = OpCost(OpKind.ACTIVATION, per_output_element(100))
-    monkeypatch.setitem(ONNX_OPS["com.microsoft"], "Toy", cost)  # type: ignore[index]
+    monkeypatch.setitem(ONNX_OPS["com.microsoft"], "Toy", cost)
     found = graphs.load(toy_model(tmp_path / "a.onnx", "Toy", "com.microsoft"))
     assert found.flops.sum() == 800.0
     assert OpKind.ACTIVATION in found.kinds.tolist()
@@ -115,8 +115,8 @@ def test_an_op_of_another_domain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 def test_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = device_specs.DEVICE_SPECS["v100"]
-    monkeypatch.setitem(device_specs.DEVICE_SPECS, "toy", toy)  # type: ignore[index]
-    monkeypatch.setitem(device_specs.PCIE, "toy", device_specs.PCIE["v100"])  # type: ignore[index]
+    monkeypatch.setitem(device_specs.DEVICE_SPECS, "toy", toy)
+    monkeypatch.setitem(device_specs.PCIE, "toy", device_specs.PCIE["v100"])
     assert simulator.load_cluster("2xtoy-pcie").device_count == 2
 
 
@@ -256,7 +256,7 @@ class HalfTheTime:
 
 
 def test_a_reward(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(REWARDS, "half", HalfTheTime())  # type: ignore[index]
+    monkeypatch.setitem(REWARDS, "half", HalfTheTime())
     assert isinstance(get_reward("half"), HalfTheTime)
     graph = random_graph(3, 12)
     env = GraphEnv(graph=graph, cluster=simulator.preset("2xv100-pcie"), reward="half")
