@@ -184,6 +184,6 @@ def episodes_from(
         sources = [problem]
     else:
         assert cluster is not None
-        found = cluster if isinstance(cluster, Cluster) else load_cluster(cluster)
-        sources = [Problem(graph if graph is not None else resolve(model or ""), found)]
+        loaded = cluster if isinstance(cluster, Cluster) else load_cluster(cluster)
+        sources = [Problem(graph if graph is not None else resolve(model or ""), loaded)]
     return Episodes(tuple(sources), make_evaluator, seed=seed)

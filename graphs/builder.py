@@ -111,7 +111,7 @@ class GraphBuilder:
     def _input_ops(
         self, record: OpRecord, producer_of: Mapping[str, int], index_of: Mapping[str, int]
     ) -> set[int]:
-        found: set[int] = set()
+        members: set[int] = set()
         for names, where, what in (
             (record.inputs, producer_of, "tensor"),
             (record.control_inputs, index_of, "op"),
@@ -122,14 +122,14 @@ class GraphBuilder:
                         f"{self.name!r}: op {record.name!r} consumes {what} {name!r}, which "
                         "nothing produces; every input must come from an op or a model input"
                     )
-                found.add(where[name])
+                members.add(where[name])
         for output in record.outputs:
             if output.alias_of is not None and output.alias_of not in record.inputs:
                 raise ModelError(
                     f"{self.name!r}: output {output.name!r} of op {record.name!r} is a view of "
                     f"{output.alias_of!r}, which the op does not consume"
                 )
-        return found
+        return members
 
     def _topological_order(self, inputs: Sequence[set[int]]) -> list[int]:
         readers: list[list[int]] = [[] for _ in inputs]

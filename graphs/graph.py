@@ -176,8 +176,8 @@ def _check_types(graph: Graph) -> None:
             continue
         value, rank = getattr(graph, item.name), len(item.type.dims)  # type: ignore[union-attr]
         if not isinstance(value, np.ndarray) or value.dtype.name not in wanted:
-            found = getattr(value, "dtype", type(value).__name__)
-            raise GraphError(f"{item.name} is {found}; it must be an array of {wanted[0]}")
+            given = getattr(value, "dtype", type(value).__name__)
+            raise GraphError(f"{item.name} is {given}; it must be an array of {wanted[0]}")
         if value.ndim != rank:
             raise GraphError(f"{item.name} has {value.ndim} dimensions; it must have {rank}")
     for name in ("op_names", "op_types"):

@@ -33,13 +33,13 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
     if not path.exists():
         raise ModelError(f"{path}: no such file; expected {described_formats()}")
     if path.is_dir():
-        found = folder_format(path)
-        if found is None:
+        form = folder_format(path)
+        if form is None:
             raise ModelError(
                 f"{path}: a folder without saved_model.pb is not a SavedModel; expected "
                 f"{described_formats()}"
             )
-        return found.read(path, dims)
+        return form.read(path, dims)
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -49,9 +49,9 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
         raise ModelError(f"{path}: the file is empty; expected {described_formats()}")
     if (foreign := foreign_file(path, head)) is not None:
         raise ModelError(f"{path}: {foreign.sentence}")
-    found = file_format(path, head)
-    if found is None:
+    form = file_format(path, head)
+    if form is None:
         raise ModelError(
             f"{path}: cannot tell its format from content or suffix; expected {described_formats()}"
         )
-    return found.read(path, dims)
+    return form.read(path, dims)

@@ -113,11 +113,11 @@ def _matching(graph: Graph, pattern: str, what: str) -> np.ndarray:
         raise ConstraintError(
             f"{what}: {pattern!r} is neither an op nor a regular expression ({error})"
         ) from error
-    found = [i for i, name in enumerate(graph.op_names) if expression.fullmatch(name)]
-    if not found:
+    matching = [i for i, name in enumerate(graph.op_names) if expression.fullmatch(name)]
+    if not matching:
         example = ", ".join(repr(name) for name in graph.op_names[:3])
         raise ConstraintError(f"{what}: {pattern!r} matches no op; names look like {example}")
-    return np.array(found)
+    return np.array(matching)
 
 
 _KEYS = {"pins", "forbidden", "colocated", "memory"}

@@ -74,9 +74,9 @@ class GdpPlacer:
             rng = np.random.default_rng([seed, number])
             passed = draw_pass(policy, config, [first], [rng])
             evaluations += config.sample.samples
-            found = passed.best[0].candidate(f"gdp:{number + 1}")
-            if best is None or found.rank_key < best.rank_key:
-                best = found
+            candidate = passed.best[0].candidate(f"gdp:{number + 1}")
+            if best is None or candidate.rank_key < best.rank_key:
+                best = candidate
                 progress.append((budget.spent_seconds, best.evaluation.makespan_seconds))
             share = min(budget.spent_seconds / budget.cpu_seconds, 1.0)
             learn(policy, optimizer, config, passed, share)

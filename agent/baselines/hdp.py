@@ -166,10 +166,10 @@ class HdpPlacer:
                 described.repeat_interleave(config.placements, dim=0), rng
             )
             of_units = devices.gather(1, grouped.repeat_interleave(config.placements, dim=0))
-            rewards, found = scorer.score(of_units.numpy(), f"hdp:{number + 1}")
+            rewards, candidate = scorer.score(of_units.numpy(), f"hdp:{number + 1}")
             evaluations += len(rewards)
-            if best is None or found.rank_key < best.rank_key:
-                best = found
+            if best is None or candidate.rank_key < best.rank_key:
+                best = candidate
                 progress.append((budget.spent_seconds, best.evaluation.makespan_seconds))
             mean = float(rewards.mean())
             above = rewards - (mean if usual is None else usual)
@@ -215,8 +215,8 @@ class _Scorer:
         )
         best = after[int(np.argmin(scores.energies))]
         assert best.plan is not None and best.evaluation is not None, "only legal devices are taken"
-        found = Candidate(best.plan, best.evaluation, origin)
-        return np.maximum(scores.rewards, _WORST_REWARD), found
+        candidate = Candidate(best.plan, best.evaluation, origin)
+        return np.maximum(scores.rewards, _WORST_REWARD), candidate
 
     def _action(self, devices: Int64[np.ndarray, " units"]) -> Int32[np.ndarray, " ops"]:
         problem = self._problem
@@ -285,9 +285,9 @@ def _neighbours(
     starts = np.searchsorted(own[order], np.arange(len(position)))
     nth = np.arange(len(own)) - starts[own[order]]
     seen = nth < _NEIGHBOURS
-    found = np.full((len(position), _NEIGHBOURS), -1.0)
-    found[own[order][seen], nth[seen]] = position[other[order][seen]]
-    return found
+    neighbours = np.full((len(position), _NEIGHBOURS), -1.0)
+    neighbours[own[order][seen], nth[seen]] = position[other[order][seen]]
+    return neighbours
 
 
 def _logs(values: Float64[np.ndarray, " units"] | Int64[np.ndarray, " units"]) -> np.ndarray:

@@ -22,9 +22,9 @@ def calibrated_prediction(simulator: "Simulator", plan: "Plan") -> Mapping[str, 
     costs = simulator.costs
     is_measured = isinstance(costs, CalibratedCosts) and costs.times is calibration.times
     known = calibration.error if is_measured else None
-    found = predictor_of(simulator).evaluate(plan)
+    evaluation = predictor_of(simulator).evaluate(plan)
     return {
-        "program_seconds": found.makespan_seconds,
+        "program_seconds": evaluation.makespan_seconds,
         "calibrated_machine": calibration.machine,
         "is_this_machine": calibration.machine == machine_fingerprint(),
         "prediction_error": None if known is None else asdict(known),

@@ -62,12 +62,12 @@ def read_settings(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise GraphwrightError(f"{path} cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise GraphwrightError(f"{path} must hold settings, such as `rounds: 100`")
-    return flat(found)
+    return flat(settings)
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,20 +109,20 @@ def read_rules(rules: ConstraintFlags) -> "Constraints":
     from placement.constraints import Constraints, load_constraints
     from simulator.units import BYTES, parse_quantity
 
-    found = load_constraints(rules.constraints) if rules.constraints else Constraints()
-    forbidden = {name: tuple(devices) for name, devices in found.forbidden.items()}
+    constraints = load_constraints(rules.constraints) if rules.constraints else Constraints()
+    forbidden = {name: tuple(devices) for name, devices in constraints.forbidden.items()}
     for text in rules.forbid:
         name, device = pair(text, "--forbid", "OP=DEVICE")
         forbidden[name] = (*forbidden.get(name, ()), device)
-    caps = dict(found.memory_caps)
+    caps = dict(constraints.memory_caps)
     for text in rules.memory_cap:
         device, size = pair(text, "--memory-cap", "DEVICE=SIZE")
         caps[device] = int(parse_quantity(size, BYTES, f"--memory-cap {text}"))
     return replace(
-        found,
-        pins={**found.pins, **dict(pair(text, "--pin", "OP=DEVICE") for text in rules.pin)},
+        constraints,
+        pins={**constraints.pins, **dict(pair(text, "--pin", "OP=DEVICE") for text in rules.pin)},
         forbidden=forbidden,
-        colocated=(*found.colocated, *rules.colocate),
+        colocated=(*constraints.colocated, *rules.colocate),
         memory_caps=caps,
     )
 

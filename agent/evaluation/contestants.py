@@ -90,14 +90,14 @@ def contestants(
         name for name, column in COLUMNS.items() if checkpoint or not column.uses_policy
     )
     digest = policy_digest(checkpoint.policy, checkpoint.config) if checkpoint else None
-    found = []
+    columns = []
     for name in column_names():
         if name not in wanted:
             continue
         column = column_of(name)
         if column.uses_policy and checkpoint is None:
             raise GraphwrightError(f"column {name} needs a trained policy; give --policy")
-        found.append(
+        columns.append(
             Contestant(
                 name,
                 _attempting(name, checkpoint, updates),
@@ -105,7 +105,7 @@ def contestants(
                 updates if name == FINE_TUNED else 0,
             )
         )
-    return tuple(found)
+    return tuple(columns)
 
 
 def policy_digest(policy: Policy, config: AgentConfig) -> str:

@@ -18,12 +18,12 @@ def times(
     Args:
         raw: what policies themselves decided, without anything to fall back to.
     """
-    found: dict[str, dict[PairName, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    seconds: dict[str, dict[PairName, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        of_pair = found[row.column][row.graph, row.cluster]
+        of_pair = seconds[row.column][row.graph, row.cluster]
         if row.raw_feasible if raw else row.feasible:
             of_pair[row.seed] = row.raw_seconds if raw else row.makespan_seconds
-    return {column: dict(pairs) for column, pairs in found.items()}
+    return {column: dict(pairs) for column, pairs in seconds.items()}
 
 
 def stage_shares(rows: Iterable[EvaluationRow]) -> dict[str, float]:

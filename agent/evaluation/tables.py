@@ -47,16 +47,16 @@ class Results:
 
 def ratios(rows: Sequence[EvaluationRow]) -> tuple[MeanRatio, ...]:
     """Policies against all others and among each other, and all others against the portfolio."""
-    found = times(rows)
-    present = [name for name in column_names() if name in found]
+    seconds = times(rows)
+    present = [name for name in column_names() if name in seconds]
     focus = [name for name in present if column_of(name).uses_policy]
     others = [name for name in present if name not in focus]
     versus = [
         *((column, other) for column in reversed(focus) for other in (*others, *focus)),
-        *((column, PORTFOLIO) for column in others if PORTFOLIO in found),
+        *((column, PORTFOLIO) for column in others if PORTFOLIO in seconds),
     ]
     return tuple(
-        ratio(column, other, found[column], found[other])
+        ratio(column, other, seconds[column], seconds[other])
         for column, other in versus
         if column != other
     )
@@ -64,14 +64,16 @@ def ratios(rows: Sequence[EvaluationRow]) -> tuple[MeanRatio, ...]:
 
 def losses(rows: Sequence[EvaluationRow]) -> dict[tuple[str, str], tuple[PairRatio, ...]]:
     """Pairs on which the policy is slower than a rival, by claimed column and rival."""
-    found = times(rows)
+    seconds = times(rows)
     return {
         (column, rival): tuple(
-            item for item in pair_ratios(found[column], found[rival]) if item.ratio > 1.0 + MATTERS
+            item
+            for item in pair_ratios(seconds[column], seconds[rival])
+            if item.ratio > 1.0 + MATTERS
         )
         for column in CLAIMS
         for rival in RIVALS
-        if column in found and rival in found
+        if column in seconds and rival in seconds
     }
 
 
@@ -187,7 +189,7 @@ def _head(name: str, results: Results) -> str:
 
 
 def _step_times(results: Results) -> str:
-    found = times(results.rows)
+    seconds = times(results.rows)
     names = results.columns
     runs: dict[tuple[str, tuple[str, str]], int] = {}
     for row in results.rows:
@@ -202,22 +204,22 @@ def _step_times(results: Results) -> str:
     ]
     for pair in results.pairs:
         row = sample[pair]
-        cells = [cell(found[name].get(pair), runs.get((name, pair), 0)) for name in names]
+        cells = [cell(seconds[name].get(pair), runs.get((name, pair), 0)) for name in names]
         bound = f"{row.lower_bound_seconds * 1e3:,.1f}"
         lines.append(f"| {pair[0]} | {pair[1]} | {row.ops:,} | {' | '.join(cells)} | {bound} |")
     return "## Step times\n\n" + "\n".join(lines)
 
 
 def _ratio_section(title: str, rows: Sequence[EvaluationRow]) -> str:
-    found = ratios(rows)
-    if not found:
+    means = ratios(rows)
+    if not means:
         return ""
     lines = [
         "| column | against | ratio | 95% interval | outside the noise | pairs | faster | slower "
         "| alone feasible | alone infeasible |",
         "|---|---|---:|---:|---|---:|---:|---:|---:|---:|",
     ]
-    for item in found:
+    for item in means:
         mean = f"{item.geometric_mean:.3f} | {item.low:.3f}-{item.high:.3f} | {_verdict(item)}"
         lines.append(
             f"| {item.column} | {item.against} | {mean if item.pairs else ' | | '} | {item.pairs} "
@@ -300,11 +302,11 @@ def _stages(results: Results) -> str:
 
 
 def _losses(results: Results) -> str:
-    found = losses(results.rows)
-    if not found:
+    lost = losses(results.rows)
+    if not lost:
         return ""
     lines = []
-    for (column, rival), items in found.items():
+    for (column, rival), items in lost.items():
         lines.append(f"- {column} / {rival}: {len(items)} pairs")
         lines += [
             f"  - {item.graph} on {item.cluster}: {item.ratio:.3f}"
@@ -319,18 +321,18 @@ def _losses(results: Results) -> str:
 
 
 def _failures(results: Results) -> str:
-    found: dict[tuple[str, str, str], dict[str, int]] = {}
+    counts: dict[tuple[str, str, str], dict[str, int]] = {}
     for row in results.rows:
         if not row.feasible:
-            reasons = found.setdefault((row.column, row.graph, row.cluster), {})
+            reasons = counts.setdefault((row.column, row.graph, row.cluster), {})
             # Sizes and instants differ from seed to seed; the first few words do not.
             reason = row.failure.partition(":")[0] or "no plan"
             reasons[reason] = reasons.get(reason, 0) + 1
-    if not found:
+    if not counts:
         return "## Failures\n\nNone."
     lines = [
         f"- {column} on {graph}, {cluster}: {_count(reasons)}"
-        for (column, graph, cluster), reasons in found.items()
+        for (column, graph, cluster), reasons in counts.items()
     ]
     return "## Failures\n\n" + "\n".join(lines)
 

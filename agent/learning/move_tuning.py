@@ -51,8 +51,8 @@ class MoveTuner:
         before = chain.evaluations
         chain = guided.advance(chain, moves, temperature, heat, harvest)
         kept = min(chain.evaluations - before, room)
-        found = Lessons(harvest.features[:kept].astype(np.float16), harvest.changes[:kept])
-        self.lessons = self.lessons.and_then(found, self.config.remembered)
+        lessons = Lessons(harvest.features[:kept].astype(np.float16), harvest.changes[:kept])
+        self.lessons = self.lessons.and_then(lessons, self.config.remembered)
         self.passes += 1
         if self.updates_left and self.passes % self.every == 0:
             batch = draw_lessons(self.lessons, self.config.batch, self.rng)

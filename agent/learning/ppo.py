@@ -56,15 +56,15 @@ class Update:
 def advantages(rollout: Rollout, limit: float) -> Float64[np.ndarray, " samples"]:
     """Standardised reward of each sample among those of the same graph and level."""
     worth = rollout.scores.rewards
-    found = np.zeros_like(worth)
+    standardised = np.zeros_like(worth)
     done = 0
     for draws in rollout.draws:
         mine = slice(done, done + len(draws[0].drawn))
         done = mine.stop
         centred = worth[mine] - worth[mine].mean()
         if (deviation := float(centred.std())) > 1e-9:
-            found[mine] = np.clip(centred / deviation, -limit, limit)
-    return found
+            standardised[mine] = np.clip(centred / deviation, -limit, limit)
+    return standardised
 
 
 def update(

@@ -86,8 +86,8 @@ class Rollout:
         together = _merge(state, [self.choices[int(index)] for index in better])
         actions = [action_of(choices, state.rules.tasks) for choices in together]
         joined = state.step(actions, self.reward)[0] if actions else []
-        found = [self.after[int(better[0])], *joined]
-        return state.at(min(found, key=lambda progress: progress.energy))
+        candidates = [self.after[int(better[0])], *joined]
+        return state.at(min(candidates, key=lambda progress: progress.energy))
 
 
 def _merge(

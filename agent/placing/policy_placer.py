@@ -117,22 +117,22 @@ class PolicyPlacer:
         policy = self._own_policy()
         subject = group_instance(Prepared(instance), self.config.episode.group_sizes, seed)
         state = begin(subject, replace(self.config.rules, steps=max(self.effort.max_passes, 1)))
-        found = _Found(start, budget, state)
+        progress = _Found(start, budget, state)
         if self.config.guides_search:
-            self._propose(policy, found, seed, on_progress)
-            found.end_stage("proposals")
-            self._search(policy, found, seed, on_progress)
-            found.end_stage("guided search")
+            self._propose(policy, progress, seed, on_progress)
+            progress.end_stage("proposals")
+            self._search(policy, progress, seed, on_progress)
+            progress.end_stage("guided search")
         else:
-            self._pass(policy, found, seed, on_progress)
-            found.end_stage("passes")
+            self._pass(policy, progress, seed, on_progress)
+            progress.end_stage("passes")
         self.hand_over(policy)
         return Placed(
-            found.best,
-            (*instance.heuristic_plans, found.best),
-            tuple(found.progress),
-            len(instance.heuristic_plans) + found.evaluations,
-            tuple(found.stages),
+            progress.best,
+            (*instance.heuristic_plans, progress.best),
+            tuple(progress.progress),
+            len(instance.heuristic_plans) + progress.evaluations,
+            tuple(progress.stages),
         )
 
     def _propose(self, policy: Policy, found: "_Found", seed: int, on_progress: OnProgress) -> None:

@@ -43,8 +43,8 @@ def get_placer(name: str, policy: Path | None = None) -> Placer:
     if name == POLICY:
         from agent.placing.policy_placer import PolicyPlacer
 
-        found = load_policy(policy)
-        return PolicyPlacer(found.policy, found.config)
+        checkpoint = load_policy(policy)
+        return PolicyPlacer(checkpoint.policy, checkpoint.config)
     if name == UNTRAINED:
         return _make_untrained(policy)
     if name not in PLACERS:

@@ -143,12 +143,12 @@ def _segments(ops: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _levels(views: Sequence[View]) -> np.ndarray:
-    first, found = 0, []
+    first, parts = 0, []
     for view in views:
         sizes = np.diff(view.groups.level_offsets)
-        found.append(np.repeat(np.arange(first, first + len(sizes)), sizes))
+        parts.append(np.repeat(np.arange(first, first + len(sizes)), sizes))
         first += len(sizes)
-    return np.concatenate(found)
+    return np.concatenate(parts)
 
 
 def _offsets(sorted_ops: np.ndarray, count: int) -> np.ndarray:

@@ -105,9 +105,9 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: the policy cannot be read ({error})") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        found = meta.get("format") if isinstance(meta, dict) else None
+        version = meta.get("format") if isinstance(meta, dict) else None
         raise CheckpointError(
-            f"{path}: a policy of format {found}; this version reads format {FORMAT}: train it "
+            f"{path}: a policy of format {version}; this version reads format {FORMAT}: train it "
             "anew, or use the version that wrote it"
         )
     columns = meta.get("columns")

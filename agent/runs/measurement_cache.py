@@ -58,11 +58,11 @@ class DiskCache(MutableMapping[MeasurementKey, MeasuredRatio]):
             self._path(key).unlink()
 
     def __iter__(self) -> Iterator[MeasurementKey]:
-        found = set(self._known)
+        keys = set(self._known)
         for path in self.folder.glob(f"*/*/*{_SUFFIX}"):
             reference, _, plan = path.name.removesuffix(_SUFFIX).partition("-")
-            found.add((path.parent.name, reference, plan, path.parent.parent.name))
-        return iter(sorted(found))
+            keys.add((path.parent.name, reference, plan, path.parent.parent.name))
+        return iter(sorted(keys))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

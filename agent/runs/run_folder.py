@@ -143,10 +143,10 @@ def find_resume(path: Path) -> Resumable:
         return Resumable(path, parent if (parent / CONFIG).is_file() else None)
     if not (path / CONFIG).is_file():
         raise GraphwrightError(f"{path}: neither a run's folder nor a checkpoint")
-    found = stored_at(RunFolder(path).checkpoint)
-    if not (found / META).is_file():
+    checkpoint = stored_at(RunFolder(path).checkpoint)
+    if not (checkpoint / META).is_file():
         raise GraphwrightError(f"{path}: the run has not come to a checkpoint yet; start it anew")
-    return Resumable(found, path)
+    return Resumable(checkpoint, path)
 
 
 def suite_facts(name: str, clusters: Sequence[str] = ()) -> Mapping[str, Any]:
@@ -169,13 +169,13 @@ def suite_digest(suite: Suite) -> str:
 
 def versions() -> Mapping[str, str]:
     """Versions of Python and of the packages that figures depend on."""
-    found = {"python": platform.python_version()}
+    versions_found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions_found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions_found[name] = "not installed"
+    return versions_found
 
 
 def plain_settings(config: Any) -> dict[str, Any]:
@@ -198,9 +198,9 @@ def _new_folder(kind: str) -> Path:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise GraphwrightError(f"{path} cannot be read ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise GraphwrightError(f"{path} cannot be read (it holds no settings)")
-    return found
+    return document

@@ -171,9 +171,9 @@ def pretrain(
     best: float | None = None
     figures: dict[str, float] = {}
     if resume is not None:
-        found = load_checkpoint(resume)
-        run.restore(found)
-        best = found.about.get("best_validation")
+        checkpoint = load_checkpoint(resume)
+        run.restore(checkpoint)
+        best = checkpoint.about.get("best_validation")
     stopped = False
     while run.round < config.rounds and not stopped:
         told = run.run_round()
@@ -201,7 +201,7 @@ def pretrain(
 
 
 def _weights(init: Path, config: TrainConfig) -> Policy:
-    found = load_checkpoint(init)
-    if found.config.policy != config.agent.policy:
+    checkpoint = load_checkpoint(init)
+    if checkpoint.config.policy != config.agent.policy:
         raise CheckpointError(f"{init}: its policy is built differently than this run's")
-    return found.policy
+    return checkpoint.policy

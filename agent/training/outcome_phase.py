@@ -17,7 +17,7 @@ def learn_from_outcomes(
         The loss, how well scores rank moves, and the share of moves that improve.
     """
     config, states = batch.config, batch.states
-    found: list[dict[str, float]] = []
+    steps: list[dict[str, float]] = []
     for step in range(config.agent.episode.steps):
         rngs = batch.generators(step)
         outcomes = [
@@ -36,10 +36,10 @@ def learn_from_outcomes(
         )
         gains = np.concatenate([item.gains for item in outcomes])
         better = gains > config.agent.outcomes.least_gain
-        found.append({**figures, "improving_share": float(better.mean()) if len(gains) else 0})
+        steps.append({**figures, "improving_share": float(better.mean()) if len(gains) else 0})
         if step + 1 < config.agent.episode.steps:
             states = [
                 anneal_from(state, config.agent.outcomes, rng)
                 for state, rng in zip(states, rngs, strict=True)
             ]
-    return {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    return {key: float(np.mean([one[key] for one in steps])) for key in steps[0]}

@@ -62,11 +62,13 @@ def validate(policy: Policy, config: TrainConfig) -> Validated:
         config.validation_suite, config.clusters, config.validation_graphs, config.max_ops
     )
     subjects = _subjects(pairs, config.agent.episode.group_sizes)
-    found = [
+    improved = [
         improve(policy, config.agent, subject, config.validation_steps, config.device)
         for subject in subjects
     ]
-    return Validated(pairs, tuple(state for state, _ in found), tuple(log for _, log in found))
+    return Validated(
+        pairs, tuple(state for state, _ in improved), tuple(log for _, log in improved)
+    )
 
 
 def improve(
@@ -90,10 +92,10 @@ def _search_guided(
     policy: Policy, config: AgentConfig, state: EpisodeState, steps: int
 ) -> tuple[EpisodeState, float]:
     """Guided search with a fixed number of evaluations."""
-    found = guided_search(
+    search = guided_search(
         policy, state, Budget(_NO_LIMIT), 1, config, lambda _: None, steps, _EVALUATIONS
     )
-    best = begin(state.subject, state.rules, found.best_plan)
+    best = begin(state.subject, state.rules, search.best_plan)
     return best, min(best.energy - state.instance.reference_energy, 0.0)
 
 

@@ -50,9 +50,9 @@ class Workers:
         """The rows of all workers, the same for each."""
         if self.count == 1:
             return rows
-        found: list[np.ndarray | None] = [None] * self.count
-        torch.distributed.all_gather_object(found, rows)
-        return np.concatenate([part for part in found if part is not None])
+        parts: list[np.ndarray | None] = [None] * self.count
+        torch.distributed.all_gather_object(parts, rows)
+        return np.concatenate([part for part in parts if part is not None])
 
     def any(self, value: bool) -> bool:
         """Whether it holds for any worker; all of them must ask."""

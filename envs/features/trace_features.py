@@ -162,11 +162,11 @@ def _arrivals(
         wanted = graph.edge_tensors.astype(np.int64) * count + plan.devices[graph.consumers]
     if len(keys):
         at = np.minimum(np.searchsorted(keys[order], wanted, side="right") - 1, len(keys) - 1)
-        found = (at >= 0) & (keys[order][at] == wanted) & ~local
-        chosen = order[at[found]]
-        arrival[found] = trace.transfer_arrival[chosen]
-        wait[found] = trace.transfer_start[chosen] - trace.transfer_request[chosen]
-        local = ~found
+        is_sent = (at >= 0) & (keys[order][at] == wanted) & ~local
+        chosen = order[at[is_sent]]
+        arrival[is_sent] = trace.transfer_arrival[chosen]
+        wait[is_sent] = trace.transfer_start[chosen] - trace.transfer_request[chosen]
+        local = ~is_sent
     else:
         local = np.ones(graph.edge_count, bool)
     return arrival, wait, local
@@ -181,8 +181,8 @@ def _ran_arrivals(trace: Trace) -> Float64[np.ndarray, " edges"]:
         order = np.argsort(keys, kind="stable")
         wanted = ran.edge_tensors.astype(np.int64) * count + trace.devices[ran.consumers]
         at = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
-        found = keys[order][at] == wanted
-        arrival[found] = trace.transfer_arrival[order[at[found]]]
+        is_sent = keys[order][at] == wanted
+        arrival[is_sent] = trace.transfer_arrival[order[at[is_sent]]]
     return arrival
 
 

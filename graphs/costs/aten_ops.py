@@ -223,7 +223,7 @@ TRAINING_DROPOUT = ATEN_OPS["native_dropout"]
 
 def aten_cost(base_name: str) -> OpCost | None:
     """Kind and formula of an ATen op without its overload, or None where there is none."""
-    found = ATEN_OPS.get(base_name)
-    if found is None and base_name.endswith("_"):
+    cost = ATEN_OPS.get(base_name)
+    if cost is None and base_name.endswith("_"):
         return ATEN_OPS.get(base_name.rstrip("_"))
-    return found
+    return cost

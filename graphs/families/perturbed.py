@@ -141,10 +141,10 @@ def _copy(graph: Graph, copies: Int64[np.ndarray, " ops"]) -> Graph:
     alias, storage = [], graph.tensor_storage[tensors].copy()
     for index, (_, k, tensor) in enumerate(keys):
         shared = int(graph.tensor_alias_of[tensor])
-        found = place.get((shared, k), place.get((shared, 0), -1)) if shared >= 0 else -1
-        if shared >= 0 and found < 0:
+        copied = place.get((shared, k), place.get((shared, 0), -1)) if shared >= 0 else -1
+        if shared >= 0 and copied < 0:
             storage[index] = Storage.BUFFER
-        alias.append(found)
+        alias.append(copied)
     groups = graph.colocation[ops]
     span = int(groups.max()) + 1
     groups = np.where((groups >= 0) & (number > 0), groups + span * number, groups)

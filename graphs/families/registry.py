@@ -70,8 +70,8 @@ def generate(family: str, seed: int, target_ops: int | None = None) -> Graph:
     Raises:
         ModelError: no such family, or a target outside 100 to 200,000.
     """
-    found = FAMILIES.get(family)
-    if found is None:
+    chosen = FAMILIES.get(family)
+    if chosen is None:
         raise ModelError(f"no family {family!r}; there are {', '.join(FAMILIES)}")
     if target_ops is not None and not SMALLEST_OPS <= target_ops <= LARGEST_OPS:
         raise ModelError(
@@ -82,10 +82,10 @@ def generate(family: str, seed: int, target_ops: int | None = None) -> Graph:
     drawn = round(_DRAWN_OPS[0] * (_DRAWN_OPS[1] / _DRAWN_OPS[0]) ** rng.random())
     size = target_ops or drawn
     name = f"{family}:{seed}" + (f":{target_ops}" if target_ops else "")
-    if not isinstance(found, Family):
-        return replace(found(rng, size), name=name)
-    training = rng.random() < found.training_share
-    optimizer = OPTIMIZERS[rng.choice(found.optimizers)]
+    if not isinstance(chosen, Family):
+        return replace(chosen(rng, size), name=name)
+    training = rng.random() < chosen.training_share
+    optimizer = OPTIMIZERS[rng.choice(chosen.optimizers)]
     tape = Tape(
         name,
         size,
@@ -94,7 +94,7 @@ def generate(family: str, seed: int, target_ops: int | None = None) -> Graph:
         gradient_ops=_GRADIENT_OPS,
         update_ops=optimizer.ops if training else 0,
     )
-    loss = found.forward(tape, rng)
+    loss = chosen.forward(tape, rng)
     if training:
         add_training_step(tape, loss, optimizer)
     return tape.graph()

@@ -127,10 +127,10 @@ class Tape:
 
     def spec(self, shape: Shape, dtype: DType = DType.FLOAT32) -> TensorSpec:
         """The one `TensorSpec` of this shape and type on this tape."""
-        found = self._specs.get((shape, dtype))
-        if found is None:
-            found = self._specs[shape, dtype] = TensorSpec(shape, dtype)
-        return found
+        known = self._specs.get((shape, dtype))
+        if known is None:
+            known = self._specs[shape, dtype] = TensorSpec(shape, dtype)
+        return known
 
     def op(
         self,

@@ -106,10 +106,10 @@ class GuidedAnnealer:
 
     def reprioritise(self, chain: Chain) -> Chain:
         """As `Annealer.reprioritise`; every move may be tried anew under the new order."""
-        found = self.annealer.reprioritise(chain)
-        if found.ranks is not chain.ranks:
+        reordered = self.annealer.reprioritise(chain)
+        if reordered.ranks is not chain.ranks:
             self._guide.counts[_VERSION] += 1
-        return found
+        return reordered
 
     def take(self, scorer: MoveScorer) -> None:
         """Go on with other weights of the same shapes."""

@@ -19,9 +19,9 @@ def export_device_map(request: ExportRequest) -> Exported:
     Raises:
         ExportError: a module's own weights are on several devices, so that no map can say it.
     """
-    found = torch_modules(request)
+    modules = torch_modules(request)
     devices = {
-        path: sorted({request.device_of(op) for op in ops}) for path, ops in found.owners.items()
+        path: sorted({request.device_of(op) for op in ops}) for path, ops in modules.owners.items()
     }
     names = request.cluster.device_names
     for path, homes in devices.items():
@@ -29,13 +29,13 @@ def export_device_map(request: ExportRequest) -> Exported:
             raise ExportError(
                 f"weights of {path!r} are read on {', '.join(names[home] for home in homes)}; a "
                 "device map keeps each module on one device: place again with "
-                f"--colocate '{_pattern(found, path)}'"
+                f"--colocate '{_pattern(modules, path)}'"
             )
     entries = _coarsest({path: homes[0] for path, homes in devices.items()})
     table = {path: _target(request, device) for path, device in entries.items()}
     file = request.out / f"{request.stem}.device_map.json"
     write_whole(file, (json.dumps(table, indent=1) + "\n").encode())
-    share = _share_elsewhere(request, found, entries)
+    share = _share_elsewhere(request, modules, entries)
     notes = [f"{len(table)} entries: accelerate.dispatch_model(model, json.load(open('{file}')))"]
     if share > 0:
         notes.append(

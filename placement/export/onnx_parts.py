@@ -87,9 +87,9 @@ def _device(step: OnnxStep, homes: dict[str, int], request: ExportRequest) -> in
 def _readers(
     groups: dict[tuple[int, int], list[OnnxStep]],
 ) -> dict[str, set[tuple[int, int]]]:
-    found: dict[str, set[tuple[int, int]]] = {}
+    readers: dict[str, set[tuple[int, int]]] = {}
     for key, members in groups.items():
         for step in members:
             for name in step.reads:
-                found.setdefault(name, set()).add(key)
-    return found
+                readers.setdefault(name, set()).add(key)
+    return readers

@@ -19,12 +19,14 @@ def export_pipeline(request: ExportRequest) -> Exported:
             the middle of a module.
     """
     graph, names = request.graph, request.cluster.device_names
-    found = torch_modules(request)
+    modules = torch_modules(request)
     costs = request.costs or default_costs(graph, request.cluster)
     seconds = costs.seconds(graph, request.cluster)
     taken = seconds[np.arange(graph.op_count), request.plan.devices]
     ops = [
-        op for op in range(graph.op_count) if taken[op] > 0 and graph.op_names[op] in found.modules
+        op
+        for op in range(graph.op_count)
+        if taken[op] > 0 and graph.op_names[op] in modules.modules
     ]
     order: list[int] = []
     begins: list[int] = []
@@ -41,7 +43,7 @@ def export_pipeline(request: ExportRequest) -> Exported:
             )
         order.append(device)
         begins.append(position)
-    paths = [found.modules[graph.op_names[op]] for op in ops]
+    paths = [modules.modules[graph.op_names[op]] for op in ops]
     splits = [_module_at(paths, begin, graph.op_names[ops[begin]]) for begin in begins[1:]]
     document = {
         "schema_version": 1,

@@ -46,8 +46,8 @@ def get_exporter(form: str) -> Exporter:
     if form not in FORMS:
         raise ExportError(f"no form {form!r}; there are {', '.join(FORMS)}")
     module, _, name = FORMS[form].exporter.partition(":")
-    found: Exporter = getattr(import_module(module), name)
-    return found
+    exporter: Exporter = getattr(import_module(module), name)
+    return exporter
 
 
 def forms_of(request: ExportRequest) -> tuple[str, ...]:

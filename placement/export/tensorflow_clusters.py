@@ -61,18 +61,18 @@ def cluster_groups(graph_def: Any, request: ExportRequest) -> tuple[int, Plan]:
 
 def _read_elsewhere(nodes: dict[str, Any], dropped: dict[str, str]) -> set[str]:
     """Members that nodes outside of the step read, which never run: they must stay to be valid."""
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = [node for name, node in nodes.items() if name not in dropped]
     while waiting:
         node = waiting.pop()
         for text in node.input:
             source = split_input(text)[0]
             inside = dropped.get(source)
-            if inside is None or source in found or inside == node.name:
+            if inside is None or source in reached or inside == node.name:
                 continue
-            found.add(source)
+            reached.add(source)
             waiting.append(nodes[source])
-    return found
+    return reached
 
 
 def _is_pure(node: Any, live: Any) -> bool:

@@ -31,9 +31,9 @@ def torch_modules(request: ExportRequest) -> TorchModules:
     if request.graph.report.source_format == "torch-export":
         return _of_program(request)
     if request.graph.report.source_format == "onnx":
-        found = _of_onnx(request)
-        if found.modules and found.owners:
-            return found
+        modules = _of_onnx(request)
+        if modules.modules and modules.owners:
+            return modules
     raise ExportError(
         f"{request.model}: its nodes do not say which torch module they come from; give a "
         "torch.export program (.pt2), or an ONNX model written by torch.onnx.export"

@@ -42,14 +42,14 @@ class HeuristicPlacer:
         self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
     ) -> Placed:
         placements = self._heuristic(problem, seed)
-        found: list[Candidate] = []
+        candidates: list[Candidate] = []
         name, devices = next(placements)
         with suppress(StopIteration):
             while True:
-                found.append(candidate(problem, devices, name))
-                name, devices = placements.send(found[-1].evaluation.feasible)
-        best = min(found, key=lambda item: item.rank_key)
-        return Placed(best, tuple(found), evaluations=len(found))
+                candidates.append(candidate(problem, devices, name))
+                name, devices = placements.send(candidates[-1].evaluation.feasible)
+        best = min(candidates, key=lambda item: item.rank_key)
+        return Placed(best, tuple(candidates), evaluations=len(candidates))
 
 
 def device_order(problem: Problem) -> np.ndarray:

@@ -119,16 +119,16 @@ class FusedPlacer:
         """
         floor = portfolio(problem, budget, seed, on_progress)
         fused = fuse_problem(problem, floor.best.plan)
-        found = self.placer(fused.kernels, budget, seed, on_progress)
+        placed = self.placer(fused.kernels, budget, seed, on_progress)
         # Fused kernels may hold more at once: perhaps only the plan that is not fused fits.
-        mine = self._back(fused, found.best)
+        mine = self._back(fused, placed.best)
         best = min((mine, floor.best), key=lambda item: item.rank_key)
         return Placed(
             best,
-            (*floor.candidates, *(self._back(fused, item) for item in found.candidates), mine),
-            found.progress,
-            floor.evaluations + found.evaluations,
-            found.stages,
+            (*floor.candidates, *(self._back(fused, item) for item in placed.candidates), mine),
+            placed.progress,
+            floor.evaluations + placed.evaluations,
+            placed.stages,
         )
 
     @staticmethod

@@ -58,8 +58,8 @@ def genetic(problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
         population = np.stack(children)
         if energies.min() < reached:
             reached = float(energies.min())
-            found = candidate(problem, population[energies.argmin()][group_of], "genetic")
-            best = min(best, found, key=lambda item: item.rank_key)
+            fittest = candidate(problem, population[energies.argmin()][group_of], "genetic")
+            best = min(best, fittest, key=lambda item: item.rank_key)
             progress.append((budget.spent_seconds, best.evaluation.makespan_seconds))
     return Placed(best, floor.candidates, tuple(progress), evaluations)
 

@@ -157,7 +157,7 @@ def _traffic(problem: Problem, plan: Plan, members: np.ndarray, into: bool) -> d
     """Bytes over the unit's border by the device at the other end; a tensor counts once there."""
     graph, names = problem.graph, problem.cluster.device_names
     inside = set(members.tolist())
-    found: dict[tuple[int, int], int] = {}
+    sent: dict[tuple[int, int], int] = {}
     for op in inside:
         for tensor in graph.inputs_of(op) if into else graph.outputs_of(op):
             ends = (
@@ -168,9 +168,9 @@ def _traffic(problem: Problem, plan: Plan, members: np.ndarray, into: bool) -> d
             for other in ends:
                 if other not in inside:
                     key = (int(plan.devices[other]), int(tensor))
-                    found[key] = int(graph.tensor_bytes[tensor])
+                    sent[key] = int(graph.tensor_bytes[tensor])
     totals: dict[str, int] = {}
-    for (device, _), size in sorted(found.items()):
+    for (device, _), size in sorted(sent.items()):
         totals[names[device]] = totals.get(names[device], 0) + size
     return {name: size for name, size in totals.items() if size}
 

@@ -69,7 +69,7 @@ def fusion_section(reported: ReportedPlan) -> Section | None:
 
 
 def _kinds(types: tuple[str, ...], members: np.ndarray) -> list[str]:
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for op in members.tolist():
-        found[types[op]] = found.get(types[op], 0) + 1
-    return [name if count == 1 else f"{count} {name}" for name, count in found.items()]
+        counts[types[op]] = counts.get(types[op], 0) + 1
+    return [name if count == 1 else f"{count} {name}" for name, count in counts.items()]

@@ -66,11 +66,11 @@ def _slices(trace: Trace, ops: set[int], sent: set[int]) -> tuple[list[str], lis
     lane_of = {pair: len(names) + index for index, pair in enumerate(pairs)}
     lanes += [f"{names[a]} → {names[b]}" for a, b in pairs]
     graph = trace.graph
-    found: list[_Slice] = []
+    slices: list[_Slice] = []
     for op in np.flatnonzero(trace.end > trace.start).tolist():
         kind = OpKind(graph.kinds[op]).name.lower()
         begin, end = float(trace.start[op]), float(trace.end[op])
-        found.append((int(trace.devices[op]), begin, end, graph.op_names[op], kind, op in ops, 1))
+        slices.append((int(trace.devices[op]), begin, end, graph.op_names[op], kind, op in ops, 1))
     for index in range(len(trace.transfer_tensors)):
         tensor = int(trace.transfer_tensors[index])
         pair = int(trace.transfer_sources[index]), int(trace.transfer_targets[index])
@@ -81,9 +81,9 @@ def _slices(trace: Trace, ops: set[int], sent: set[int]) -> tuple[list[str], lis
             f"({format_bytes(float(graph.tensor_bytes[tensor]))})"
         )
         begin, end = float(trace.transfer_start[index]), float(trace.transfer_arrival[index])
-        found.append((lane_of[pair], begin, end, name, "transfer", index in sent, 1))
-    found.sort(key=lambda item: (item[0], item[1], item[2]))
-    return lanes, found
+        slices.append((lane_of[pair], begin, end, name, "transfer", index in sent, 1))
+    slices.sort(key=lambda item: (item[0], item[1], item[2]))
+    return lanes, slices
 
 
 def _within(slices: list[_Slice], makespan: float) -> tuple[list[_Slice], float]:

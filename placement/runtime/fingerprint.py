@@ -31,8 +31,8 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     wanted = ("model name", "cpu family", "model\t", "stepping")
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith(wanted)]
-    return " ".join(found[:4]) or platform.processor()
+    values = [line.partition(":")[2].strip() for line in lines if line.startswith(wanted)]
+    return " ".join(values[:4]) or platform.processor()
 
 
 def _version(name: str) -> str:

@@ -112,15 +112,15 @@ class HardwareEvaluator:
         if not simulated.feasible:
             return simulated
         self.measure([plan])
-        found = self.cache[self._key(plan)]
-        seconds = found.ratio * self.reference_seconds()
-        return Evaluation(seconds, simulated.peak_bytes, found.failure, source="measured")
+        measurement = self.cache[self._key(plan)]
+        seconds = measurement.ratio * self.reference_seconds()
+        return Evaluation(seconds, simulated.peak_bytes, measurement.failure, source="measured")
 
     def evaluate_many(self, plans: Sequence[Plan]) -> BatchEvaluation:
         """Simulate all, measure the best few."""
-        found = [self.predictor.evaluate(plan) for plan in plans]
-        guess = np.array([item.makespan_seconds for item in found])
-        feasible = np.array([item.feasible for item in found], bool)
+        evaluations = [self.predictor.evaluate(plan) for plan in plans]
+        guess = np.array([item.makespan_seconds for item in evaluations])
+        feasible = np.array([item.feasible for item in evaluations], bool)
         order = np.argsort(np.where(feasible, guess, np.inf), kind="stable")
         best = list(dict.fromkeys(plans[i] for i in order.tolist() if feasible[i]))
         self.measure(best[: self.measured_per_batch])
@@ -130,7 +130,7 @@ class HardwareEvaluator:
             if known is not None and feasible[index]:
                 seconds[index] = known.ratio * self.reference_seconds()
                 feasible[index] = known.failure is None
-        peaks = np.array([item.peak_bytes for item in found], np.int64)
+        peaks = np.array([item.peak_bytes for item in evaluations], np.int64)
         return BatchEvaluation(seconds, peaks.reshape(len(plans), -1), feasible)
 
     def trace(self, plan: Plan) -> Trace:
@@ -141,8 +141,8 @@ class HardwareEvaluator:
         """Measure what is not known yet, in turns with the reference."""
         new = [plan for plan in dict.fromkeys(plans) if self._key(plan) not in self.cache]
         if new:
-            base, *found = self.runtime.measure([self.reference, *new], self.sampling)
-            for plan, item in zip(new, found, strict=True):
+            base, *measurements = self.runtime.measure([self.reference, *new], self.sampling)
+            for plan, item in zip(new, measurements, strict=True):
                 self.cache[self._key(plan)] = _ratio(item, base)
         return [self.cache[self._key(plan)] for plan in plans]
 

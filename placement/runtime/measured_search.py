@@ -63,8 +63,8 @@ def measured_search(
         pool = [plan for plan in pool if plan not in known]
         guess = [evaluator.predictor.evaluate(plan).makespan_seconds for plan in pool]
         picked = [pool[i] for i in np.argsort(guess, kind="stable")[: config.measured].tolist()]
-        found = evaluator.measure(picked)
-        known.update((p, item.ratio) for p, item in zip(picked, found, strict=True))
+        measurements = evaluator.measure(picked)
+        known.update((p, item.ratio) for p, item in zip(picked, measurements, strict=True))
         best = min(known, key=known.__getitem__)
         on_progress((number + 1) / config.rounds)
     again = evaluator.runtime.measure([evaluator.reference, first, best], evaluator.sampling)
@@ -81,8 +81,8 @@ def promising(problem: Problem, evaluator: HardwareEvaluator, count: int, seed: 
     The event engine, by which heuristics are ranked otherwise, does not know that a core is busy
     while it sends; predictions of programs do.
     """
-    found = portfolio(problem, Budget(_HEURISTIC_SECONDS), seed, silent).candidates
-    plans = list(dict.fromkeys(item.plan for item in found if item.evaluation.feasible))
+    candidates = portfolio(problem, Budget(_HEURISTIC_SECONDS), seed, silent).candidates
+    plans = list(dict.fromkeys(item.plan for item in candidates if item.evaluation.feasible))
     return sorted(plans, key=lambda plan: evaluator.predictor.evaluate(plan).makespan_seconds)[
         :count
     ]

@@ -137,8 +137,8 @@ def get_calibrator(name: str) -> Calibrator:
         there = ", ".join(other for other, item in RUNTIMES.items() if item.calibrator is not None)
         raise RuntimeRefusal(f"runtime {name!r} cannot be calibrated; {there} can")
     module, _, function = kind.partition(":")
-    found: Calibrator = getattr(import_module(module), function)
-    return found
+    calibrator: Calibrator = getattr(import_module(module), function)
+    return calibrator
 
 
 def check_runs(name: str, model: str, graph: "Graph") -> None:

@@ -42,15 +42,15 @@ def suite_from_folder(folder: str | Path, clusters: Sequence[str]) -> Suite:
 def _models(folder: Path) -> list[Path]:
     if folder_format(folder) is not None:
         return [folder]
-    found = []
+    models = []
     for entry in folder.iterdir():
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            found.extend(_models(entry))
+            models.extend(_models(entry))
         elif entry.name.lower().endswith(model_suffixes()):
-            found.append(entry)
-    return found
+            models.append(entry)
+    return models
 
 
 def _headroom(cluster_ref: str) -> Headroom:

@@ -110,15 +110,15 @@ def pair_ratios(
     ours: Mapping[PairName, Times], theirs: Mapping[PairName, Times]
 ) -> tuple[PairRatio, ...]:
     """Pair by pair, the slowest against the other column first."""
-    found = []
+    compared = []
     for pair in sorted(set(ours) & set(theirs)):
         mine, other = ours[pair], theirs[pair]
         logs = _log_ratios(mine, other)
         if not len(logs):
             continue
         apart = max(mine.values()) < min(other.values()) or min(mine.values()) > max(other.values())
-        found.append(PairRatio(*pair, _exp_of_mean(logs), apart))
-    return tuple(sorted(found, key=lambda item: -item.ratio))
+        compared.append(PairRatio(*pair, _exp_of_mean(logs), apart))
+    return tuple(sorted(compared, key=lambda item: -item.ratio))
 
 
 def _log_ratios(ours: Times, theirs: Times) -> Float64[np.ndarray, " seeds"]:

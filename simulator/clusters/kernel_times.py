@@ -130,7 +130,7 @@ def _signature(key: Sequence[Any]) -> KernelSignature:
 
 
 def _figures(values: Any, origin: str) -> Float64[np.ndarray, " _"]:
-    found = np.array(values, np.float64)
-    if found.ndim != 1 or not np.isfinite(found).all() or (found < 0).any():
+    seconds = np.array(values, np.float64)
+    if seconds.ndim != 1 or not np.isfinite(seconds).all() or (seconds < 0).any():
         raise ClusterError(f"{origin}: seconds must be finite and not negative")
-    return found
+    return seconds

@@ -116,7 +116,7 @@ def _groups(
 ) -> np.ndarray:
     """How many groups of channels explain a convolution that reads so little for each pixel; one
     where a kernel without groups explains it."""
-    found = np.ones(len(shared))
+    sizes = np.ones(len(shared))
     for op in np.flatnonzero(asked & ((shared < 1) | (shared != np.round(shared)))).tolist():
         for window in _WINDOWS:
             count = window / max(shared[op], 1e-9)
@@ -124,9 +124,9 @@ def _groups(
             if abs(count - whole) < 1e-6 * count and not (
                 channels_in[op] % whole or channels[op] % whole
             ):
-                found[op] = whole
+                sizes[op] = whole
                 break
-    return found
+    return sizes
 
 
 def _nearer(a: np.ndarray, b: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -211,13 +211,13 @@ class LearnedCosts:
 
 def predicted_seconds(network: nn.Module, batch: KernelBatch) -> Float64[np.ndarray, " kernels"]:
     """What the network says of each kernel."""
-    found = [np.zeros(0)]
+    parts = [np.zeros(0)]
     with torch.inference_mode():
         for at in range(0, batch.count, _CHUNK):
             rows = np.arange(at, min(at + _CHUNK, batch.count))
             part = batch if len(rows) == batch.count else chosen(batch, rows)
-            found.append(np.exp(network(part).double().cpu().numpy()) * 1e-6)
-    return np.concatenate(found)
+            parts.append(np.exp(network(part).double().cpu().numpy()) * 1e-6)
+    return np.concatenate(parts)
 
 
 def save_network(network: CostEnsemble, path: Path, device_kind: str) -> None:

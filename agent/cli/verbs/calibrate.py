@@ -112,7 +112,7 @@ def _further_sizes(
     """The models at other sizes of their symbolic dimensions."""
     from placement.runtime.calibration.judging import ModelFile
 
-    found: list[ModelFile] = []
+    files: list[ModelFile] = []
     for text in sizes:
         name, equals, values = text.partition("=")
         if not equals or not values:
@@ -120,10 +120,10 @@ def _further_sizes(
         others = tuple(item for item in dim if item.partition("=")[0] != name)
         for value in values.split(","):
             target = Target(None, (*others, f"{name}={value}"))
-            found += [
+            files += [
                 ModelFile(Path(model), read_model(model, target), target.sizes) for model in models
             ]
-    return found
+    return files
 
 
 def _document(results: "list[Judged]", out: Path, machine: str) -> dict[str, Any]:

@@ -23,13 +23,13 @@ def list_clusters(*, json: Annotated[bool, Parameter(negative=())] = False) -> i
     from simulator.cluster_file import cluster_names, load_cluster
     from simulator.units import format_bytes
 
-    found = [load_cluster(name) for name in cluster_names()]
+    clusters = [load_cluster(name) for name in cluster_names()]
     if json:
         print_json(
             {
                 "clusters": [
                     {"name": item.name, "digest": item.digest, "devices": list(item.device_names)}
-                    for item in found
+                    for item in clusters
                 ]
             }
         )
@@ -41,7 +41,7 @@ def list_clusters(*, json: Annotated[bool, Parameter(negative=())] = False) -> i
             format_bytes(float(item.memory_bytes.min())),
             _bandwidths(item.link_arrays.bytes_per_second.ravel().tolist()),
         ]
-        for item in found
+        for item in clusters
     ]
     print_table("", ["cluster", "devices", "memory", "links GB/s"], rows, left=2)
     return 0
@@ -78,13 +78,13 @@ def show(
         path = Path(cluster)
         if not path.is_file():
             raise GraphwrightError(f"{cluster}: --kind goes with a saved `nvidia-smi topo -m`")
-        found = cluster_from_topology(path.read_text(encoding="utf-8"), path.stem, kind)
+        described = cluster_from_topology(path.read_text(encoding="utf-8"), path.stem, kind)
     else:
-        found = load_cluster(cluster)
+        described = load_cluster(cluster)
     if json:
-        print_json({"digest": found.digest, **yaml.safe_load(dump_cluster(found))})
+        print_json({"digest": described.digest, **yaml.safe_load(dump_cluster(described))})
     else:
-        print_text(dump_cluster(found).rstrip())
+        print_text(dump_cluster(described).rstrip())
     return 0
 
 
@@ -104,12 +104,12 @@ def probe(*, out: Path | None = None, json: Annotated[bool, Parameter(negative=(
     from simulator.cluster_file import dump_cluster
     from simulator.clusters.probe import probe_machine
 
-    found = probe_machine()
-    text = dump_cluster(found)
+    machine = probe_machine()
+    text = dump_cluster(machine)
     if out is not None:
         out.write_text(text, encoding="utf-8")
     if json:
-        print_json({"digest": found.digest, **yaml.safe_load(text)})
+        print_json({"digest": machine.digest, **yaml.safe_load(text)})
     else:
         print_text(f"wrote {out}" if out is not None else text.rstrip())
     return 0

@@ -33,12 +33,12 @@ def compare_suite(
 
     suite = get_suite(name, clusters)
     columns = tuple(placers) or COLUMNS
-    found = {column: get_placer(column, policy) for column in columns}
+    chosen = {column: get_placer(column, policy) for column in columns}
     prepare(quiet=as_json)
     rows = []
     with progress(f"{len(suite.pairs)} pairs of {suite.name}", quiet=as_json) as on_progress:
         for index, pair in enumerate(suite.pairs):
-            rows.append(measure_pair(pair, found, budget_seconds, seed))
+            rows.append(measure_pair(pair, chosen, budget_seconds, seed))
             on_progress((index + 1) / len(suite.pairs))
     if as_json:
         print_json({"suite": suite.name, "rows": [row.as_dict() for row in rows]})

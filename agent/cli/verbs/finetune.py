@@ -83,13 +83,13 @@ def finetune(
         raise GraphwrightError(f"--updates {updates}: at least 1; without any it is `place`")
     if out is None and tracking.track != "none":
         raise GraphwrightError(f"--track {tracking.track} needs a folder; give one with --out")
-    found = load_policy(policy)
+    checkpoint = load_policy(policy)
     problem_ = _problem(model, target, rules)
     tracker = _tracker(problem_, config, policy, out, tracking)
     prepare(quiet=json)
     try:
         with progress(f"fine-tuning on {problem_.given_cluster.name}", quiet=json) as on_progress:
-            result = fine_tune(problem_, found, config, tracker, on_progress)
+            result = fine_tune(problem_, checkpoint, config, tracker, on_progress)
         ran = None
         if measure:
             learned = (result.zero_shot, result.fine_tuned)

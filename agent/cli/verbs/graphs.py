@@ -68,20 +68,20 @@ def list_graphs(*, json: Annotated[bool, Parameter(negative=())] = False) -> int
     """
     from graphs.bundled_graphs import bundled_names, load_bundled
 
-    found = [load_bundled(name) for name in bundled_names()]
+    bundled = [load_bundled(name) for name in bundled_names()]
     if json:
         print_json(
             {
                 "graphs": [
                     {"name": g.name, "digest": g.digest, "ops": g.op_count, "edges": g.edge_count}
-                    for g in found
+                    for g in bundled
                 ]
             }
         )
         return 0
     rows = [
         [g.name, f"{g.op_count:,}", f"{g.edge_count:,}", f"{g.flops.sum() / 1e9:,.0f}", g.digest]
-        for g in found
+        for g in bundled
     ]
     print_table("", ["graph", "ops", "edges", "GFLOP", "digest"], rows)
     return 0

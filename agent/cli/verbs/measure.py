@@ -75,15 +75,15 @@ def measure(
     chosen = None if clock == "auto" else Clock(clock)
     sampling = Sampling(rounds=repeats, clock=chosen)
     with open_runtime(runtime, model, graph, cluster, dims=target.sizes, seed=seed) as device:
-        found = device.measure(plans, sampling)
+        measurements = device.measure(plans, sampling)
         if trace is not None:
             trace.write_text(_trace_json(device, plans[0]), encoding="utf-8")
     predicted = [device.predicted(item) for item in plans]
     if json:
-        print_json(_document(graph, cluster, runtime, names, found, predicted))
+        print_json(_document(graph, cluster, runtime, names, measurements, predicted))
     else:
-        _show(graph, cluster, runtime, names, found, predicted)
-    return DONE if all(item.ok for item in found) else INFEASIBLE
+        _show(graph, cluster, runtime, names, measurements, predicted)
+    return DONE if all(item.ok for item in measurements) else INFEASIBLE
 
 
 def _plan(name: str, graph: "Graph", cluster: "Cluster", seed: int) -> "Plan":
@@ -106,11 +106,11 @@ def _trace_json(device: "Runtime", plan: "Plan") -> str:
     from placement.runtime.programs.replay import replay
 
     assert isinstance(device, ProgramRuntime), "the registry says that it runs programs"
-    found = device.measure([plan], single_ops=True)[0]
-    if not found.ok:
-        raise GraphwrightError(f"the traced run failed: {found.failure}")
+    measurement = device.measure([plan], single_ops=True)[0]
+    if not measurement.ok:
+        raise GraphwrightError(f"the traced run failed: {measurement.failure}")
     program = device.program(plan, single_ops=True)
-    timeline = replay(program, found.step_seconds)
+    timeline = replay(program, measurement.step_seconds)
     return program_trace_json(device.graph, device.cluster, program, timeline, "measured")
 
 

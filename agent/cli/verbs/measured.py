@@ -80,12 +80,12 @@ def measure_candidates(
         )
         starts = [reference.plan, *(item.plan for item in candidates)]
         starts += promising(problem, evaluator, _HEURISTICS, seed)
-        found = measured_search(problem, evaluator, starts, MeasuredSearchConfig(seed=seed))
+        search = measured_search(problem, evaluator, starts, MeasuredSearchConfig(seed=seed))
         seconds = evaluator.reference_seconds()
-    trace = problem.simulator.trace(found.plan)
-    best = Candidate(found.plan, trace.evaluation, "measured")
+    trace = problem.simulator.trace(search.plan)
+    best = Candidate(search.plan, trace.evaluation, "measured")
     kept = replace(placement, placed=replace(placement.placed, best=best), trace=trace)
-    return Measured(kept, found, seconds)
+    return Measured(kept, search, seconds)
 
 
 def show_measured(found: Measured) -> None:

@@ -82,10 +82,10 @@ def _lines_until(path: Path, step: int | None) -> list[str]:
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            found = json.loads(line)
+            entry = json.loads(line)
         except ValueError:
             break
-        if step is None or found["step"] <= step:
+        if step is None or entry["step"] <= step:
             kept.append(line)
     return kept
 

@@ -170,10 +170,10 @@ def has_key() -> bool:
     own = os.environ.get("WANDB_BASE_URL")
     hosts = _HOSTS if own is None else (urlsplit(own).netloc,)
     try:
-        found = netrc(os.environ.get("NETRC"))
+        passwords = netrc(os.environ.get("NETRC"))
     except (OSError, NetrcParseError):
         return False
-    return any(found.authenticators(host) for host in hosts)
+    return any(passwords.authenticators(host) for host in hosts)
 
 
 def _warn(message: str) -> None:

@@ -164,27 +164,29 @@ def collect_weights(graph: GraphProto, scope: Scope, context: ImportContext) -> 
 
 def attributes_of(node: NodeProto) -> dict[str, Any]:
     """A node's attributes as plain Python values; bodies are left out."""
-    found: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for attribute in node.attribute:
         match attribute.type:
             case AttributeProto.INT:
-                found[attribute.name] = attribute.i
+                attributes[attribute.name] = attribute.i
             case AttributeProto.INTS:
-                found[attribute.name] = list(attribute.ints)
+                attributes[attribute.name] = list(attribute.ints)
             case AttributeProto.FLOAT:
-                found[attribute.name] = attribute.f
+                attributes[attribute.name] = attribute.f
             case AttributeProto.FLOATS:
-                found[attribute.name] = list(attribute.floats)
+                attributes[attribute.name] = list(attribute.floats)
             case AttributeProto.STRING:
-                found[attribute.name] = attribute.s.decode("utf-8", "replace")
+                attributes[attribute.name] = attribute.s.decode("utf-8", "replace")
             case AttributeProto.STRINGS:
-                found[attribute.name] = [s.decode("utf-8", "replace") for s in attribute.strings]
+                attributes[attribute.name] = [
+                    s.decode("utf-8", "replace") for s in attribute.strings
+                ]
             case AttributeProto.TENSOR:
                 small = len(attribute.t.dims) <= 1 and sum(attribute.t.dims) <= SMALL_ELEMENTS
-                found[attribute.name] = (
+                attributes[attribute.name] = (
                     stored_value(attribute.t, None, attribute.name).constant if small else None
                 )
-    return found
+    return attributes
 
 
 def _look_up(name: str, label: str, scope: Scope, context: ImportContext) -> OnnxValue:

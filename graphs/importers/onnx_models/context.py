@@ -52,10 +52,10 @@ class ImportContext:
         if key not in self._schemas:
             version = self.opset(domain) or (1 if domain in _STANDARD else None)
             try:
-                found = version and defs.get_schema(op_type, version, key[0])
+                schema = version and defs.get_schema(op_type, version, key[0])
             except defs.SchemaError:
-                found = None
-            self._schemas[key] = found or None
+                schema = None
+            self._schemas[key] = schema or None
         return self._schemas[key]
 
 

@@ -96,14 +96,14 @@ def _infer(
     """Types by onnx's inference, and by own rules where it tells nothing."""
     schema = context.schema(node.domain, node.op_type)
     _refuse_stray_numbers(node, label, inputs, attributes, context)
-    found = {} if schema is None else _by_schema(schema, node, label, inputs, context)
-    if all(_complete(found.get(name)) for name in node.output if name):
-        return found
+    inferred = {} if schema is None else _by_schema(schema, node, label, inputs, context)
+    if all(_complete(inferred.get(name)) for name in node.output if name):
+        return inferred
     outputs = contrib_outputs(node.op_type, inputs, attributes)
     for name, known in zip(node.output, outputs, strict=False):
-        if known is not None and not _complete(found.get(name)):
-            found[name] = helper.make_tensor_type_proto(known[1], known[0])
-    return found
+        if known is not None and not _complete(inferred.get(name)):
+            inferred[name] = helper.make_tensor_type_proto(known[1], known[0])
+    return inferred
 
 
 def _refuse_stray_numbers(
@@ -144,11 +144,11 @@ def _by_schema(
         if value.constant is not None
     }
     try:
-        found = onnx.shape_inference.infer_node_outputs(
+        inferred = onnx.shape_inference.infer_node_outputs(
             schema, node, types, data, None, context.opset_imports, context.ir_version
         )
         if schema.has_function or schema.has_context_dependent_function:
-            found |= _inferred_from_function(node, types, data, found, context)
+            inferred |= _inferred_from_function(node, types, data, inferred, context)
     except _INFERENCE_ERRORS as error:
         if any(value.assumed for value in named.values()):
             return {}
@@ -158,7 +158,7 @@ def _by_schema(
             f"{context.origin}: op {label!r} ({node.op_type}) does not fit its inputs of shape "
             f"{shapes}: {reason}{_assumptions(context)}"
         ) from error
-    return found
+    return inferred
 
 
 def _assumptions(context: ImportContext) -> str:

@@ -175,12 +175,12 @@ def _declared_types(
     graph: GraphProto, sizes: Mapping[str, int]
 ) -> dict[str, tuple[int, list[int | None]]]:
     """Shapes that the model states for what its nodes compute, with dimensions bound."""
-    found = {}
+    declared = {}
     for value in (*graph.value_info, *graph.output):
         tensor, dims = tensor_type(value.type), stated_dims(value.type, sizes)
         if tensor is not None and dims is not None and all(d is None or d >= 0 for d in dims):
-            found[value.name] = (tensor.elem_type, dims)
-    return found
+            declared[value.name] = (tensor.elem_type, dims)
+    return declared
 
 
 def _note_oddities(

@@ -183,13 +183,13 @@ def _instantiate(
         if text.startswith("^"):
             inner = text[1:]
             return f"^{prefix}{inner}" if inner in names else f"^{_target(actual.get(inner, ''))}"
-        found = actual.get(text) or outputs.get(text)
-        if found is None:
+        tensor = actual.get(text) or outputs.get(text)
+        if tensor is None:
             raise ModelError(
                 f"{library.origin}: function {function.signature.name!r} uses tensor {text!r}, "
                 "which nothing in it produces"
             )
-        return found
+        return tensor
 
     nodes = []
     for source in function.node_def:

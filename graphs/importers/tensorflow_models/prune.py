@@ -121,11 +121,11 @@ def _readers(nodes: Mapping[str, TensorflowNode]) -> dict[str, list[str]]:
 
 def _reachable(roots: Iterable[str], edges: Mapping[str, Sequence[str]]) -> dict[str, None]:
     """Everything reachable from the roots, roots included, in the order found."""
-    found = dict.fromkeys(roots)
-    stack = list(found)
+    needed = dict.fromkeys(roots)
+    stack = list(needed)
     while stack:
         for name in edges.get(stack.pop(), ()):
-            if name not in found:
-                found[name] = None
+            if name not in needed:
+                needed[name] = None
                 stack.append(name)
-    return found
+    return needed

@@ -201,6 +201,6 @@ def _plain(argument: Mapping[str, Any]) -> int | float | str | bool | Sequence[A
     for key in ("as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_string",
                 "as_strings"):  # fmt: skip
         if key in argument:
-            found: int | float | str | bool | Sequence[Any] = argument[key]
-            return found
+            value: int | float | str | bool | Sequence[Any] = argument[key]
+            return value
     return None

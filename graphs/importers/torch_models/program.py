@@ -187,9 +187,9 @@ def _bodies(module: "GraphModule", node: "Node") -> Iterator["GraphModule"]:
     """Modules passed to a higher-order operator such as `cond`."""
     for source in node.all_input_nodes:
         if source.op == "get_attr":
-            found = getattr(module, str(source.target), None)
-            if found is not None and hasattr(found, "graph"):
-                yield found
+            attribute = getattr(module, str(source.target), None)
+            if attribute is not None and hasattr(attribute, "graph"):
+                yield attribute
 
 
 def _body_inputs(body: "GraphModule", sizes: _Sizes) -> dict[str, TensorSpec]:

@@ -138,9 +138,9 @@ def _weight(
 def _ancestors(ops: list[ExportedOp], tensor: str) -> set[str]:
     """Names of the ops that a tensor depends on."""
     wanted = {tensor}
-    found: set[str] = set()
+    reached: set[str] = set()
     for op in reversed(ops):
         if any(name in wanted for name, _ in op.outputs):
-            found.add(op.name)
+            reached.add(op.name)
             wanted.update(op.inputs)
-    return found
+    return reached

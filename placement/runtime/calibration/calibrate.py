@@ -88,10 +88,12 @@ def profile_kernels(runtime: ProgramRuntime, rounds: int) -> Float64[np.ndarray,
     taken: list[float] = []
     for single_ops in (False, True, False, True):  # alternately: both see the same machine
         program = runtime.program(plan, single_ops=single_ops)
-        found = runtime.measure([plan], sampling, single_ops=single_ops)[0]
-        if not found.ok:
-            raise RuntimeRefusal(f"{graph.name} could not be profiled: {found.failure}")
-        for step, seconds in zip(program.steps[0], found.step_seconds[0].tolist(), strict=True):
+        measurement = runtime.measure([plan], sampling, single_ops=single_ops)[0]
+        if not measurement.ok:
+            raise RuntimeRefusal(f"{graph.name} could not be profiled: {measurement.failure}")
+        for step, seconds in zip(
+            program.steps[0], measurement.step_seconds[0].tolist(), strict=True
+        ):
             assert isinstance(step, Run)
             runs.append((list(step.ops), border_of(step, works, readers, sizes)))
             taken.append(seconds)
@@ -296,18 +298,18 @@ def calibrate(
             samples += _fitting_runs(runtime, config)
         done += 1
         on_progress(done / stages)
-    found = with_host_costs(cluster, fit_host_costs(samples), probe_links(cluster))
+    calibrated = with_host_costs(cluster, fit_host_costs(samples), probe_links(cluster))
     calibration = Calibration(machine, "ort", times, costs_file)
-    found = replace(found, calibration=calibration)
+    calibrated = replace(calibrated, calibration=calibration)
     judged = []
     sampling = Sampling(rounds=config.rounds, clock=Clock.VIRTUAL)
     for model in models:
-        with _open(model, found, config) as runtime:
+        with _open(model, calibrated, config) as runtime:
             judged.append(judge(runtime, sampling, config))
         done += 1
         on_progress(done / stages)
     calibration = replace(calibration, error=overall_error(judged))
-    return replace(found, calibration=calibration), judged
+    return replace(calibrated, calibration=calibration), judged
 
 
 def _open(model: ModelFile, cluster: Cluster, config: CalibrationConfig) -> ProgramRuntime:
@@ -317,7 +319,9 @@ def _open(model: ModelFile, cluster: Cluster, config: CalibrationConfig) -> Prog
 def _fitting_runs(runtime: ProgramRuntime, config: CalibrationConfig) -> list[Sample]:
     problem = Problem(runtime.graph, runtime.cluster, given_costs=runtime.costs)
     plans = list(trial_plans(problem, config.fitted_plans, config.seed + 1).values())
-    found = runtime.measure(plans, Sampling(rounds=config.rounds, clock=Clock.VIRTUAL))
+    measurements = runtime.measure(plans, Sampling(rounds=config.rounds, clock=Clock.VIRTUAL))
     return [
-        sample_of(runtime, plan, item) for plan, item in zip(plans, found, strict=True) if item.ok
+        sample_of(runtime, plan, item)
+        for plan, item in zip(plans, measurements, strict=True)
+        if item.ok
     ]

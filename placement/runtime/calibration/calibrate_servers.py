@@ -89,7 +89,7 @@ def calibrate_tensorflow(
     times = KernelTimes(machine, cluster.devices[0].kind)
     stages, done = 2 * len(models), 0
     sampling = wall_sampling(config.rounds)
-    found: list[_Measured] = []
+    measured: list[_Measured] = []
     profiles: list[tuple[Simulator, Float64[np.ndarray, " ops"]]] = []
     for model in models:
         with _open(model, cluster, config) as runtime:
@@ -104,12 +104,12 @@ def calibrate_tensorflow(
         kept = [
             (plan, item.seconds) for plan, item in zip(plans.values(), ran, strict=True) if item.ok
         ]
-        found.append(
+        measured.append(
             _Measured(simulator, tuple(p for p, _ in kept), np.array([s for _, s in kept]))
         )
         done += 1
         on_progress(done / stages)
-    costs = fit_server_costs(found)
+    costs = fit_server_costs(measured)
     for simulator, seconds in profiles:
         times = times.with_graph(simulator.graph, seconds * costs.kernel_share)
     calibration = Calibration(machine, "tf", times, costs_file, None, costs.step_seconds)

@@ -48,7 +48,7 @@ def probe_links(cluster: Cluster) -> Mapping[Pair, ProbedLink]:
         WorkerFailure: a process that measures failed.
     """
     count = cluster.device_count
-    found: dict[Pair, ProbedLink] = {}
+    links: dict[Pair, ProbedLink] = {}
     with WorkerPool(cluster.device_names, usable_cores(), WORKER) as pool:
         number = 0
         for source in range(count):
@@ -62,8 +62,8 @@ def probe_links(cluster: Cluster) -> Mapping[Pair, ProbedLink]:
                 for pair, at in (((source, target), 1), ((target, source), 0)):
                     taken = [_receiving(run[at], at) for run in runs]
                     slope = np.polyfit(_SIZES, taken, 1)[0]
-                    found[pair] = ProbedLink(latency, 1.0 / max(float(slope), 1e-13))
-    return found
+                    links[pair] = ProbedLink(latency, 1.0 / max(float(slope), 1e-13))
+    return links
 
 
 def _round_trips(

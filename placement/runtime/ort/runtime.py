@@ -168,5 +168,5 @@ def open_ort(
     pool = WorkerPool(cluster.device_names, usable_cores(), WORKER)
     pool.set_up(*share({**runnable.weights, **runnable.inputs}))
     source = OrtSource(graph, cluster, runnable, pool)
-    found = costs or default_costs(graph, cluster)
-    return ProgramRuntime(graph, cluster, found, source, pool, sampling)
+    cost_model = costs or default_costs(graph, cluster)
+    return ProgramRuntime(graph, cluster, cost_model, source, pool, sampling)

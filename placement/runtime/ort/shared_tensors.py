@@ -38,11 +38,11 @@ class SharedTensors:
     @staticmethod
     def mapped(descriptor: int, message: ShareWeights) -> "SharedTensors":
         """Views into the memory behind a descriptor, which is closed."""
-        found = SharedTensors()
+        tensors = SharedTensors()
         memory = mmap.mmap(descriptor, message.size)
         os.close(descriptor)
         for name, (offset, kind) in message.table.items():
             count = int(np.prod(kind.shape, dtype=np.int64))
             flat = np.frombuffer(memory, kind.dtype, count, offset)
-            found.arrays[name] = flat.reshape(kind.shape)
-        return found
+            tensors.arrays[name] = flat.reshape(kind.shape)
+        return tensors

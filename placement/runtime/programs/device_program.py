@@ -123,9 +123,9 @@ def cut_program(
         send(name, device)
     for batch in _batches(order, works, groups or {}):
         device, fused = int(devices[batch[0]]), len(batch) > 1
-        found = [work for op in batch if (work := works[op]) is not None]
-        inside = {name for work in found for name in work.writes}
-        for name in dict.fromkeys(name for work in found for name in work.reads):
+        uses = [work for op in batch if (work := works[op]) is not None]
+        inside = {name for work in uses for name in work.writes}
+        for name in dict.fromkeys(name for work in uses for name in work.reads):
             if name not in home and name not in inside:
                 if name in written:
                     raise PlanError(f"the order runs op {batch[0]} before {name!r}, which it reads")
@@ -140,7 +140,7 @@ def cut_program(
         open_run[device].extend(batch)
         if single:
             close(device, fused=fused)
-        for work in found:
+        for work in uses:
             for name in work.writes:
                 home[name] = device
                 send(name, device)

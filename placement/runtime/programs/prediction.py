@@ -204,9 +204,9 @@ def border_of(
 ) -> Border:
     """What crosses the border of a run; `sizes` are bytes of the graph's tensors."""
     inside = set(run.ops)
-    found = [works[op] for op in run.ops]
-    written = {name for work in found if work is not None for name in work.writes}
-    taken = {name for work in found if work is not None for name in work.reads} - written
+    uses = [works[op] for op in run.ops]
+    written = {name for work in uses if work is not None for name in work.writes}
+    taken = {name for work in uses if work is not None for name in work.reads} - written
     given = {name for name in written if not readers.get(name, set()) <= inside}
     return Border(
         len(taken) + len(given),

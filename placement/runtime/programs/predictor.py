@@ -17,8 +17,8 @@ class StepPredictor:
 
     def evaluate(self, plan: Plan) -> Evaluation:
         """See `Evaluator`."""
-        found = self.simulator.evaluate(plan)
-        return replace(found, makespan_seconds=found.makespan_seconds + self.step_seconds)
+        evaluation = self.simulator.evaluate(plan)
+        return replace(evaluation, makespan_seconds=evaluation.makespan_seconds + self.step_seconds)
 
 
 def predictor_of(simulator: Simulator) -> Evaluator:

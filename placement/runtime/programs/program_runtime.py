@@ -151,13 +151,13 @@ class ProgramRuntime(Runtime):
             loaded[0] = self._load(program, self.sampling)
             self._execute(loaded[0], 1, self.sampling, clear=True)
             message = Fetch(loaded[0].number, tuple(names))
-            found = self.pool.ask({0: message}, _FETCH_SECONDS)[0]
+            answer = self.pool.ask({0: message}, _FETCH_SECONDS)[0]
         except WorkerFailure as error:
             self.close()
             raise RuntimeRefusal(f"graph {self.graph.name!r} cannot run: {error}") from error
         finally:
             self._drop(loaded)
-        return found
+        return answer
 
     def _load(self, program: DeviceProgram, sampling: Sampling) -> Loaded:
         types, devices = self.source.transfer_types(program), self.cluster.device_count
@@ -226,8 +226,8 @@ class ProgramRuntime(Runtime):
                     wanted.setdefault(device, []).extend(names)
         for device, names in wanted.items():
             for name in names:
-                found = self.pool.ask({device: Fetch(loaded.number, (name,))}, _FETCH_SECONDS)
-                reason = difference(found[device][name], right[name])
+                fetched = self.pool.ask({device: Fetch(loaded.number, (name,))}, _FETCH_SECONDS)
+                reason = difference(fetched[device][name], right[name])
                 if reason is not None:
                     raise WorkerFailure(f"output {name!r} is not the original's: {reason}")
 

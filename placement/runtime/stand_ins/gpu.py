@@ -65,11 +65,11 @@ class GpuSteps:
         """What senders need, by transfer."""
         from torch.multiprocessing.reductions import reduce_tensor
 
-        found = {}
+        exports = {}
         for transfer, buffer in self.buffers_in.items():
             rebuild, arguments = reduce_tensor(buffer)
-            found[transfer] = Export(rebuild, arguments, self.events[transfer].ipc_handle())
-        return found
+            exports[transfer] = Export(rebuild, arguments, self.events[transfer].ipc_handle())
+        return exports
 
     def connect(self, exports: Exports) -> None:
         """Open the buffers and events of those that this device sends to."""

@@ -86,40 +86,40 @@ def _contract(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Te
         stride = (first.numel() - depth) // max(rows - 1, 1)
     left = first.as_strided((rows, depth), (stride, 1))
     right = noise[: depth * columns].view(depth, columns)
-    found = torch.addmm(right[0], left, right, beta=_BIAS, alpha=float((3.0 / depth) ** 0.5)).view(
-        -1
-    )
+    product = torch.addmm(
+        right[0], left, right, beta=_BIAS, alpha=float((3.0 / depth) ** 0.5)
+    ).view(-1)
     for other in inputs[1:]:
-        found[:1] += _TRACE * other[:1]
-    return [found, *_further(spec, found)]
+        product[:1] += _TRACE * other[:1]
+    return [product, *_further(spec, product)]
 
 
 def _map(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     size = spec.outputs[0]
     if not inputs:
-        found = noise[:size].clone()
+        values = noise[:size].clone()
     else:
-        found = fit_size(inputs[0], size)
+        values = fit_size(inputs[0], size)
         for other in inputs[1:]:
             own = other.numel()
             if own < size and size % own == 0:
-                found = torch.lerp(found.view(-1, own), other, 0.5).view(-1)
+                values = torch.lerp(values.view(-1, own), other, 0.5).view(-1)
             else:
-                found = torch.lerp(found, fit_size(other, size), 0.5)
+                values = torch.lerp(values, fit_size(other, size), 0.5)
         if spec.heavy:
-            found = torch.tanh(found)
+            values = torch.tanh(values)
         elif len(inputs) == 1:
-            found = torch.mul(found, _DAMPING)
-    return [found, *_further(spec, found)]
+            values = torch.mul(values, _DAMPING)
+    return [values, *_further(spec, values)]
 
 
 def _reduce(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     size = spec.outputs[0]
     first = inputs[0]
-    found = first[: first.numel() // size * size].view(size, -1).mean(1)
+    values = first[: first.numel() // size * size].view(size, -1).mean(1)
     for other in inputs[1:]:
-        found[:1] += _TRACE * other[:1]
-    return [found, *_further(spec, found)]
+        values[:1] += _TRACE * other[:1]
+    return [values, *_further(spec, values)]
 
 
 def _copy(spec: StandIn, noise: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -187,8 +187,8 @@ def open_stand_ins(
     cores = usable_cores() if devices[0] == "cpu" else (-1,) * cluster.device_count
     first = {number: UseDevice(name, constants, seed) for number, name in enumerate(devices)}
     pool = WorkerPool(cluster.device_names, cores, WORKER, _ENVIRONMENT, first=first)
-    found = costs or default_costs(graph, cluster)
-    return ProgramRuntime(graph, cluster, found, source, pool, sampling)
+    cost_model = costs or default_costs(graph, cluster)
+    return ProgramRuntime(graph, cluster, cost_model, source, pool, sampling)
 
 
 def torch_devices(cluster: Cluster) -> tuple[str, ...]:

@@ -114,6 +114,6 @@ def _op(op: int, works: Sequence[TensorUse | None], specs: Sequence[StandIn | No
 def _names(step: Step, program: DeviceProgram, works: Sequence[TensorUse | None]) -> set[str]:
     """What a step reads."""
     if isinstance(step, Run):
-        found = [work for op in step.ops if (work := works[op]) is not None]
-        return {name for work in found for name in work.reads}
+        uses = [work for op in step.ops if (work := works[op]) is not None]
+        return {name for work in uses for name in work.reads}
     return {program.transfers[step.transfer].tensor} if isinstance(step, Send) else set()

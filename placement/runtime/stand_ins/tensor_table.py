@@ -57,8 +57,8 @@ class TensorTable:
 
         def run() -> None:
             for function, reads, writes in steps:
-                found = function([values[name] for name in reads])
-                values.update(zip(writes, found, strict=True))
+                outputs = function([values[name] for name in reads])
+                values.update(zip(writes, outputs, strict=True))
             if not self.keep:
                 for name in drops:
                     values.pop(name, None)

@@ -242,8 +242,8 @@ def open_tensorflow(
     Raises:
         RuntimeRefusal: devices that are no cores, or more of them than there are.
     """
-    found = costs or default_costs(graph, cluster)
-    return TensorFlowRuntime(model, graph, cluster, found, seed, sampling)
+    cost_model = costs or default_costs(graph, cluster)
+    return TensorFlowRuntime(model, graph, cluster, cost_model, seed, sampling)
 
 
 def find_misplaced(expected: Mapping[str, str], devices: Mapping[str, str]) -> str | None:
@@ -261,9 +261,9 @@ def find_misplaced(expected: Mapping[str, str], devices: Mapping[str, str]) -> s
 def different(step: TracedStep, reference: TracedStep) -> str | None:
     """Which result is not that of the unplaced graph."""
     for name, wanted in reference.results.items():
-        found = step.results.get(name)
-        if found is None or not np.allclose(found, wanted, 1e-3, 1e-5, equal_nan=True):
-            return f"result {name!r} is {found}, and {wanted} without placement"
+        value = step.results.get(name)
+        if value is None or not np.allclose(value, wanted, 1e-3, 1e-5, equal_nan=True):
+            return f"result {name!r} is {value}, and {wanted} without placement"
     return None
 
 
