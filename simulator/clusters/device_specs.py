@@ -75,7 +75,17 @@ DEVICE_SPECS: Mapping[str, Device] = {
     "t4": _gpu("t4", 16, 8.1, 65.0, 0.320, 5e-6),
     "a10": _gpu("a10", 24, 31.2, 125.0, 0.600, 4e-6),
     "a100": _gpu("a100", 40, 19.5, 312.0, 1.555, 4e-6),
+    # NVIDIA A100 80GB data sheet, SXM (June 2021).
+    "a100sxm80": _gpu("a100sxm80", 80, 19.5, 312.0, 2.039, 4e-6),
     "h100": _gpu("h100", 80, 67.0, 989.0, 3.350, 3e-6),
+    # NVIDIA H200 data sheet, SXM (2024): the H100's compute, 141 GB of HBM3e.
+    "h200": _gpu("h200", 140, 67.0, 989.0, 4.800, 3e-6),
+    # NVIDIA L4 data sheet (2023): 242 TFLOPS of float16 with sparsity, half of it without.
+    "l4": _gpu("l4", 24, 30.3, 121.0, 0.300, 4e-6),
+    # NVIDIA L40S data sheet (2023): 733 TFLOPS of float16 with sparsity, half of it without.
+    "l40s": _gpu("l40s", 48, 91.6, 362.0, 0.864, 4e-6),
+    # AMD Instinct MI300X data sheet (2023).
+    "mi300x": _gpu("mi300x", 192, 163.4, 1307.4, 5.300, 5e-6),
     "rtx4090": _gpu("rtx4090", 24, 82.6, 165.0, 1.008, 3e-6),
     "cpu": Device(
         name="cpu",
@@ -91,14 +101,19 @@ DEVICE_SPECS: Mapping[str, Device] = {
 #: PCI Express by device kind: the generation that its boards have.
 PCIE: Mapping[str, LinkSpec] = {
     **dict.fromkeys(("p100", "v100", "t4"), LinkSpec(12e9, 10e-6)),
-    **dict.fromkeys(("a10", "a100", "rtx4090", "cpu"), LinkSpec(24e9, 8e-6)),
-    "h100": LinkSpec(50e9, 6e-6),
+    **dict.fromkeys(
+        ("a10", "a100", "a100sxm80", "l4", "l40s", "rtx4090", "cpu"), LinkSpec(24e9, 8e-6)
+    ),
+    **dict.fromkeys(("h100", "h200", "mi300x"), LinkSpec(50e9, 6e-6)),
 }
 NVLINK: Mapping[str, LinkSpec] = {
     "p100": LinkSpec(18e9, 8e-6),
     "v100": LinkSpec(45e9, 6e-6),
-    "a100": LinkSpec(250e9, 4e-6),
-    "h100": LinkSpec(380e9, 4e-6),
+    **dict.fromkeys(("a100", "a100sxm80"), LinkSpec(250e9, 4e-6)),
+    **dict.fromkeys(("h100", "h200"), LinkSpec(380e9, 4e-6)),
 }
 #: A 100 Gbit/s network card per node, without GPUDirect.
 ETHERNET = LinkSpec(10e9, 30e-6)
+
+#: Devices whose links lead to a switch that joins them all at full rate.
+SWITCHED = frozenset({"a100", "a100sxm80", "h100", "h200"})

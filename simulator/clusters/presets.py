@@ -4,7 +4,14 @@ import re
 from dataclasses import dataclass, replace
 
 from simulator.clusters.cluster import Cluster, Device, Link
-from simulator.clusters.device_specs import DEVICE_SPECS, ETHERNET, NVLINK, PCIE, LinkSpec
+from simulator.clusters.device_specs import (
+    DEVICE_SPECS,
+    ETHERNET,
+    NVLINK,
+    PCIE,
+    SWITCHED,
+    LinkSpec,
+)
 from simulator.errors import ClusterError
 from simulator.units import BYTES, parse_quantity
 
@@ -29,7 +36,7 @@ PRESET_NAMES = (
 
 _DEVICES_PER_SWITCH = 2
 _MAX_DEVICES = 64
-_TERM = re.compile(r"(?:(?:(\d+)x)?(\d+)x)?([a-z]+\d*)")
+_TERM = re.compile(r"(?:(?:(\d+)x)?(\d+)x)?([a-z]+[a-z0-9]*)")
 _FORM = (
     "<n>x<device>-<link>, such as 4xv100-pcie; <nodes>x<n>x<device>-ethernet; terms joined by "
     "'+', such as cpu+1xv100 or 2xa100+2xv100-pcie; '@16GiB' behind any for another memory size"
@@ -123,7 +130,7 @@ def _link(a: _Seat, b: _Seat, interconnect: str, cluster: str) -> Link:
         )
     if fast and interconnect in ("nvlink", "ethernet"):
         spec = _slower(NVLINK[a.device.kind], NVLINK[b.device.kind])
-        if {a.device.kind, b.device.kind} <= {"a100", "h100"}:
+        if {a.device.kind, b.device.kind} <= SWITCHED:
             return _connect(source, target, spec, (f"{source}/out", f"{target}/in"))
         return _connect(source, target, spec, (f"{source}->{target}",))
     channels: tuple[str, ...] = (f"{source}/out", f"{target}/in")

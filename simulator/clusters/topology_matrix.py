@@ -11,7 +11,7 @@ _DEFAULT_KIND = "a100"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 #: Where the matrix gives links of a pair of devices, of which `NVLINK` states two together.
 _POINT_TO_POINT = ("p100", "v100")
-_LINKS_PER_DEVICE = {"p100": 4, "v100": 6, "a100": 12, "h100": 18}
+_LINKS_PER_DEVICE = {"p100": 4, "v100": 6, "a100": 12, "a100sxm80": 12, "h100": 18, "h200": 18}
 
 
 @dataclass(frozen=True)

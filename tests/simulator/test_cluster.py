@@ -9,6 +9,7 @@ from graph_samples import device, random_graph, toy_cluster
 
 from graphs.kinds import DType
 from simulator.clusters.cluster import Cluster, Device, Link
+from simulator.clusters.device_specs import DEVICE_SPECS, PCIE
 from simulator.clusters.presets import PRESET_NAMES, preset
 from simulator.errors import ClusterError
 from simulator.plan import Plan
@@ -169,3 +170,20 @@ def test_what_contends_in_presets() -> None:
 def test_bad_preset_names(name: str, message: str) -> None:
     with pytest.raises(ClusterError, match=message):
         preset(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "gib", "terabytes_per_second"),
+    [("8xh200-nvlink", 140, 4.8), ("2xl40s-pcie", 48, 0.864), ("4xl4-pcie", 24, 0.3),
+     ("8xmi300x-pcie", 192, 5.3), ("4xa100sxm80-nvlink", 80, 2.039)],
+)  # fmt: skip
+def test_newer_devices_have_the_figures_of_their_data_sheets(
+    name: str, gib: int, terabytes_per_second: float
+) -> None:
+    cluster = preset(name)
+    assert set(cluster.memory_bytes.tolist()) == {gib << 30}
+    assert cluster.devices[0].memory_bytes_per_second == terabytes_per_second * 1e12
+
+
+def test_every_device_has_a_link() -> None:
+    assert set(DEVICE_SPECS) <= set(PCIE)
