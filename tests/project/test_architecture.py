@@ -129,3 +129,17 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         order.prepare()
     except CycleError as error:
         raise AssertionError(f"a circle of imports: {' -> '.join(error.args[1])}") from error
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_are_those_that_the_package_imports(package: str) -> None:
+    """Both ways: nothing is imported and kept back, nothing is listed that is not there."""
+    tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+    taken = {
+        name.asname or name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package
+        for name in node.names
+    }
+    listed = set(importlib.import_module(package).__all__)
+    assert taken - {"register"} == listed - {"register"}
