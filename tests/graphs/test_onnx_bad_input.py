@@ -98,7 +98,7 @@ def test_cut_files(tmp_path: Path) -> None:
         # Text that parses as a protobuf of unknown fields.
         (b"b9c1648a0bc0f9ae42fa2b64fd557ed6" * 20, "holds text"),
         (b"<!DOCTYPE html><html>not found</html>", "holds text"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "holds text"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"\x08\x0a\x00" * 3, "holds no graph|damaged"),
         (b"\x7fELF" + bytes(range(256)), "damaged"),
         (onnx.helper.make_tensor("t", 1, [4], [1.0] * 4).SerializeToString(), "damaged|graph|ir"),
