@@ -66,9 +66,9 @@ def foreign_file(path: Path, head: bytes) -> ForeignFile | None:
     """
     name = path.name.lower()
     for item in FOREIGN_FILES:
-        if head.startswith(item.beginnings or (b"\0\0no such beginning",)):
+        if head.startswith(item.beginnings):
             return item
-        if name.endswith(item.suffixes or ("/",)):
+        if name.endswith(item.suffixes):
             return None if _is_exported_program(path, head) else item
     return None
 

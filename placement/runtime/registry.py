@@ -48,7 +48,7 @@ class Calibrator(Protocol):
         machine: str,
         costs_file: str,
         config: "CalibrationConfig",
-        report: "OnProgress",
+        on_progress: "OnProgress",
         profiled: "Sequence[ModelFile]",
     ) -> "tuple[Cluster, list[Judged]]":
         """The cluster with what was measured, and what its predictions are worth, per model.
@@ -59,7 +59,7 @@ class Calibrator(Protocol):
             machine: its fingerprint.
             costs_file: where the caller will write the kernels' times, beside the cluster's file.
             config: how much to measure.
-            report: is told the share that is done.
+            on_progress: is told the share that is done.
             profiled: further models of which kernels alone are measured, where that helps.
 
         Raises:
