@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from graphs import Graph, GraphError, ModelError, load
+from graphs.formats import FORMATS
 from graphs.importers.onnx_models.file import check_model
 from graphs.importers.onnx_models.model import import_onnx, import_onnx_model
 
@@ -345,7 +347,13 @@ class _TooSlow(BaseException):
 
 @pytest.fixture
 def deadline() -> Iterator[Callable[[], None]]:
-    """Restarts an alarm; an import that takes longer fails its test."""
+    """Restarts an alarm; an import that takes longer fails its test.
+
+    Frameworks are imported before it: some damaged files begin as another format's do, and on a
+    loaded machine TensorFlow alone takes longer than an example may.
+    """
+    for item in FORMATS.values():
+        import_module(item.importer.partition(":")[0])
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise _TooSlow(f"no answer after {SECONDS_PER_EXAMPLE} seconds")
