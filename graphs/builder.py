@@ -40,6 +40,7 @@ class OpRecord:
     bytes_written: float = 0.0
     resident_bytes: int = 0
     workspace_bytes: int = 0
+    launches: int = 1
     output_shape: Sequence[int] = ()
     colocation: str | None = None
     """Ops that name the same group must share a device."""
@@ -219,6 +220,7 @@ def _freeze(
         bytes_written=np.array([record.bytes_written for record in records], np.float64),
         resident_bytes=np.array([record.resident_bytes for record in records], np.int64),
         workspace_bytes=np.array([record.workspace_bytes for record in records], np.int64),
+        launches=np.array([record.launches for record in records], np.int64),
         output_shapes=np.array([_padded_shape(r.output_shape) for r in records], np.int64),
         colocation=np.array([groups.get(r.colocation or "", -1) for r in records], np.int32),
         tensor_producers=np.array([row for row, _ in tensor_rows], np.int32),

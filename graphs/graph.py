@@ -48,6 +48,8 @@ class Graph:
     """Parameters and optimizer state that an op holds on its device for the whole step."""
     workspace_bytes: Int64[np.ndarray, " ops"]
     """Scratch memory held while the op runs."""
+    launches: Int64[np.ndarray, " ops"]
+    """Kernels that one run of the op starts: 1, or a loop's trips times the kernels of its body."""
     output_shapes: Int64[np.ndarray, "ops 4"]
     """Shape of the first output, right-aligned, padded with 1; leading dimensions are merged."""
     colocation: Int32[np.ndarray, " ops"]
@@ -127,8 +129,10 @@ class Graph:
         for item in fields(self):
             if item.name in _NOT_CONTENT:
                 continue
-            state.update(item.name.encode())
             value = getattr(self, item.name)
+            if item.name == "launches" and (value == 1).all():
+                continue  # graphs from before launches were counted keep their digests
+            state.update(item.name.encode())
             if isinstance(value, np.ndarray):
                 state.update(np.ascontiguousarray(value, value.dtype.newbyteorder("<")).tobytes())
             elif isinstance(value, tuple):
@@ -199,7 +203,14 @@ def _check(graph: Graph) -> None:
         double = next(name for name in graph.op_names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise GraphError(f"op name {double!r} occurs more than once; names must be unique")
     per_op = ("kinds", "phases", "dtypes", "flops", "bytes_read", "bytes_written")
-    for name in (*per_op, "resident_bytes", "workspace_bytes", "output_shapes", "colocation"):
+    for name in (
+        *per_op,
+        "resident_bytes",
+        "workspace_bytes",
+        "launches",
+        "output_shapes",
+        "colocation",
+    ):
         if len(getattr(graph, name)) != graph.op_count:
             raise GraphError(
                 f"{name} has {len(getattr(graph, name))} rows for {graph.op_count} ops"
@@ -207,7 +218,8 @@ def _check(graph: Graph) -> None:
     for name in ("tensor_bytes", "tensor_storage", "tensor_alias_of"):
         if len(getattr(graph, name)) != graph.tensor_count:
             raise GraphError(f"{name} and tensor_producers differ in length")
-    for name in ("flops", "bytes_read", "bytes_written", "resident_bytes", "workspace_bytes"):
+    figures = ("flops", "bytes_read", "bytes_written", "resident_bytes", "workspace_bytes")
+    for name in (*figures, "launches"):
         _check_figures(graph, name, getattr(graph, name), graph.op_names)
     _check_codes(graph)
     for device_kind, seconds in graph.profiled_seconds.items():

@@ -21,7 +21,8 @@ from graphs.import_report import ImportReport
 
 SUFFIX = ".gwgraph"
 MAGIC = b"GWGRAPH\n"
-SCHEMA_VERSION = 1
+#: Version 2 has `launches`; the graphs of version 1 start one kernel an op.
+SCHEMA_VERSION = 2
 _MAX_HEADER_BYTES = 1 << 24
 _MAX_PAYLOAD_BYTES = 1 << 31
 _STRINGS = ("op_names", "op_types")
@@ -76,6 +77,8 @@ def graph_from_bytes(data: bytes, origin: str) -> Graph:
         values = _arrays(header, payload)
         for name in _STRINGS:
             values[name] = tuple(json.loads(values[name].tobytes().decode()))
+        if header["schema_version"] == 1:
+            values["launches"] = np.ones(len(values["op_names"]), np.int64)
         prefix = "profiled_seconds/"
         profiled = {k.removeprefix(prefix): values.pop(k) for k in list(values) if prefix in k}
         report = ImportReport(**_make_tuples(header["report"]))

@@ -20,5 +20,9 @@ class ImportReport:
     """Op types without a formula: costed from the sizes of their tensors, with their count."""
     composite_ops: Mapping[str, int] = field(default_factory=dict)
     """Control-flow op types imported as one op with the cost of their bodies, with their count."""
+    opaque_ops: Mapping[str, int] = field(default_factory=dict)
+    """Op types that hide work which cannot be read, with their count; costed from their tensors."""
+    folded_ops: Mapping[str, int] = field(default_factory=dict)
+    """Op types that depend on constants alone and are computed once at load, with their count."""
     notes: tuple[str, ...] = ()
     """Anything else that a user should know, one sentence each."""

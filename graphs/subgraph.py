@@ -68,6 +68,7 @@ def _select(
         bytes_written=cost(graph.bytes_written),
         resident_bytes=cost(graph.resident_bytes),
         workspace_bytes=cost(graph.workspace_bytes),
+        launches=np.where(stub, 1, graph.launches)[kept].astype(np.int64),
         output_shapes=graph.output_shapes[kept],
         colocation=np.where(stub, -1, graph.colocation)[kept].astype(np.int32),
         tensor_producers=op_number[graph.tensor_producers[tensor_kept]],

@@ -270,6 +270,7 @@ def fuse(
         bytes_written=total(graph.bytes_written - saved_writes),
         resident_bytes=total(graph.resident_bytes).astype(np.int64),
         workspace_bytes=workspace,
+        launches=1 + total(graph.launches - 1).astype(np.int64),
         output_shapes=graph.output_shapes[root_of],
         colocation=graph.colocation[root_of],
         tensor_producers=kernel_of[graph.tensor_producers[kept]],

@@ -52,6 +52,24 @@ class Work:
     bytes_read: float = 0.0
     bytes_written: float = 0.0
     workspace_bytes: int = 0
+    launches: int = 1
+    """Kernels that are started, one after the other."""
+
+
+def repeated(parts: Sequence[Work], trips: int = 1) -> Work:
+    """Work of a body of ops that runs `trips` times as one op: every kernel is launched each time.
+
+    Ops that neither compute nor move anything have no kernel. Workspaces follow one another, so
+    the largest counts.
+    """
+    kernels = [work for work in parts if work.flops or work.bytes_read or work.bytes_written]
+    return Work(
+        trips * sum(work.flops for work in parts),
+        trips * sum(work.bytes_read for work in parts),
+        trips * sum(work.bytes_written for work in parts),
+        max((work.workspace_bytes for work in parts), default=0),
+        trips * sum(work.launches for work in kernels),
+    )
 
 
 Formula = Callable[[Signature], Work]

@@ -160,7 +160,7 @@ def _copy(graph: Graph, copies: Int64[np.ndarray, " ops"]) -> Graph:
             name: getattr(graph, name)[ops]
             for name in (
                 "kinds", "phases", "dtypes", "flops", "bytes_read", "bytes_written",
-                "resident_bytes", "workspace_bytes", "output_shapes",
+                "resident_bytes", "workspace_bytes", "launches", "output_shapes",
             )
         },
         colocation=groups.astype(np.int32),

@@ -304,6 +304,7 @@ class Tape:
             bytes_written=works[:, 2].copy(),
             resident_bytes=np.array(self._resident, np.int64),
             workspace_bytes=workspace,
+            launches=np.array([work.launches for work in self._works_of], np.int64),
             output_shapes=np.array([_pad(shape) for shape in self._shapes], np.int64),
             colocation=np.array(self._colocation, np.int32),
             tensor_producers=rows[:, 0].astype(np.int32),

@@ -49,7 +49,7 @@ def kernel_costs(costs: CostModel, graph: Graph, fused: "FusedGraph", cluster: C
 
 
 class RooflineCosts:
-    """The larger of compute and memory time, over a kind's efficiency, plus one launch.
+    """The larger of compute and memory time, over a kind's efficiency, plus the launches.
 
     Williams et al., "Roofline" (CACM 2009).
     """
@@ -64,7 +64,8 @@ class RooflineCosts:
         efficiency = np.array([device.efficiency.get(kind.name.lower(), 1.0) for kind in OpKind])
         compute = graph.flops / peaks[graph.dtypes]
         memory = (graph.bytes_read + graph.bytes_written) / device.memory_bytes_per_second
-        seconds = np.maximum(compute, memory) / efficiency[graph.kinds] + device.launch_seconds
+        seconds = np.maximum(compute, memory) / efficiency[graph.kinds]
+        seconds += graph.launches * device.launch_seconds
         idle = (graph.flops == 0) & (graph.bytes_read + graph.bytes_written == 0)
         free = np.isin(graph.kinds, [int(kind) for kind in FREE_KINDS]) | (
             idle & (graph.kinds == OpKind.CONTROL_FLOW)

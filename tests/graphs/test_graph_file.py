@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from graphs import load
 from graphs.errors import GraphError
 from graphs.graph import Graph
-from graphs.graph_file import MAGIC, graph_from_bytes, graph_to_bytes, write_graph
+from graphs.graph_file import MAGIC, SCHEMA_VERSION, graph_from_bytes, graph_to_bytes, write_graph
 from graphs.import_report import ImportReport
 
 BUNDLED = sorted((Path(__file__).resolve().parents[2] / "graphs" / "bundled").glob("*.gwgraph"))
@@ -87,9 +87,23 @@ def test_bundled_graphs_load(path: Path) -> None:
 
 def test_a_newer_schema_says_what_to_do() -> None:
     header, payload = parts(DATA)
-    header["schema_version"] = 2
-    with pytest.raises(GraphError, match="schema version 2; this graphwright reads up to 1: upd"):
+    header["schema_version"] = SCHEMA_VERSION + 1
+    with pytest.raises(GraphError, match="schema version 3; this graphwright reads up to 2: upd"):
         graph_from_bytes(assembled(header, payload), "new.gwgraph")
+
+
+def test_version_1_starts_one_kernel_an_op() -> None:
+    header, payload = parts(DATA)
+    kept, start = [], 0
+    arrays = header["arrays"]
+    for entry in arrays:
+        size = int(np.prod(entry["shape"])) * np.dtype(entry["dtype"]).itemsize
+        if entry["name"] != "launches":
+            kept.append(payload[start : start + size])
+        start += size
+    header["arrays"] = [entry for entry in arrays if entry["name"] != "launches"]
+    header["schema_version"] = 1
+    assert graph_from_bytes(assembled(header, b"".join(kept)), "old.gwgraph") == sample()
 
 
 def test_another_file_is_recognised() -> None:

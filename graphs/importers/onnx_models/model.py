@@ -167,6 +167,7 @@ def _record(step: OnnxStep, weights: Scope, shared: set[str], phase: Phase) -> O
         bytes_written=analysis.work.bytes_written,
         resident_bytes=analysis.inner_bytes + sum(weights[name].spec.bytes for name in own),
         workspace_bytes=analysis.work.workspace_bytes,
+        launches=analysis.work.launches,
         output_shape=first.spec.shape if first is not None else (),
     )
 

@@ -207,6 +207,7 @@ def _assemble(
             bytes_written=work.bytes_written,
             resident_bytes=resident_bytes(node, kind, own),
             workspace_bytes=work.workspace_bytes,
+            launches=work.launches,
             output_shape=own[0].shape if own else (),
             colocation=keys.get(node.name),
         )

@@ -209,5 +209,6 @@ def op_record(
         bytes_read=work.bytes_read,
         bytes_written=work.bytes_written,
         resident_bytes=sum(weights[name].bytes for name in own),
+        launches=work.launches,
         output_shape=produced.shape,
     )
