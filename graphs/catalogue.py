@@ -9,8 +9,12 @@ from graphs.graph import Graph
 from graphs.loading import load
 
 
-def resolve(model: str | Path, dims: dict[str, int] | None = None) -> Graph:
+def resolve(
+    model: str | Path, dims: dict[str, int] | None = None, *, allow_unknown: bool = False
+) -> Graph:
     """A model file, or else a bundled graph of that name, or else a generated one.
+
+    The arguments are those of `graphs.load`.
 
     Raises:
         ModelError: neither, or a model that cannot become a graph.
@@ -21,7 +25,7 @@ def resolve(model: str | Path, dims: dict[str, int] | None = None) -> Graph:
         if is_reference(str(model)):
             return graph_of_reference(str(model))
     try:
-        return load(model, dims)
+        return load(model, dims, allow_unknown=allow_unknown)
     except ModelError as error:
         if Path(model).exists():
             raise

@@ -7,17 +7,23 @@ from graphs.errors import ModelError
 from graphs.foreign_files import foreign_file
 from graphs.formats import described_formats, file_format, folder_format
 from graphs.graph import Graph
+from graphs.import_gaps import check_known
 
 
-def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
+def load(
+    path: str | Path, dims: Mapping[str, int] | None = None, *, allow_unknown: bool = False
+) -> Graph:
     """Read a model; the format is recognised by content first and by suffix second.
 
     Args:
         path: a model file, or a SavedModel folder.
         dims: sizes for symbolic dimensions, such as `{"batch": 8}`.
+        allow_unknown: let a model through of which more than a tenth of the tensors have no known
+            shape.
 
     Raises:
-        ModelError: no such file, an unknown format, or a model that cannot become a graph.
+        ModelError: no such file, an unknown format, a model that cannot become a graph, or one
+            of which too little is known.
         GraphError: a damaged graphwright graph file.
 
     Example:
@@ -25,8 +31,13 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
         >>> graph.op_count
         346
     """
-    path = Path(path)
-    dims = dict(dims or {})
+    graph = _read(Path(path), dict(dims or {}))
+    if not allow_unknown:
+        check_known(graph, str(path))
+    return graph
+
+
+def _read(path: Path, dims: Mapping[str, int]) -> Graph:
     for name, size in dims.items():
         if size < 1:
             raise ModelError(f"dimension {name}={size}: a dimension must be at least 1")

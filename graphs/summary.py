@@ -109,6 +109,10 @@ def _assumptions(report: ImportReport) -> list[str]:
         )
     for op_type, count in report.estimated_ops.items():
         lines.append(f"{count} x {op_type}: no cost formula; estimated from the sizes of tensors")
+    for op_type, count in report.opaque_ops.items():
+        lines.append(f"{count} x {op_type}: its work cannot be read; costed from its tensors alone")
+    for op_type, count in report.folded_ops.items():
+        lines.append(f"{count} x {op_type}: depend on constants alone; folded, as runtimes do")
     for op_type, count in report.composite_ops.items():
         lines.append(f"{count} x {op_type}: control flow, imported as one op with its body's cost")
     return lines + list(report.notes)

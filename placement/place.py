@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphs.graph import Graph
+from graphs.import_gaps import import_gaps
 from placement.constraints import Constraints
 from placement.placer import Budget, OnProgress, Placed, Placer, silent
 from placement.placers.registry import get_placer
@@ -111,6 +112,7 @@ class Placement:
             "graph": graph.name,
             "digest": graph.digest,
             "ops": graph.op_count,
+            "import": dict(import_gaps(graph).as_dict()),
             "cluster": cluster.name,
             "placer": self.placer,
             "origin": self.placed.best.origin,

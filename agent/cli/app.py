@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from agent.cli.exit_codes import DONE, INTERRUPTED, OUR_FAULT, USER_MISTAKE
 from agent.cli.verbs.calibrate import calibrate
@@ -61,6 +61,7 @@ def command_line() -> App:
         help="Place, fuse and schedule dataflow graphs of neural networks on several devices.",
         help_epilogue="Exit codes: 0 done, 1 a fault of graphwright, 2 a mistake in what was "
         "given, 3 no feasible plan. Every verb takes --json and then prints one JSON object.",
+        default_parameter=Parameter(negative_iterable=()),
     )
     for name, verb in VERBS.items():
         if isinstance(verb, App):

@@ -25,6 +25,8 @@ class Target:
     `nvidia-smi topo -m`, or a dnn-partitioning benchmark file."""
     dim: tuple[str, ...] = ()
     """Size of a symbolic dimension, such as batch=8; repeat for several."""
+    allow_unknown: Annotated[bool, Parameter(negative=())] = False
+    """Go on though more than a tenth of the tensors have no known shape."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -71,7 +73,7 @@ def read_model(model: str, target: Target) -> "Graph":
     """The graph that a command is about: a file, or a bundled graph by name."""
     from graphs.catalogue import resolve
 
-    return resolve(model, target.sizes)
+    return resolve(model, target.sizes, allow_unknown=target.allow_unknown)
 
 
 def read_cluster(model: str, target: Target) -> "Cluster":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.cli.calibrated import calibrated_prediction, calibrated_text
+from agent.cli.import_text import print_import
 from agent.cli.output import print_table, print_text, write_page
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def show(placement: "Placement") -> None:
         f"{problem.graph.name}: {problem.graph.op_count} ops on {problem.given_cluster.name}, "
         f"{problem.costs.name} costs, simulated"
     )
+    print_import(problem.graph)
     best: dict[str, tuple[float, bool]] = {}
     for item in placement.placed.candidates:
         family = item.origin.split(":")[0]

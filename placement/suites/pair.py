@@ -42,7 +42,7 @@ class Pair:
     headroom: Headroom
 
     def graph(self) -> Graph:
-        """Build or read the graph.
+        """Build or read the graph, however little is known of it (`graphs.import_gaps`).
 
         Raises:
             ModelError: no such graph, or a model that cannot become one.
@@ -125,7 +125,7 @@ def _device_count(cluster_ref: str) -> int:
 
 @lru_cache(maxsize=16)
 def _graph(graph_ref: str) -> Graph:
-    return resolve(graph_ref)
+    return resolve(graph_ref, allow_unknown=True)
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from agent.cli.exit_codes import DONE, INFEASIBLE
+from agent.cli.import_text import print_import
 from agent.cli.options import (
     ConstraintFlags,
     Target,
@@ -74,7 +75,9 @@ def compare(
         if out is not None:
             raise GraphwrightError("--out is for one model; --suite prints its table only")
         clusters = (target.cluster,) if target.cluster else ()
-        return compare_suite(suite, clusters, placer, seconds, seed, json, policy)
+        return compare_suite(
+            suite, clusters, placer, seconds, seed, json, policy, target.allow_unknown
+        )
     assert model is not None
     with_policy = (POLICY,) if policy is not None or has_shipped_policy() else ()
     names = placer or (*PLACERS, *with_policy)
@@ -90,7 +93,9 @@ def compare(
     bound = problem.bounds.seconds
     written = {} if out is None else _write_best(placements, out)
     if json:
-        head = {key: results[0][key] for key in ("graph", "digest", "ops", "cluster", "seed")}
+        head = {
+            key: results[0][key] for key in ("graph", "digest", "ops", "import", "cluster", "seed")
+        }
         print_json({**head, "lower_bound_seconds": bound, "placers": results, "files": written})
     else:
         best = min((r["makespan_seconds"] for r in results if r["feasible"]), default=float("nan"))
@@ -113,6 +118,7 @@ def compare(
         )
         columns = ["placer", "step", "x best", "x bound", "fullest device", "fits", "CPU s", "by"]
         print_table(title, columns, rows)
+        print_import(problem.graph)
         for name, path in written.items():
             print_text(f"{name}: {path}")
     return DONE if any(row["feasible"] for row in results) else INFEASIBLE

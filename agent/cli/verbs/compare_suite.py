@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cli.import_text import check_models
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def compare_suite(
     seed: int,
     as_json: bool,
     policy: Path | None = None,
+    allow_unknown: bool = False,
 ) -> int:
     """Measure all pairs and print the table; 3 if some pair has no plan that fits.
 
@@ -26,6 +28,7 @@ def compare_suite(
         clusters: for a folder.
         placers: names; the columns of GO's table where empty.
         policy: a checkpoint, for the placer policy.
+        allow_unknown: take models of which little is known.
     """
     from agent.placing.registry import get_placer
     from placement.suites import get_suite
@@ -34,6 +37,7 @@ def compare_suite(
     suite = get_suite(name, clusters)
     columns = tuple(placers) or COLUMNS
     chosen = {column: get_placer(column, policy) for column in columns}
+    imports = check_models(suite.pairs, allow_unknown, quiet=as_json)
     prepare(quiet=as_json)
     rows = []
     with progress(f"{len(suite.pairs)} pairs of {suite.name}", quiet=as_json) as on_progress:
@@ -41,7 +45,9 @@ def compare_suite(
             rows.append(measure_pair(pair, chosen, budget_seconds, seed))
             on_progress((index + 1) / len(suite.pairs))
     if as_json:
-        print_json({"suite": suite.name, "rows": [row.as_dict() for row in rows]})
+        print_json(
+            {"suite": suite.name, "imports": imports, "rows": [row.as_dict() for row in rows]}
+        )
     else:
         _print(suite.name, rows, columns)
     solved = all(any(row.makespan_seconds.values()) for row in rows)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from agent.cli.exit_codes import DONE, INFEASIBLE
+from agent.cli.import_text import check_models
 from agent.cli.options import read_seconds
 from agent.cli.output import prepare, print_json, print_text, progress
 from agent.runs.commit import current_commit
@@ -51,6 +52,7 @@ def evaluate(
     threads: int = 1,
     out: Path | None = None,
     track: str = "none",
+    allow_unknown: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Set a policy beside heuristics, search, published learned placers and its own controls.
@@ -87,6 +89,8 @@ def evaluate(
         are not repeated.
     track
         wandb, tensorboard or none; needs --out.
+    allow_unknown
+        Take models of which more than a tenth of the tensors have no known shape.
     json
         Print one JSON object instead of the table.
     """
@@ -109,6 +113,7 @@ def evaluate(
         chosen.pairs, entrants, tuple(dict.fromkeys(seeds)), seconds,
         Origin(chosen.name, command, current_commit()),
     )  # fmt: skip
+    imports = check_models(chosen.pairs, allow_unknown, quiet=json)
     prepare(quiet=json)
     with (
         _record(out) as (known, record),
@@ -121,7 +126,7 @@ def evaluate(
     if out is not None:
         _tell(out, track, job, results)
     if json:
-        print_json({**plain(results), "suite": chosen.name, "files": files})
+        print_json({**plain(results), "suite": chosen.name, "imports": imports, "files": files})
     else:
         print_text(text)
         for name, path in files.items():

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from agent.cli.import_text import import_values, print_import
 from agent.cli.options import Target, of_plan, pair, read_cluster, read_model
 from agent.cli.output import print_json, print_text
 from graphs.errors import GraphwrightError
@@ -88,6 +89,7 @@ def export(
             {
                 "graph": graph.name,
                 "digest": graph.digest,
+                "import": import_values(graph),
                 "cluster": cluster.name,
                 "forms": [
                     {"form": item.form, "files": [str(p) for p in item.files], "notes": item.notes}
@@ -97,6 +99,7 @@ def export(
             }
         )
         return 0
+    print_import(graph)
     for item in done:
         print_text(f"{item.form}: {item.files[0]}" + _more(len(item.files) - 1))
         for note in item.notes:

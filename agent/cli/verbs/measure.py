@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from agent.cli.exit_codes import DONE, INFEASIBLE
+from agent.cli.import_text import import_values, print_import
 from agent.cli.options import Target, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text
 from graphs.errors import GraphwrightError
@@ -129,6 +130,7 @@ def _document(
     return {
         "graph": graph.name,
         "digest": graph.digest,
+        "import": import_values(graph),
         "cluster": cluster.name,
         "runtime": runtime,
         "machine": machine_fingerprint(),
@@ -181,6 +183,7 @@ def _show(
         ["plan", "step", "95% interval", "x first", "samples", "predicted"],
         rows,
     )
+    print_import(graph)
     for name, item in zip(names, found, strict=True):
         if item.failure is not None:
             print_text(f"{name}: {item.failure}")

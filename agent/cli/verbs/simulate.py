@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from agent.cli.calibrated import calibrated_prediction, calibrated_text
 from agent.cli.exit_codes import DONE, INFEASIBLE
+from agent.cli.import_text import import_values, print_import
 from agent.cli.options import Target, of_plan, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_text
 from graphs.errors import GraphwrightError
@@ -85,6 +86,7 @@ def simulate(
                 "graph": graph.name,
                 "digest": graph.digest,
                 "ops": graph.op_count,
+                "import": import_values(graph),
                 "cluster": cluster.name,
                 "placer": document.provenance.get("placer"),
                 "feasible": evaluation.feasible,
@@ -105,6 +107,7 @@ def simulate(
             f"{graph.name} on {cluster.name}: step {format_seconds(evaluation.makespan_seconds)}, "
             f"lower bound {format_seconds(bound)}, simulated with {simulator.costs.name} costs"
         )
+        print_import(graph)
         if calibrated:
             print_text(calibrated_text(calibrated))
         if before is not None:

@@ -23,6 +23,7 @@ def sweep_clusters(
     change: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
     price: Annotated[tuple[str, ...], _SEVERAL] = (),
     dim: tuple[str, ...] = (),
+    allow_unknown: Annotated[bool, Parameter(negative=())] = False,
     placer: str = "portfolio",
     budget: str = "10s",
     seed: int = 0,
@@ -50,6 +51,8 @@ def sweep_clusters(
         device-seconds of a step.
     dim
         Size of a symbolic dimension, such as batch=8; repeat for several.
+    allow_unknown
+        Go on though more than a tenth of the tensors have no known shape.
     placer
         As for place.
     budget
@@ -61,6 +64,7 @@ def sweep_clusters(
     json
         Print one JSON object instead of a table.
     """
+    from agent.cli.import_text import import_values, print_import
     from agent.cli.options import Target, read_model
     from agent.cli.output import write_page
     from agent.placing.registry import get_placer
@@ -79,7 +83,7 @@ def sweep_clusters(
     clusters = [apply_change(item, change) for item in loaded if distinct[item.digest] is item]
     prices = dict(_price(text) for text in price) if price else None
     decide = get_placer(placer, None)
-    graph = read_model(model, Target(dim=dim))
+    graph = read_model(model, Target(dim=dim, allow_unknown=allow_unknown))
     prepare(quiet=json)
     with progress(f"{len(clusters)} clusters", quiet=json) as on_progress:
         points = sweep(
@@ -94,6 +98,7 @@ def sweep_clusters(
             {
                 "graph": graph.name,
                 "digest": graph.digest,
+                "import": import_values(graph),
                 "placer": placer,
                 "unit": unit,
                 "clusters": [
@@ -118,6 +123,7 @@ def sweep_clusters(
         columns = ["cluster", "devices", "used", "step", "x first", "x bound", unit, "fullest"]
         title = f"{graph.name}, {graph.op_count} ops, by {placer}: simulated"
         print_table(title, [*columns, "memory", "worth"], rows)
+        print_import(graph)
         print_text("* no other cluster of the table is both faster and cheaper")
         if out is not None:
             print_text(f"wrote {out}")

@@ -1,11 +1,13 @@
 """`graphwright train`: pretrain a policy on a suite."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from agent.cli.import_text import check_models
 from agent.cli.layered import TrainFlags, layers
 from agent.cli.options import TrackFlags
 from agent.cli.output import prepare, print_json, print_text
@@ -31,6 +33,7 @@ def train(
     resume: Path | None = None,
     init: Path | None = None,
     tracking: TrackFlags = TrackFlags(track="wandb"),
+    allow_unknown: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
     settings: TrainFlags = TrainFlags(),
 ) -> int:
@@ -49,12 +52,16 @@ def train(
         Run's folder or checkpoint to go on from, with its settings where no flag says otherwise.
     init
         Checkpoint or run's folder whose network and weights a new run starts from.
+    allow_unknown
+        Learn from models of which more than a tenth of the tensors have no known shape.
     json
         Print one JSON object instead of text.
     """
     from agent.runs.tracking.open_tracker import check_choice
     from agent.training.loop import pretrain
+    from agent.training.starts import training_episodes
     from agent.training.workers import join_workers, leave_workers
+    from placement.suites import Pair
 
     wanted = settings.settings()
     check_choice(tracking.track)
@@ -62,6 +69,8 @@ def train(
     workers = join_workers(wanted.device)
     try:
         workers.check_shares(wanted.graphs_per_batch)
+        pairs = [item for item in training_episodes(wanted).sources if isinstance(item, Pair)]
+        imports = check_models(pairs, allow_unknown, quiet=json or not workers.is_first)
         run, tracker = _begin(wanted, out, before, tracking, workers, quiet=json)
         prepare(quiet=json or not workers.is_first)
         try:
@@ -85,7 +94,7 @@ def train(
     finally:
         leave_workers()
     if workers.is_first:
-        _show(run, ended, wanted, as_json=json)
+        _show(run, ended, wanted, imports, as_json=json)
     return 0 if ended.rounds == wanted.rounds else INTERRUPTED
 
 
@@ -155,7 +164,13 @@ def _tell_end(tracker: "Tracker", run: "RunFolder", ended: "Pretrained") -> None
     tracker.artifact(f"policy-{run.folder.resolve().name}", "policy", policy, about)
 
 
-def _show(run: "RunFolder", ended: "Pretrained", wanted: "TrainConfig", as_json: bool) -> None:
+def _show(
+    run: "RunFolder",
+    ended: "Pretrained",
+    wanted: "TrainConfig",
+    imports: Mapping[str, Mapping[str, Any]],
+    as_json: bool,
+) -> None:
     stopped = ended.rounds < wanted.rounds
     if as_json:
         print_json(
@@ -163,6 +178,7 @@ def _show(run: "RunFolder", ended: "Pretrained", wanted: "TrainConfig", as_json:
                 "folder": str(run.folder),
                 "rounds": ended.rounds,
                 "interrupted": stopped,
+                "imports": imports,
                 "validation_ratio": ended.validation.get("validation/ratio"),
                 "checkpoint": str(run.checkpoint),
                 "best": str(run.best) if run.best.is_dir() else None,
