@@ -1,18 +1,22 @@
 """Placing a graph in one call, with everything that a caller wants to know of the result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphs.graph import Graph
 from graphs.import_gaps import import_gaps
 from placement.constraints import Constraints
-from placement.placer import Budget, OnProgress, Placed, Placer, silent
+from placement.feasibility import why_nothing_fits
+from placement.heuristics.registry import HEURISTICS
+from placement.placer import Budget, OnProgress, Placed, Placer, Stage, silent
 from placement.placers.registry import get_placer
 from placement.placers.warm_up import warm_up
 from placement.problem import Problem
 from placement.report.reported_plan import ReportedPlan
+from placement.simplicity import Simplicity, Simplified, complexity_of, simplify
+from placement.simplicity.rules import WITHIN_ERROR
 from simulator.clusters.cluster import Cluster
 from simulator.costs.cost_model import CostModel
 from simulator.plan import Plan
@@ -34,6 +38,17 @@ class Placement:
     search_seconds: float
     """CPU seconds that the placer took."""
     seed: int
+    simplified: Simplified | None = None
+    """What the last pass made of the fastest plan, where there was one; `placed.best` is its
+    result."""
+    hopeless: str | None = None
+    """Why no plan can fit in memory, where that is plain to see."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why the plan cannot run; None where it can."""
+        found = self.trace.evaluation.failure
+        return None if found is None else self.hopeless or str(found)
 
     @property
     def plan(self) -> Plan:
@@ -108,6 +123,7 @@ class Placement:
         """The figures that every command reports, as plain values."""
         graph, cluster = self.problem.graph, self.problem.given_cluster
         evaluation = self.trace.evaluation
+        complexity = complexity_of(graph, self.plan.devices)
         return {
             "graph": graph.name,
             "digest": graph.digest,
@@ -117,9 +133,12 @@ class Placement:
             "placer": self.placer,
             "origin": self.placed.best.origin,
             "feasible": evaluation.feasible,
-            "failure": str(evaluation.failure) if evaluation.failure else None,
+            "failure": self.failure,
             "makespan_seconds": evaluation.makespan_seconds,
             "lower_bound_seconds": self.problem.bounds.seconds,
+            "devices_used": complexity.devices,
+            "crossings": complexity.crossings,
+            "simplicity": None if self.simplified is None else dict(self.simplified.as_dict()),
             "peak_bytes": dict(zip(cluster.device_names, evaluation.peak_bytes, strict=True)),
             "search_seconds": self.search_seconds,
             "budget_seconds": self.budget_seconds,
@@ -147,15 +166,19 @@ def place(
     budget_seconds: float = 30.0,
     seed: int = 0,
     on_progress: OnProgress = silent,
+    simplicity: Simplicity | None = None,
 ) -> Placement:
     """Find a plan; look at `feasible` before using it.
 
     Args:
         placer: a name from the registry, or any placer.
         budget_seconds: CPU seconds for any-time placers; heuristics ignore it.
+        simplicity: how simple the plan is to be; None takes what a placer's own plan deserves:
+            the simplest within the known error of one that searches, a heuristic's as it is.
 
     Raises:
         GraphwrightError: an unknown placer, or constraints that cannot be met.
+        InfeasibleError: no plan keeps the rules of simplicity that were given.
 
     Example:
         >>> result = place(graph, cluster, "portfolio")
@@ -165,7 +188,8 @@ def place(
     name = placer if isinstance(placer, str) else getattr(placer, "__name__", "custom")
     decide = get_placer(placer) if isinstance(placer, str) else placer
     problem = Problem(graph, cluster, constraints or Constraints(), costs)
-    return place_problem(problem, decide, name, budget_seconds, seed, on_progress)
+    rules = simplicity or (None if name in HEURISTICS else WITHIN_ERROR)
+    return place_problem(problem, decide, name, budget_seconds, seed, on_progress, rules)
 
 
 def place_problem(
@@ -175,17 +199,43 @@ def place_problem(
     budget_seconds: float,
     seed: int,
     on_progress: OnProgress = silent,
+    simplicity: Simplicity | None = None,
 ) -> Placement:
-    """Run a placer on a problem that may be shared by several.
+    """Run a placer on a problem that may be shared by several, and simplify its plan if asked to.
+
+    Where one look at the graph shows that nothing fits, no budget is spent on it: the closest of
+    the heuristics' plans says by how much.
 
     Example:
         >>> problem = Problem(graph, cluster)
         >>> place_problem(problem, get_placer("single"), "single", 1.0, seed=0).placer
         'single'
     """
+    hopeless = why_nothing_fits(problem)
     warm_up()
-    budget = Budget(budget_seconds)
+    budget = Budget(0.0 if hopeless else budget_seconds)
     placed = placer(problem, budget, seed, on_progress)
     spent = budget.spent_seconds
+    simplified = None
+    if simplicity is not None:
+        simplified = simplify(problem, placed.best, placed.candidates, simplicity, seed)
+        placed = _with_simplified(placed, simplified, budget.spent_seconds - spent)
     trace = problem.simulator.trace(placed.best.plan)
-    return Placement(problem, placed, trace, name, budget_seconds, spent, seed)
+    return Placement(
+        problem, placed, trace, name, budget_seconds, spent, seed, simplified, hopeless
+    )
+
+
+def _with_simplified(placed: Placed, simplified: Simplified, cpu_seconds: float) -> Placed:
+    """The result with the simpler plan as its best; the fastest stays among the candidates."""
+    if not simplified.changed:
+        return placed
+    stages = placed.stages or (Stage("search", 0.0, simplified.before.evaluation.makespan_seconds),)
+    last = Stage("simplifying", cpu_seconds, simplified.best.evaluation.makespan_seconds)
+    return replace(
+        placed,
+        best=simplified.best,
+        candidates=(*placed.candidates, simplified.before),
+        evaluations=placed.evaluations + simplified.evaluations,
+        stages=(*stages, last),
+    )

@@ -17,6 +17,9 @@ from simulator.evaluation import Evaluation
 from simulator.plan import Plan
 from simulator.simulator import Simulator
 
+#: A step time above the lower bound by this share is as good as at it.
+_AT_BOUND = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -86,6 +89,15 @@ class Problem:
     @cached_property
     def bounds(self) -> LowerBounds:
         return lower_bounds(self.graph, self.cluster, self.seconds)
+
+    def leaves_nothing(self, evaluation: Evaluation) -> bool:
+        """Whether a plan is at the lower bound, so that no search can gain a thousandth."""
+        return evaluation.feasible and evaluation.makespan_seconds <= self.least_seconds
+
+    @property
+    def least_seconds(self) -> float:
+        """A step time this short is as good as at the lower bound."""
+        return self.bounds.seconds * (1.0 + _AT_BOUND)
 
     def evaluate(self, plan: Plan) -> Evaluation:
         """The simulator's score, after checking that the plan breaks no constraint."""

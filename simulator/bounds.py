@@ -77,11 +77,15 @@ def _load_bound(
     `sum_i min_j (w_j c_ij + u_j m_i) - sum_j u_j M_j` bounds the makespan from below.
     """
     devices = cluster.device_count
-    finite = np.where(np.isfinite(seconds), seconds, 1e30)
-    need = graph.resident_bytes.astype(np.float64)
+    needs = graph.resident_bytes.astype(np.float64)
+    # Ops that are alike decide alike: one row stands for all of them.
+    alike, copies = np.unique(np.column_stack([seconds, needs]), axis=0, return_counts=True)
+    finite = np.where(np.isfinite(alike[:, :-1]), alike[:, :-1], 1e30)
+    need = alike[:, -1]
     memory = cluster.memory_bytes.astype(np.float64)
-    work = max(float(finite.min(axis=1).sum()), 1e-30)
-    scale = work / max(float(need.sum()), 1.0)
+    work = max(float(finite.min(axis=1) @ copies), 1e-30)
+    needed = max(float(need @ copies), 1.0)
+    scale = work / needed
     logits, prices = np.zeros(devices), np.zeros(devices)
     best = 0.0
     rows = np.arange(len(finite))
@@ -90,13 +94,13 @@ def _load_bound(
         weights /= weights.sum()
         reduced = finite * weights + need[:, None] * (prices * scale)
         choice = reduced.argmin(axis=1)
-        value = float(reduced[rows, choice].sum() - (prices * scale) @ memory)
+        value = float(reduced[rows, choice] @ copies - (prices * scale) @ memory)
         best = max(best, value)
-        loads = np.bincount(choice, finite[rows, choice], devices) / work
-        used = np.bincount(choice, need, devices)
+        loads = np.bincount(choice, finite[rows, choice] * copies, devices) / work
+        used = np.bincount(choice, need * copies, devices)
         rate = 1.0 / (1.0 + 0.2 * step)
         logits += rate * (loads - loads @ weights) * devices
-        prices = np.maximum(0.0, prices + rate * (used - memory) / max(float(need.sum()), 1.0))
+        prices = np.maximum(0.0, prices + rate * (used - memory) / needed)
         if devices == 1:
             break
     return best * (1 - _ROUNDING)

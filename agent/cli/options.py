@@ -12,6 +12,7 @@ from graphs.errors import GraphwrightError
 if TYPE_CHECKING:
     from graphs.graph import Graph
     from placement.constraints import Constraints
+    from placement.simplicity import Simplicity
     from simulator.clusters.cluster import Cluster
 
 
@@ -59,6 +60,22 @@ class ConstraintFlags:
     """OP: all ops that match share a device; repeat for several."""
     memory_cap: tuple[str, ...] = ()
     """DEVICE=SIZE, such as v100:0=12GiB; repeat for several."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SimplicityFlags:
+    """How simple a plan is to be."""
+
+    min_gain: str | None = None
+    """What a more complicated plan must gain, such as 2%; 0 keeps the fastest. Left out: the known
+    error of the simulator, 3% on data sheets, as measured on a calibrated cluster."""
+    crossing_price: str | None = None
+    """What each tensor that is sent costs beside its transfer, such as 20us."""
+    max_crossings: int | None = None
+    """The most tensors that may be sent in a step."""
+    contiguous: Annotated[bool, Parameter(negative=())] = False
+    """One stage of the model for each device."""
 
 
 @Parameter(name="*")
@@ -127,6 +144,29 @@ def read_rules(rules: ConstraintFlags) -> "Constraints":
         colocated=(*constraints.colocated, *rules.colocate),
         memory_caps=caps,
     )
+
+
+def read_simplicity(flags: SimplicityFlags, searches: bool) -> "Simplicity | None":
+    """The rules that the flags give; None where there are none and the plan is no search's."""
+    from placement.simplicity import Simplicity
+    from simulator.units import SECONDS, parse_quantity
+
+    if flags == SimplicityFlags() and not searches:
+        return None
+    price = flags.crossing_price
+    return Simplicity(
+        None if flags.min_gain is None else _read_share(flags.min_gain, "--min-gain"),
+        0.0 if price is None else parse_quantity(price, SECONDS, f"--crossing-price {price}"),
+        flags.max_crossings,
+        flags.contiguous,
+    )
+
+
+def _read_share(text: str, flag: str) -> float:
+    number, scale = (text[:-1], 0.01) if text.endswith("%") else (text, 1.0)
+    if not _is_number(number):
+        raise GraphwrightError(f"{flag} {text}: write a share such as 2% or 0.02")
+    return float(number) * scale
 
 
 def read_seconds(text: str, flag: str) -> float:

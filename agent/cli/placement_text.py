@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from placement.place import Placement
     from placement.placer import Stage
     from placement.report import ReportedPlan
+    from placement.simplicity import Simplified
 
 
 def write_outputs(placement: "Placement", out: Path) -> dict[str, str]:
@@ -75,12 +76,27 @@ def stages_text(stages: "tuple[Stage, ...]") -> str:
     return "stages: " + ", ".join(parts)
 
 
+def simplicity_text(simplified: "Simplified") -> str:
+    """What simplicity cost, or that the fastest plan was kept."""
+    from simulator.units import format_seconds
+
+    kept = f"{simplified.complexity}"
+    within = f"plans within {simplified.tolerance:.1%} are taken for alike (--min-gain)"
+    if not simplified.changed:
+        return f"simplicity: {kept}, none simpler found; {within}"
+    fastest = format_seconds(simplified.before.evaluation.makespan_seconds)
+    return (
+        f"simplicity: {kept} instead of {simplified.before_complexity}, "
+        f"{simplified.cost:+.1%} of {fastest}; {within}"
+    )
+
+
 def show(placement: "Placement") -> None:
     """Summary, baselines and the trace as text."""
     from simulator.traces.trace_text import trace_text
     from simulator.units import format_seconds
 
-    problem, evaluation = placement.problem, placement.trace.evaluation
+    problem = placement.problem
     bound = problem.bounds.seconds
     print_text(
         f"{problem.graph.name}: {problem.graph.op_count} ops on {problem.given_cluster.name}, "
@@ -108,8 +124,10 @@ def show(placement: "Placement") -> None:
     )
     if text := stages_text(placement.placed.stages):
         print_text(text)
+    if placement.simplified is not None:
+        print_text(simplicity_text(placement.simplified))
     if calibrated := calibrated_prediction(problem.simulator, placement.plan):
         print_text(calibrated_text(calibrated))
-    if evaluation.failure is not None:
-        print_text(f"NOT FEASIBLE: {evaluation.failure}")
+    if placement.failure is not None:
+        print_text(f"NOT FEASIBLE: {placement.failure}")
     print_text(trace_text(placement.trace))

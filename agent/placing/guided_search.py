@@ -97,6 +97,7 @@ class _Search:
             state.instance.problem, state.subject.groups.hierarchy, SEARCH.neighbour_share
         )
         self.chains = 0
+        self.least_energy = np.log(max(state.instance.problem.least_seconds, 1e-300))
         self.begun_seconds = budget.spent_seconds
         self.span_seconds = max(budget.left_seconds, 1e-9)
         self.max_steps: int | None = None
@@ -129,8 +130,9 @@ class _Search:
 
     @property
     def progress(self) -> float:
-        """Share of the steps or of the time that is used; 1 where the budget is spent."""
-        if self.budget.is_spent:
+        """Share of the steps or of the time that is used; 1 where the budget is spent, and where
+        the best plan is at the lower bound."""
+        if self.budget.is_spent or self.found.chain.best_energy <= self.least_energy:
             return 1.0
         if self.max_steps is not None:
             return self.found.steps / max(self.max_steps, 1)

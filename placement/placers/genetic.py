@@ -45,7 +45,7 @@ def genetic(problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
     energies = np.array([score(genes) for genes in population])
     best, evaluations = floor.best, floor.evaluations + POPULATION
     reached = np.inf
-    while not budget.is_spent:
+    while not budget.is_spent and not problem.leaves_nothing(best.evaluation):
         on_progress(min(budget.spent_seconds / budget.cpu_seconds, 1.0))
         children = [population[i] for i in np.argsort(energies, kind="stable")[:2]]
         while len(children) < POPULATION and not budget.is_spent:

@@ -36,7 +36,9 @@ def search(
     on_progress: OnProgress,
     config: SearchConfig = DEFAULT,
 ) -> Placed:
-    """Anneal until the budget is spent; the result is never worse than the portfolio's.
+    """Anneal until the budget is spent or the lower bound is reached.
+
+    The result is never worse than the portfolio's.
 
     The portfolio's own time counts against the budget. After each hundredth of the budget the
     scheduling order is worked out anew for the placement reached.
@@ -51,7 +53,7 @@ def search(
     begun = budget.spent_seconds
     span = max(budget.cpu_seconds - begun, 1e-9)
     moves = _FIRST_MOVES
-    while not budget.is_spent:
+    while not budget.is_spent and not problem.leaves_nothing(best.evaluation):
         before = budget.spent_seconds
         left = 1.0 - (before - begun) / span
         on_progress(min(1.0 - left, 1.0))

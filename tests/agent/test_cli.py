@@ -145,7 +145,7 @@ def test_no_feasible_plan_is_exit_code_3(model: str, capsys: pytest.CaptureFixtu
     )
     assert code == 3
     assert placed["feasible"] is False
-    assert "runs out of memory" in placed["failure"]
+    assert "no plan can fit: op 'a1'" in placed["failure"]
     assert "output of" in placed["failure"]
 
 

@@ -192,7 +192,8 @@ def test_what_cannot_fit_is_reported_with_the_closest_plan(name: str) -> None:
     graph = graph_of(op("a", 1, resident_bytes=60), op("b", 1, ("a",), resident_bytes=60))
     placement = place(graph, toy_cluster(2, memory_bytes=50), name, budget_seconds=SECONDS)
     assert not placement.feasible
-    assert "runs out of memory" in str(placement.summary()["failure"])
+    assert "take 120 B, the devices of toy-2 have 100 B" in str(placement.summary()["failure"])
+    assert "runs out of memory" in str(placement.trace.evaluation.failure)
     if name in ("portfolio", *ANY_TIME):
         assert placement.trace.evaluation.excess_bytes == 20
 

@@ -107,6 +107,8 @@ def compare(
                 f"{row['makespan_seconds'] / bound:.2f}",
                 format_bytes(max(row["peak_bytes"].values())),
                 "yes" if row["feasible"] else "OOM",
+                str(row["devices_used"]),
+                str(row["crossings"]),
                 f"{row['search_seconds']:.1f}",
                 row["origin"],
             ]
@@ -116,7 +118,17 @@ def compare(
             f"{problem.graph.name}, {problem.graph.op_count} ops, on {problem.given_cluster.name}: "
             f"simulated, {problem.costs.name} costs, lower bound {format_seconds(bound)}"
         )
-        columns = ["placer", "step", "x best", "x bound", "fullest device", "fits", "CPU s", "by"]
+        columns = [
+            "placer",
+            "step",
+            "x best",
+            "x bound",
+            "fullest device",
+            "fits",
+            "devices",
+            "crossings",
+        ]
+        columns += ["CPU s", "by"]
         print_table(title, columns, rows)
         print_import(problem.graph)
         for name, path in written.items():

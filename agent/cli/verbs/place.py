@@ -9,11 +9,13 @@ from agent.cli.calibrated import calibrated_prediction
 from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import (
     ConstraintFlags,
+    SimplicityFlags,
     Target,
     read_cluster,
     read_model,
     read_rules,
     read_seconds,
+    read_simplicity,
 )
 from agent.cli.output import prepare, print_json, print_text, progress
 from agent.cli.placement_text import show, write_outputs
@@ -24,6 +26,7 @@ def place(
     *,
     target: Target = Target(),
     rules: ConstraintFlags = ConstraintFlags(),
+    simplicity: SimplicityFlags = SimplicityFlags(),
     placer: str | None = None,
     policy: Path | None = None,
     budget: str = "30s",
@@ -34,6 +37,9 @@ def place(
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Find a plan: which device runs each op, in which order, and which ops are one kernel.
+
+    Among plans that the simulator cannot tell apart the simplest is taken: fewest devices, then
+    fewest tensors sent. A heuristic that is named is shown as it is.
 
     Parameters
     ----------
@@ -61,6 +67,7 @@ def place(
         Print one JSON object instead of tables.
     """
     from agent.placing.registry import POLICY, default_placer, get_placer
+    from placement.heuristics.registry import HEURISTICS
     from placement.place import place_problem
     from placement.problem import Problem
     from simulator.costs.registry import cost_model
@@ -75,9 +82,10 @@ def place(
     graph = read_model(model, target)
     cluster = read_cluster(model, target)
     problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
+    wanted = read_simplicity(simplicity, searches=placer not in HEURISTICS)
     prepare(quiet=json)
     with progress(f"{placer} on {problem.given_cluster.name}", quiet=json) as on_progress:
-        placement = place_problem(problem, decide, placer, seconds, seed, on_progress)
+        placement = place_problem(problem, decide, placer, seconds, seed, on_progress, wanted)
     written = write_outputs(placement, out) if out is not None else {}
     if json:
         calibrated = calibrated_prediction(problem.simulator, placement.plan)
