@@ -111,6 +111,8 @@ class DType(IntEnum):
     COMPLEX128 = 12
     STRING = 13
     RESOURCE = 14
+    TF32 = 15
+    """float32 in memory, multiplied on tensor cores with ten bits of mantissa."""
 
     @property
     def element_bytes(self) -> float:
@@ -134,4 +136,5 @@ _ELEMENT_BYTES = {
     DType.COMPLEX128: 16.0,
     DType.STRING: 16.0,
     DType.RESOURCE: 0.0,
+    DType.TF32: 4.0,
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphs.graph import Graph
 from graphs.import_gaps import import_gaps
+from graphs.precision import computed_types
 from placement.constraints import Constraints
 from placement.feasibility import why_nothing_fits
 from placement.heuristics.registry import HEURISTICS
@@ -136,6 +137,7 @@ class Placement:
             "failure": self.failure,
             "makespan_seconds": evaluation.makespan_seconds,
             "lower_bound_seconds": self.problem.bounds.seconds,
+            "precision": dict(computed_types(graph)),
             "devices_used": complexity.devices,
             "crossings": complexity.crossings,
             "simplicity": None if self.simplified is None else dict(self.simplified.as_dict()),

@@ -125,11 +125,24 @@ def dimensions_of(path: Path) -> dict[str, int]:
 
     What is wrong with the file is `read_plan`'s to say.
     """
-    try:
-        dims = json.loads(path.read_bytes())["provenance"]["dims"]
-        return {str(name): size for name, size in dims.items() if isinstance(size, int)}
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+    dims = _provenance(path).get("dims")
+    if not isinstance(dims, dict):
         return {}
+    return {str(name): size for name, size in dims.items() if isinstance(size, int)}
+
+
+def precision_of(path: Path) -> str | None:
+    """The precision that a plan was made for; None where it names none."""
+    found = _provenance(path).get("precision")
+    return found if isinstance(found, str) else None
+
+
+def _provenance(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())["provenance"]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _made_for(body: Mapping[str, Any]) -> str:

@@ -28,6 +28,9 @@ class Target:
     """Size of a symbolic dimension, such as batch=8; repeat for several."""
     allow_unknown: Annotated[bool, Parameter(negative=())] = False
     """Go on though more than a tenth of the tensors have no known shape."""
+    precision: str = "auto"
+    """What float32 is computed in: auto (as the model's framework does by default: TF32 where the
+    devices have it), model (full precision), tf32, float16 or bfloat16."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -89,8 +92,20 @@ class TrackFlags(TrackOptions):
 def read_model(model: str, target: Target) -> "Graph":
     """The graph that a command is about: a file, or a bundled graph by name."""
     from graphs.catalogue import resolve
+    from graphs.precision import Precision, read_precision, with_precision
 
-    return resolve(model, target.sizes, allow_unknown=target.allow_unknown)
+    precision = read_precision(target.precision)
+    graph = resolve(model, target.sizes, allow_unknown=target.allow_unknown)
+    if precision == Precision.AUTO and not _has_tf32(model, target):
+        return graph
+    return with_precision(graph, precision)
+
+
+def _has_tf32(model: str, target: Target) -> bool:
+    if target.cluster is None:
+        return False
+    cluster = read_cluster(model, target)
+    return any("tf32" in device.flops_per_second for device in cluster.devices)
 
 
 def read_cluster(model: str, target: Target) -> "Cluster":
@@ -110,13 +125,15 @@ def read_cluster(model: str, target: Target) -> "Cluster":
 
 
 def of_plan(plan: Path, target: Target) -> Target:
-    """What the flags leave open is as when the plan was made: dimensions, and the cluster file that
-    `place` wrote beside it."""
-    from placement.plan_file import dimensions_of
+    """What the flags leave open is as when the plan was made: dimensions, precision, and the
+    cluster file that `place` wrote beside it."""
+    from placement.plan_file import dimensions_of, precision_of
 
     if not target.dim:
         sizes = dimensions_of(plan)
         target = replace(target, dim=tuple(f"{name}={size}" for name, size in sizes.items()))
+    if target.precision == Target.precision:
+        target = replace(target, precision=precision_of(plan) or target.precision)
     beside = plan.parent / "cluster.yaml"
     if target.cluster is None and plan.exists() and beside.exists():
         target = replace(target, cluster=str(beside))

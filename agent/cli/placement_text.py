@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from placement.simplicity import Simplified
 
 
-def write_outputs(placement: "Placement", out: Path) -> dict[str, str]:
-    """Write plan, report, trace and cluster; returns what was written where."""
+def write_outputs(
+    placement: "Placement", out: Path, precision: str | None = None
+) -> dict[str, str]:
+    """Write plan, report, trace and cluster; returns what was written where.
+
+    Args:
+        precision: the flag with which the model was read, for those who read it again.
+    """
     from placement.plan_file import PlanDocument, write_plan
     from simulator.cluster_file import dump_cluster
     from simulator.traces.perfetto import perfetto_json
@@ -28,6 +34,8 @@ def write_outputs(placement: "Placement", out: Path) -> dict[str, str]:
     made = {key: summary[key] for key in ("placer", "origin", "seed", "budget_seconds")}
     if len(placement.placed.progress) > 1:
         made["progress"] = _thin(placement.placed.progress)
+    if precision is not None:
+        made["precision"] = precision
     if dims := placement.problem.graph.report.bound_dims:
         made["dims"] = dict(dims)
     document = PlanDocument(
@@ -93,6 +101,7 @@ def simplicity_text(simplified: "Simplified") -> str:
 
 def show(placement: "Placement") -> None:
     """Summary, baselines and the trace as text."""
+    from graphs.precision import computed_types
     from simulator.traces.trace_text import trace_text
     from simulator.units import format_seconds
 
@@ -103,6 +112,8 @@ def show(placement: "Placement") -> None:
         f"{problem.costs.name} costs, simulated"
     )
     print_import(problem.graph)
+    shares = computed_types(problem.graph)
+    print_text(f"computed in {', '.join(f'{name} ({s:.0%})' for name, s in shares.items())}")
     best: dict[str, tuple[float, bool]] = {}
     for item in placement.placed.candidates:
         family = item.origin.split(":")[0]

@@ -1,6 +1,7 @@
 """Data-sheet figures of devices and interconnects that presets are made of.
 
-Peaks are the vendors' dense figures (float16 on tensor cores where they exist). Bandwidths of
+Peaks are the vendors' dense figures (float16 and TF32 on tensor cores where they exist; half of a
+figure that a sheet gives with sparsity). Bandwidths of
 links are what copies reach in practice: about four fifths of the wire rate.
 """
 
@@ -55,9 +56,17 @@ CPU_EFFICIENCY: Mapping[str, float] = {
 
 
 def _gpu(
-    kind: str, gib: int, float32: float, float16: float, terabytes_per_second: float, launch: float
+    kind: str,
+    gib: int,
+    float32: float,
+    float16: float,
+    terabytes_per_second: float,
+    launch: float,
+    tf32: float | None = None,
 ) -> Device:
     teraflops = {"float32": float32, "float16": float16, "bfloat16": float16}
+    if tf32 is not None:
+        teraflops["tf32"] = tf32
     return Device(
         name=kind,
         kind=kind,
@@ -73,20 +82,20 @@ DEVICE_SPECS: Mapping[str, Device] = {
     "p100": _gpu("p100", 16, 9.3, 18.7, 0.732, 6e-6),
     "v100": _gpu("v100", 16, 15.7, 125.0, 0.900, 5e-6),
     "t4": _gpu("t4", 16, 8.1, 65.0, 0.320, 5e-6),
-    "a10": _gpu("a10", 24, 31.2, 125.0, 0.600, 4e-6),
-    "a100": _gpu("a100", 40, 19.5, 312.0, 1.555, 4e-6),
+    "a10": _gpu("a10", 24, 31.2, 125.0, 0.600, 4e-6, 62.5),
+    "a100": _gpu("a100", 40, 19.5, 312.0, 1.555, 4e-6, 156.0),
     # NVIDIA A100 80GB data sheet, SXM (June 2021).
-    "a100sxm80": _gpu("a100sxm80", 80, 19.5, 312.0, 2.039, 4e-6),
-    "h100": _gpu("h100", 80, 67.0, 989.0, 3.350, 3e-6),
+    "a100sxm80": _gpu("a100sxm80", 80, 19.5, 312.0, 2.039, 4e-6, 156.0),
+    "h100": _gpu("h100", 80, 67.0, 989.0, 3.350, 3e-6, 494.7),
     # NVIDIA H200 data sheet, SXM (2024): the H100's compute, 141 GB of HBM3e.
-    "h200": _gpu("h200", 140, 67.0, 989.0, 4.800, 3e-6),
+    "h200": _gpu("h200", 140, 67.0, 989.0, 4.800, 3e-6, 494.7),
     # NVIDIA L4 data sheet (2023): 242 TFLOPS of float16 with sparsity, half of it without.
-    "l4": _gpu("l4", 24, 30.3, 121.0, 0.300, 4e-6),
+    "l4": _gpu("l4", 24, 30.3, 121.0, 0.300, 4e-6, 60.0),
     # NVIDIA L40S data sheet (2023): 733 TFLOPS of float16 with sparsity, half of it without.
-    "l40s": _gpu("l40s", 48, 91.6, 362.0, 0.864, 4e-6),
+    "l40s": _gpu("l40s", 48, 91.6, 362.0, 0.864, 4e-6, 183.0),
     # AMD Instinct MI300X data sheet (2023).
-    "mi300x": _gpu("mi300x", 192, 163.4, 1307.4, 5.300, 5e-6),
-    "rtx4090": _gpu("rtx4090", 24, 82.6, 165.0, 1.008, 3e-6),
+    "mi300x": _gpu("mi300x", 192, 163.4, 1307.4, 5.300, 5e-6, 653.7),
+    "rtx4090": _gpu("rtx4090", 24, 82.6, 165.0, 1.008, 3e-6, 82.6),
     "cpu": Device(
         name="cpu",
         kind="cpu",

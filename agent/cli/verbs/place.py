@@ -33,6 +33,7 @@ def place(
     seed: int = 0,
     costs: str = "auto",
     fuse: Annotated[bool, Parameter(negative=())] = False,
+    change: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -61,6 +62,9 @@ def place(
         costs. auto: measured times where the graph or the cluster has them, else roofline.
     fuse
         Decide fusion as well: ops that may be one kernel are fused, then kernels are placed.
+    change
+        What if: WHAT.PROPERTY=VALUE, such as device.memory=24GiB or link.bandwidth=2x, as for
+        simulate; several, or repeated.
     out
         Folder for plan.json, report.html, trace.json (Perfetto) and cluster.yaml.
     json
@@ -70,6 +74,7 @@ def place(
     from placement.heuristics.registry import HEURISTICS
     from placement.place import place_problem
     from placement.problem import Problem
+    from simulator.clusters.what_if import apply_change
     from simulator.costs.registry import cost_model
 
     seconds = read_seconds(budget, "--budget")
@@ -80,13 +85,13 @@ def place(
 
         decide = FusedPlacer(decide)
     graph = read_model(model, target)
-    cluster = read_cluster(model, target)
+    cluster = apply_change(read_cluster(model, target), change)
     problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
     wanted = read_simplicity(simplicity, searches=placer not in HEURISTICS)
     prepare(quiet=json)
     with progress(f"{placer} on {problem.given_cluster.name}", quiet=json) as on_progress:
         placement = place_problem(problem, decide, placer, seconds, seed, on_progress, wanted)
-    written = write_outputs(placement, out) if out is not None else {}
+    written = write_outputs(placement, out, target.precision) if out is not None else {}
     if json:
         calibrated = calibrated_prediction(problem.simulator, placement.plan)
         print_json({**placement.summary(), **calibrated, "files": written})
