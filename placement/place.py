@@ -44,6 +44,8 @@ class Placement:
     result."""
     hopeless: str | None = None
     """Why no plan can fit in memory, where that is plain to see."""
+    simplify_seconds: float = 0.0
+    """CPU seconds of the last pass, beside the budget."""
 
     @property
     def failure(self) -> str | None:
@@ -221,10 +223,12 @@ def place_problem(
     simplified = None
     if simplicity is not None:
         simplified = simplify(problem, placed.best, placed.candidates, simplicity, seed)
-        placed = _with_simplified(placed, simplified, budget.spent_seconds - spent)
+    simplifying = budget.spent_seconds - spent
+    if simplified is not None:
+        placed = _with_simplified(placed, simplified, simplifying)
     trace = problem.simulator.trace(placed.best.plan)
     return Placement(
-        problem, placed, trace, name, budget_seconds, spent, seed, simplified, hopeless
+        problem, placed, trace, name, budget_seconds, spent, seed, simplified, hopeless, simplifying
     )
 
 

@@ -2,6 +2,8 @@
 
 from functools import cache
 
+import numpy as np
+
 from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.import_report import ImportReport
 from graphs.kinds import OpKind
@@ -12,6 +14,7 @@ from placement.annealing.move_scorer import blank_scorer
 from placement.heuristics.registry import HEURISTICS
 from placement.placer import Budget, silent
 from placement.problem import Problem
+from placement.simplicity.crossings import Moves, crossings_saved, tally
 from simulator.clusters.presets import preset
 from simulator.fusion import xla_like_groups
 
@@ -41,4 +44,6 @@ def warm_up() -> None:
     annealer = Annealer(problem, build_hierarchy(problem, 0))
     chain = annealer.start(best.plan.devices, best.plan.ranks, 0)
     chain = annealer.reprioritise(annealer.advance(chain, 1, 0.0))
+    moves = Moves(np.array([0, 1]), np.array([0]), np.array([1], np.int32))
+    crossings_saved(problem, tally(problem, best.plan.devices), moves)
     GuidedAnnealer(annealer, blank_scorer(), Guidance(16, 2.0, 0.1, 1)).advance(chain, 1, 0.0, 0.0)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float64, Int32, Int64
 from graphs.kinds import Storage
 from placement.annealing.hierarchy import build_hierarchy
 from placement.problem import Problem
+from placement.simplicity.crossings import Moves, crossings_saved, tally
 from simulator.plan import Plan
 
 #: At most so many blocks at borders are looked at in one round, the lightest first.
@@ -73,42 +74,6 @@ def regions_of(problem: Problem, blocks: Blocks, seed: int) -> list[Int32[np.nda
     return regions
 
 
-class Crossings:
-    """Which devices read each tensor, so that a change's effect is counted at its border only."""
-
-    def __init__(self, problem: Problem, devices: Int32[np.ndarray, " ops"]) -> None:
-        graph = problem.graph
-        self.graph = graph
-        self.devices = devices
-        self.sent = graph.tensor_storage != Storage.WEIGHT
-        self.readers = np.zeros((graph.tensor_count, problem.cluster.device_count), np.int32)
-        np.add.at(self.readers, (graph.edge_tensors, devices[graph.consumers]), 1)
-
-    def saved_by(self, ops: Int64[np.ndarray, " moved"], device: int) -> int:
-        """Crossings less after the ops have moved; below zero where there would be more."""
-        graph, devices = self.graph, self.devices
-        made = _ranges(graph.output_offsets, ops)
-        edges = graph.input_edges[_ranges(graph.input_offsets, ops)]
-        read = graph.edge_tensors[edges]
-        tensors = np.unique(np.concatenate([made, read]))
-        tensors = tensors[self.sent[tensors]]
-        before = self.readers[tensors]
-        after = before.copy()
-        kept = self.sent[read]
-        rows = np.searchsorted(tensors, read[kept])
-        np.add.at(after, (rows, devices[graph.consumers[edges[kept]]]), -1)
-        np.add.at(after, (rows, np.full(len(rows), device)), 1)
-        homes = devices[graph.tensor_producers[tensors]]
-        moved = np.isin(tensors, made)
-        return int(_count(before, homes) - _count(after, np.where(moved, device, homes)))
-
-
-def _count(readers: Int32[np.ndarray, "tensors devices"], homes: np.ndarray) -> int:
-    there = readers > 0
-    there[np.arange(len(homes)), homes] = False
-    return int(there.sum())
-
-
 def _ranges(
     offsets: Int64[np.ndarray, " bounds"], rows: np.ndarray
 ) -> Int64[np.ndarray, " positions"]:
@@ -128,28 +93,42 @@ def changes_of(
 
     No two of them touch, so that together they save what each saves alone.
     """
-    crossings = Crossings(problem, devices)
     pairs = _block_pairs(problem, blocks)
     home = np.empty(blocks.count, np.int32)
     home[blocks.block_of] = devices
-    members = np.argsort(blocks.block_of, kind="stable")
-    starts = np.searchsorted(blocks.block_of[members], np.arange(blocks.count + 1))
-    found: list[tuple[np.ndarray, Change]] = []
-    proposals = (
-        *_islands(blocks, pairs, home),
-        *_gathered(regions, home),
-        *_borders(blocks, pairs, home),
-    )
-    for group, device in proposals:
-        if not blocks.allowed[group, device].all():
-            continue
-        ops = members[_ranges(starts, group)]
-        saved = crossings.saved_by(ops, device)
-        if saved > 0:
-            change = Change(ops, device, saved, float(blocks.seconds[group].sum()))
-            found.append((group, change))
+    proposals = [
+        (group, device)
+        for group, device in (
+            *_islands(blocks, pairs, home),
+            *_gathered(regions, home),
+            *_borders(blocks, pairs, home),
+        )
+        if blocks.allowed[group, device].all()
+    ]
+    if not proposals:
+        return []
+    moves = _moves(blocks, proposals)
+    saved = crossings_saved(problem, tally(problem, devices), moves).tolist()
+    found = []
+    for number, (group, device) in enumerate(proposals):
+        if saved[number] > 0:
+            ops = moves.ops[moves.offsets[number] : moves.offsets[number + 1]]
+            seconds = float(blocks.seconds[group].sum())
+            found.append((group, Change(ops, device, saved[number], seconds)))
     found.sort(key=lambda item: item[1].seconds / item[1].crossings_saved)
     return _apart(found, pairs, blocks.count)
+
+
+def _moves(blocks: Blocks, proposals: list[tuple[np.ndarray, int]]) -> Moves:
+    """The ops of the blocks that move."""
+    members = np.argsort(blocks.block_of, kind="stable")
+    starts = np.searchsorted(blocks.block_of[members], np.arange(blocks.count + 1))
+    ops = [members[_ranges(starts, group)] for group, _ in proposals]
+    return Moves(
+        np.concatenate([[0], np.cumsum([len(each) for each in ops])]).astype(np.int64),
+        np.concatenate(ops).astype(np.int64),
+        np.array([device for _, device in proposals], np.int32),
+    )
 
 
 def _apart(

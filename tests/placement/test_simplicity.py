@@ -18,7 +18,8 @@ from placement.placer import Budget, Candidate, silent
 from placement.placers.portfolio import portfolio
 from placement.problem import Problem
 from placement.simplicity import Simplicity, complexity_of, is_contiguous, known_error, simplify
-from placement.simplicity.changes import Crossings, blocks_of
+from placement.simplicity.changes import blocks_of
+from placement.simplicity.crossings import Moves, crossings_saved, tally
 from simulator import preset
 from simulator.clusters.calibration import Calibration, PredictionError
 from simulator.clusters.kernel_times import KernelTimes
@@ -58,7 +59,10 @@ def test_a_changes_savings_are_what_counting_anew_says(seed: int, draw: int) -> 
     moved = devices.copy()
     moved[ops] = target
     wanted = complexity_of(graph, devices).crossings - complexity_of(graph, moved).crossings
-    assert Crossings(problem, devices).saved_by(ops, target) == wanted
+    moves = Moves(
+        np.array([0, 0, len(ops)], np.int64), ops.astype(np.int64), np.array([0, target], np.int32)
+    )
+    assert crossings_saved(problem, tally(problem, devices), moves).tolist() == [0, wanted]
 
 
 def test_an_op_sent_away_for_nothing_comes_back() -> None:

@@ -19,6 +19,7 @@ from agent.cli.options import (
 )
 from agent.cli.output import prepare, print_json, print_text, progress
 from agent.cli.placement_text import show, write_outputs
+from agent.cli.spent import Spent
 
 
 def place(
@@ -54,7 +55,8 @@ def place(
     policy
         Checkpoint or run's folder, for the placer policy.
     budget
-        CPU time for search, such as 30s or 5min.
+        CPU time for search, such as 30s or 5min; what start-up, import, simplifying and files take
+        comes on top and is shown.
     seed
         Same seed, same decisions.
     costs
@@ -70,6 +72,7 @@ def place(
     json
         Print one JSON object instead of tables.
     """
+    spent = Spent()
     from agent.placing.registry import POLICY, default_placer, get_placer
     from placement.heuristics.registry import HEURISTICS
     from placement.place import place_problem
@@ -84,19 +87,27 @@ def place(
         from placement.placers.fused import FusedPlacer
 
         decide = FusedPlacer(decide)
+    spent.lap("start-up")
     graph = read_model(model, target)
+    spent.lap("import")
     cluster = apply_change(read_cluster(model, target), change)
     problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
     wanted = read_simplicity(simplicity, searches=placer not in HEURISTICS)
     prepare(quiet=json)
     with progress(f"{placer} on {problem.given_cluster.name}", quiet=json) as on_progress:
         placement = place_problem(problem, decide, placer, seconds, seed, on_progress, wanted)
+    search = {"search": placement.search_seconds, "simplifying": placement.simplify_seconds}
+    spent.lap("start-up", of_which=search)
     written = write_outputs(placement, out, target.precision) if out is not None else {}
+    spent.lap("files")
     if json:
         calibrated = calibrated_prediction(problem.simulator, placement.plan)
-        print_json({**placement.summary(), **calibrated, "files": written})
+        print_json(
+            {**placement.summary(), **calibrated, "spent": spent.as_dict(), "files": written}
+        )
     else:
         show(placement)
+        print_text(str(spent))
         for name, path in written.items():
             print_text(f"{name}: {path}")
         if written and Path(model).exists():
