@@ -3,21 +3,22 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32
 
 from graphs.graph import Graph
 from simulator.clusters.cluster import Cluster
 from simulator.errors import PlanError
 from simulator.fusion import check_fusion
-from simulator.plan import Plan
+from simulator.plan import NO_HOLDS, Plan
 
 SCHEMA_VERSION = 1
 _MAX_FILE_BYTES = 256 << 20
-_KEYS = {"schema_version", "graph", "cluster", "ops", "provenance", "predicted"}
+_KEYS = {"schema_version", "graph", "cluster", "ops", "holds", "provenance", "predicted"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ def plan_to_json(document: PlanDocument, graph: Graph, cluster: Cluster) -> str:
         "provenance": dict(document.provenance),
         "predicted": dict(document.predicted),
     }
+    if plan.is_held:
+        body["holds"] = {
+            graph.op_names[op]: graph.op_names[after]
+            for op, after in enumerate(plan.holds.tolist())
+            if after >= 0
+        }
     head = json.dumps(body, indent=2)
     rows = ",\n    ".join(json.dumps(row) for row in ops)
     return f'{head[:-2]},\n  "ops": [\n    {rows}\n  ]\n}}\n'
@@ -112,6 +119,7 @@ def parse_plan(text: str, graph: Graph, cluster: Cluster, origin: str) -> PlanDo
         raise PlanError(f"{origin}: unknown key {', '.join(sorted(unknown))}")
     rows = _rows(body["ops"], origin)
     plan = _plan(rows, graph, cluster, origin, _made_for(body))
+    plan = replace(plan, holds=_holds(body.get("holds", {}), graph, origin))
     plan.check(graph, cluster)
     check_fusion(graph, plan.fusion, plan.devices)
     provenance, predicted = body.get("provenance", {}), body.get("predicted", {})
@@ -143,6 +151,23 @@ def _provenance(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _holds(names: Any, graph: Graph, origin: str) -> Int32[np.ndarray, " _"]:
+    """What each op waits for; ops that the graph has no more wait for nothing."""
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise PlanError(f"{origin}: holds must map ops to the ops that they wait for")
+    pairs = [
+        (graph.op_index[op], graph.op_index[after])
+        for op, after in names.items()
+        if op in graph.op_index and after in graph.op_index
+    ]
+    if not pairs:
+        return NO_HOLDS
+    holds = np.full(graph.op_count, -1, np.int32)
+    held, after = zip(*pairs, strict=True)
+    holds[list(held)] = after
+    return holds
 
 
 def _made_for(body: Mapping[str, Any]) -> str:

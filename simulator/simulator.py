@@ -64,7 +64,7 @@ class Simulator:
         plan.check(self.graph, self.cluster)
         program, devices, ranks = self._lower(plan)
         peak = np.zeros(self.cluster.device_count, np.int64)
-        makespan, _ = _run(program, devices, ranks, peak, NO_RECORDING)
+        makespan, _ = _run(program, devices, ranks, peak, NO_RECORDING, plan.holds)
         if not np.isfinite(makespan):
             return Evaluation(makespan, tuple(map(int, peak)), self._unsupported(plan))
         excess = np.maximum(peak - self.cluster.memory_bytes, 0)
@@ -91,10 +91,10 @@ class Simulator:
         program, devices, ranks = self._lower(plan)
         peak = np.zeros(self.cluster.device_count, np.int64)
         recording = make_recording(len(devices), program.tensor_count, program.edge_count)
-        makespan, state = _run(program, devices, ranks, peak, recording)
+        makespan, state = _run(program, devices, ranks, peak, recording, plan.holds)
         if not np.isfinite(makespan):
             raise PlanError(self._unsupported(plan))
-        return make_trace(program, devices, state.edge_copy, recording, makespan, peak)
+        return make_trace(program, devices, state.edge_copy, recording, makespan, peak, plan.holds)
 
     def evaluate_many(self, plans: Sequence[Plan], threads: int | None = None) -> BatchEvaluation:
         """Score many plans on all cores (or `threads` of them); order is kept."""
@@ -107,7 +107,9 @@ class Simulator:
         def run(index: int) -> None:
             plans[index].check(self.graph, self.cluster)
             program, devices, ranks = self._lower(plans[index])
-            makespans[index], _ = _run(program, devices, ranks, peaks[index], NO_RECORDING)
+            makespans[index], _ = _run(
+                program, devices, ranks, peaks[index], NO_RECORDING, plans[index].holds
+            )
 
         with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
             list(pool.map(run, range(len(plans))))
@@ -155,6 +157,7 @@ def _run(
     ranks: Int32[np.ndarray, " ops"],
     peak: Int64[np.ndarray, " devices"],
     recording: Recording,
+    holds: Int32[np.ndarray, " _"],
 ) -> tuple[float, EngineState]:
     """Makespan in seconds, and the state that the run ended in; fills `peak` and the recording.
 
@@ -167,7 +170,7 @@ def _run(
     check_plan(devices, ranks, peak, arrays.seconds.shape)
     if recording is not NO_RECORDING:
         check_recording(recording, arrays)
-    state = make_engine_state(arrays)
+    state = make_engine_state(arrays, holds)
     return run_kernel(arrays, state, devices, ranks, peak, recording), state
 
 

@@ -220,7 +220,7 @@ class _Pass:
         before = complexity_of(self.problem.graph, item.plan.devices)
         if complexity_of(self.problem.graph, devices) >= before:
             return None
-        found = self._candidate(replace(item.plan, devices=devices), item.origin)
+        found = self._candidate(item.plan.moved_to(devices), item.origin)
         fits = found.evaluation.feasible and self._is_stagewise(found)
         return found if fits and self._score(found) <= self.limit else None
 

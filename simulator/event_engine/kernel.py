@@ -204,6 +204,12 @@ def _finish_op(p: ProgramArrays, s: EngineState, r: Recording, op: int, now: flo
                 r.copy_free[tensor] = now
     for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
         _release(p, s, r, s.edge_copy[p.input_edges[index]], now)
+    if s.held.size > 0:
+        for index in range(s.held_offsets[op], s.held_offsets[op + 1]):
+            held = s.held[index]
+            s.missing[held] -= 1
+            if s.missing[held] == 0:
+                _become_ready(p, s, r, held, now)
 
 
 @inlined
@@ -284,6 +290,8 @@ def run_kernel(
         s.op_of_rank[ranks[op]] = op
         s.ready_base[devices[op] + 1] += 1
         s.missing[op] = p.input_offsets[op + 1] - p.input_offsets[op]
+    for index in range(s.held.size):
+        s.missing[s.held[index]] += 1
     for device in range(device_count):
         s.ready_base[device + 1] += s.ready_base[device]
         s.ready_size[device] = 0

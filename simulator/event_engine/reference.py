@@ -13,6 +13,7 @@ from graphs.graph import Graph
 from graphs.kinds import Storage
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.host_costs import HostCosts, runs_alone
+from simulator.plan import NO_HOLDS
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class _Run:
         seconds: np.ndarray,
         devices: list[int],
         ranks: list[int],
+        holds: dict[int, int],
     ) -> None:
         self.graph = graph
         self.seconds = seconds
@@ -49,6 +51,10 @@ class _Run:
         self.channel_free: dict[str, float] = {}
         self.inputs = {op: self._waiting_inputs(op) for op in range(graph.op_count)}
         self.missing = {op: len(tensors) for op, tensors in self.inputs.items()}
+        self.held: dict[int, list[int]] = {}
+        for op, after in holds.items():
+            self.held.setdefault(after, []).append(op)
+            self.missing[op] += 1
         self.users: dict[tuple[int, int], int] = {}
         self.memory = [0] * len(self.names)
         self.allocations: list[tuple[int, int]] = []
@@ -274,6 +280,8 @@ class _Run:
                     self.send(tensor, target, now)
         for tensor in self.inputs[op]:
             self.drop(tensor, device)
+        for held in sorted(self.held.get(op, [])):
+            self.receive(held, now)
 
     def take_buffers(self, starting: list[int]) -> None:
         for number in starting:
@@ -321,7 +329,13 @@ class _Run:
 
 
 def simulate_reference(
-    graph: Graph, cluster: Cluster, seconds: np.ndarray, devices: np.ndarray, ranks: np.ndarray
+    graph: Graph,
+    cluster: Cluster,
+    seconds: np.ndarray,
+    devices: np.ndarray,
+    ranks: np.ndarray,
+    holds: np.ndarray = NO_HOLDS,
 ) -> ReferenceResult:
     """Execute an unfused plan in plain Python; `ranks` is a permutation, 0 the most urgent."""
-    return _Run(graph, cluster, seconds, devices.tolist(), ranks.tolist()).run()
+    held = {op: after for op, after in enumerate(holds.tolist()) if after >= 0}
+    return _Run(graph, cluster, seconds, devices.tolist(), ranks.tolist(), held).run()

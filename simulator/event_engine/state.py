@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int32, Int64, UInt8
 
 from simulator.event_engine.program import ProgramArrays
 from simulator.kernel_checks import check_record
+from simulator.plan import NO_HOLDS
 
 
 class Recording(NamedTuple):
@@ -137,15 +138,25 @@ class EngineState(NamedTuple):
     """The last run that took in a copy; `-2 - run` where it has not left the run that made it; -1
     for what is in no run yet."""
     counts: Int64[np.ndarray, " 5"]
+    held: Int32[np.ndarray, " held"]
+    """Ops that wait for another op's end, by that op at `held_offsets`; none where empty."""
+    held_offsets: Int32[np.ndarray, " held_bounds"]
 
 
 #: Places in `State.counts`: how many there are of each, but for `TOUCHED`, which is a flag.
 EVENTS, TRANSFERS, STARTING, TOUCHED, FINISHED = range(5)
 
 
-def make_engine_state(p: ProgramArrays) -> EngineState:
-    """Room for runs of one program, one at a time."""
+def make_engine_state(p: ProgramArrays, holds: Int32[np.ndarray, " _"] = NO_HOLDS) -> EngineState:
+    """Room for runs of one program, one at a time.
+
+    Args:
+        holds: for each op the op that it waits for, or -1; of length 0 where none waits.
+    """
     ops, devices = p.seconds.shape
+    held = np.flatnonzero(holds >= 0)
+    held = held[np.argsort(holds[held], kind="stable")].astype(np.int32)
+    after = np.searchsorted(holds[held], np.arange(ops + 1)) if held.size else np.zeros(0)
     edges = len(p.consumers)
     return EngineState(
         devices=np.empty(ops, np.int32),
@@ -187,4 +198,6 @@ def make_engine_state(p: ProgramArrays) -> EngineState:
         counted=np.empty(devices, np.int32),
         taken=np.empty(len(p.tensor_bytes) + edges, np.int32),
         counts=np.empty(5, np.int64),
+        held=held,
+        held_offsets=after.astype(np.int32),
     )

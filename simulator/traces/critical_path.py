@@ -15,9 +15,9 @@ class PathStep:
     """Index of the op, or of the transfer in the trace."""
     start_seconds: float
     end_seconds: float
-    because: Literal["source", "input", "transfer", "device busy", "link busy"]
+    because: Literal["source", "input", "transfer", "held", "device busy", "link busy"]
     """Why it did not start earlier: nothing did hold it; its last input was made here, or had to
-    be sent; its device ran another op; its link carried another transfer."""
+    be sent; the plan held it back; its device ran another op; its link carried another transfer."""
 
 
 def critical_path(trace: Trace) -> tuple[PathStep, ...]:
@@ -28,13 +28,15 @@ def critical_path(trace: Trace) -> tuple[PathStep, ...]:
         if op >= 0:
             start = float(trace.start[op])
             waited = start > trace.ready[op] and trace.previous[op] >= 0
-            cause: Literal["source", "input", "transfer", "device busy"]
+            cause: Literal["source", "input", "transfer", "held", "device busy"]
             if waited:
                 following, cause = (int(trace.previous[op]), -1), "device busy"
             elif trace.cause_transfer[op] >= 0:
                 following, cause = (-1, int(trace.cause_transfer[op])), "transfer"
             elif trace.cause_op[op] >= 0:
                 following, cause = (int(trace.cause_op[op]), -1), "input"
+            elif trace.released_by[op] >= 0:
+                following, cause = (int(trace.released_by[op]), -1), "held"
             else:
                 following, cause = (-1, -1), "source"
             steps.append(PathStep("op", op, start, float(trace.end[op]), cause))

@@ -12,6 +12,7 @@ from simulator.clusters.cluster import Cluster
 from simulator.evaluation import Evaluation, OutOfMemory
 from simulator.event_engine.program import Program
 from simulator.event_engine.state import Recording
+from simulator.plan import NO_HOLDS
 
 _LARGEST_SHOWN = 5
 
@@ -37,6 +38,8 @@ class Trace:
     """The op that held the device just before, or -1."""
     cause_op: Int32[np.ndarray, " ops"]
     """The producer of the input that arrived last, or -1."""
+    released_by: Int32[np.ndarray, " ops"]
+    """The op that it was held for, where it waited for that longest, or -1."""
     cause_transfer: Int32[np.ndarray, " ops"]
     """The transfer that brought it, or -1 where it was made on the same device."""
     transfer_tensors: Int32[np.ndarray, " transfers"]
@@ -131,6 +134,7 @@ def make_trace(
     record: Recording,
     makespan: float,
     peak: Int64[np.ndarray, " devices"],
+    holds: Int32[np.ndarray, " _"] = NO_HOLDS,
 ) -> Trace:
     """Turn what the kernel recorded into graph terms."""
     graph, arrays = program.graph, program.arrays
@@ -159,6 +163,7 @@ def make_trace(
         end=record.op_end,
         previous=record.op_previous,
         cause_op=np.where(has_cause, _take(producers, cause_tensor), -1).astype(np.int32),
+        released_by=np.where(has_cause, -1, holds if len(holds) else -1).astype(np.int32),
         cause_transfer=np.where(cause_copy >= tensors, cause_copy - tensors, -1).astype(np.int32),
         transfer_tensors=program.graph_tensors[sent],
         transfer_sources=devices[_take(producers, sent)],
