@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from placement.placers.registry import get_placer
 from placement.placers.warm_up import warm_up
 from placement.problem import Problem
 from placement.report.reported_plan import ReportedPlan
+from placement.rivals import Rival, rivals_of
 from placement.simplicity import Simplicity, Simplified, complexity_of, simplify
 from placement.simplicity.rules import WITHIN_ERROR
 from simulator.clusters.cluster import Cluster
@@ -52,6 +54,11 @@ class Placement:
         """Why the plan cannot run; None where it can."""
         found = self.trace.evaluation.failure
         return None if found is None else self.hopeless or str(found)
+
+    @cached_property
+    def rivals(self) -> tuple[Rival, ...]:
+        """What a step would take if no op were placed: estimates for training steps."""
+        return rivals_of(self.problem)
 
     @property
     def plan(self) -> Plan:
@@ -143,6 +150,7 @@ class Placement:
             "devices_used": complexity.devices,
             "crossings": complexity.crossings,
             "simplicity": None if self.simplified is None else dict(self.simplified.as_dict()),
+            "rivals": [dict(rival.as_dict()) for rival in self.rivals],
             "peak_bytes": dict(zip(cluster.device_names, evaluation.peak_bytes, strict=True)),
             "search_seconds": self.search_seconds,
             "budget_seconds": self.budget_seconds,

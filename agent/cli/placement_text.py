@@ -99,6 +99,23 @@ def simplicity_text(simplified: "Simplified") -> str:
     )
 
 
+def rival_lines(placement: "Placement") -> list[str]:
+    """What a step would take without placing any op; first what would be faster than the plan."""
+    from simulator.units import format_bytes, format_seconds
+
+    plan = placement.trace.makespan_seconds
+    lines = []
+    for rival in sorted(placement.rivals, key=lambda item: item.makespan_seconds):
+        wins = rival.feasible and (not placement.feasible or rival.makespan_seconds < plan)
+        memory = "" if rival.feasible else f", but {format_bytes(rival.peak_bytes)} do not fit"
+        lines.append(
+            f"{'FASTER THAN THIS PLAN: ' if wins else 'instead: '}{rival.name} on "
+            f"{rival.devices} devices, about {format_seconds(rival.makespan_seconds)} a step"
+            f"{memory} (an estimate: {rival.how})"
+        )
+    return sorted(lines, key=lambda line: not line.startswith("FASTER"))
+
+
 def show(placement: "Placement") -> None:
     """Summary, baselines and the trace as text."""
     from graphs.precision import computed_types
@@ -127,6 +144,8 @@ def show(placement: "Placement") -> None:
     if len(rows) > 1:
         print_table("baselines", ["placer", "step", "x bound", "memory"], rows)
     step = format_seconds(placement.trace.makespan_seconds)
+    for line in rival_lines(placement):
+        print_text(line)
     print_text(
         f"plan by {placement.placed.best.origin}: step {step}, "
         f"lower bound {format_seconds(bound)}{' unless fused' if placement.plan.is_fused else ''}, "

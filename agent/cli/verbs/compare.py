@@ -17,7 +17,7 @@ from agent.cli.options import (
     read_seconds,
 )
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
-from agent.cli.placement_text import write_outputs
+from agent.cli.placement_text import rival_lines, write_outputs
 from agent.cli.verbs.compare_suite import compare_suite
 from graphs.errors import GraphwrightError
 
@@ -130,6 +130,9 @@ def compare(
         ]
         columns += ["CPU s", "by"]
         print_table(title, columns, rows)
+        best_of_all = min(placements, key=lambda item: item.placed.best.rank_key)
+        for line in rival_lines(best_of_all):
+            print_text(line)
         print_import(problem.graph)
         for name, path in written.items():
             print_text(f"{name}: {path}")
