@@ -46,6 +46,8 @@ class Placement:
     result."""
     hopeless: str | None = None
     """Why no plan can fit in memory, where that is plain to see."""
+    form: str | None = None
+    """The exported form that the plan was chosen for, where it runs otherwise than simulated."""
     simplify_seconds: float = 0.0
     """CPU seconds of the last pass, beside the budget."""
 
@@ -149,6 +151,7 @@ class Placement:
             "precision": dict(computed_types(graph)),
             "devices_used": complexity.devices,
             "crossings": complexity.crossings,
+            "form": self.form,
             "simplicity": None if self.simplified is None else dict(self.simplified.as_dict()),
             "rivals": [dict(rival.as_dict()) for rival in self.rivals],
             "peak_bytes": dict(zip(cluster.device_names, evaluation.peak_bytes, strict=True)),
@@ -179,6 +182,7 @@ def place(
     seed: int = 0,
     on_progress: OnProgress = silent,
     simplicity: Simplicity | None = None,
+    form: str | None = None,
 ) -> Placement:
     """Find a plan; look at `feasible` before using it.
 
@@ -187,6 +191,8 @@ def place(
         budget_seconds: CPU seconds for any-time placers; heuristics ignore it.
         simplicity: how simple the plan is to be; None takes what a placer's own plan deserves:
             the simplest within the known error of one that searches, a heuristic's as it is.
+        form: a form of `placement.export.FORMS` that the plan is for: it is chosen by how that form
+            would run.
 
     Raises:
         GraphwrightError: an unknown placer, or constraints that cannot be met.
@@ -200,8 +206,9 @@ def place(
     name = placer if isinstance(placer, str) else getattr(placer, "__name__", "custom")
     decide = get_placer(placer) if isinstance(placer, str) else placer
     problem = Problem(graph, cluster, constraints or Constraints(), costs)
-    rules = simplicity or (None if name in HEURISTICS else WITHIN_ERROR)
-    return place_problem(problem, decide, name, budget_seconds, seed, on_progress, rules)
+    as_it_is = name in HEURISTICS and form is None
+    rules = simplicity or (None if as_it_is else WITHIN_ERROR)
+    return place_problem(problem, decide, name, budget_seconds, seed, on_progress, rules, form)
 
 
 def place_problem(
@@ -212,11 +219,15 @@ def place_problem(
     seed: int,
     on_progress: OnProgress = silent,
     simplicity: Simplicity | None = None,
+    form: str | None = None,
 ) -> Placement:
     """Run a placer on a problem that may be shared by several, and simplify its plan if asked to.
 
     Where one look at the graph shows that nothing fits, no budget is spent on it: the closest of
     the heuristics' plans says by how much.
+
+    Args:
+        form: a form of `placement.export.FORMS`: the last pass scores plans by how it would run.
 
     Example:
         >>> problem = Problem(graph, cluster)
@@ -224,32 +235,38 @@ def place_problem(
         'single'
     """
     hopeless = why_nothing_fits(problem)
+    from placement.export import judge_of
+
     warm_up()
     budget = Budget(0.0 if hopeless else budget_seconds)
     placed = placer(problem, budget, seed, on_progress)
     spent = budget.spent_seconds
     simplified = None
+    judge = None if form is None else judge_of(form, problem)
     if simplicity is not None:
-        simplified = simplify(problem, placed.best, placed.candidates, simplicity, seed)
+        simplified = simplify(problem, placed.best, placed.candidates, simplicity, seed, judge)
     simplifying = budget.spent_seconds - spent
     if simplified is not None:
-        placed = _with_simplified(placed, simplified, simplifying)
+        placed = _with_simplified(problem, placed, simplified, simplifying)
     trace = problem.simulator.trace(placed.best.plan)
     return Placement(
-        problem, placed, trace, name, budget_seconds, spent, seed, simplified, hopeless, simplifying
-    )
+        problem, placed, trace, name, budget_seconds, spent, seed, simplified, hopeless,
+        None if judge is None else form, simplifying,
+    )  # fmt: skip
 
 
-def _with_simplified(placed: Placed, simplified: Simplified, cpu_seconds: float) -> Placed:
+def _with_simplified(
+    problem: Problem, placed: Placed, simplified: Simplified, cpu_seconds: float
+) -> Placed:
     """The result with the simpler plan as its best; the fastest stays among the candidates."""
     if not simplified.changed:
         return placed
     stages = placed.stages or (Stage("search", 0.0, simplified.before.evaluation.makespan_seconds),)
-    last = Stage("simplifying", cpu_seconds, simplified.best.evaluation.makespan_seconds)
+    best = replace(simplified.best, evaluation=problem.evaluate(simplified.best.plan))
     return replace(
         placed,
-        best=simplified.best,
+        best=best,
         candidates=(*placed.candidates, simplified.before),
         evaluations=placed.evaluations + simplified.evaluations,
-        stages=(*stages, last),
+        stages=(*stages, Stage("simplifying", cpu_seconds, best.evaluation.makespan_seconds)),
     )

@@ -156,6 +156,10 @@ def show(placement: "Placement") -> None:
         print_text(text)
     if placement.simplified is not None:
         print_text(simplicity_text(placement.simplified))
+    if placement.form is not None and placement.simplified is not None:
+        as_form = format_seconds(placement.simplified.best.evaluation.makespan_seconds)
+        parts = placement.simplified.complexity.parts
+        print_text(f"as {placement.form}: about {as_form} in {parts} parts, through the host")
     if calibrated := calibrated_prediction(problem.simulator, placement.plan):
         print_text(calibrated_text(calibrated))
     if placement.failure is not None:

@@ -1,7 +1,7 @@
 """Plans in the forms of other tools: ONNX, onnxruntime, TensorFlow, torch."""
 
 from placement.export.errors import ExportError
-from placement.export.registry import FORMS, export_all, get_exporter
+from placement.export.registry import FORMS, export_all, get_exporter, judge_of
 from placement.export.request import Exported, Exporter, ExportRequest
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "Exporter",
     "export_all",
     "get_exporter",
+    "judge_of",
 ]

@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto
 
 from graphs.importers.onnx_models.file import read_onnx
@@ -20,6 +22,9 @@ from placement.export.onnx_weights import (
     with_placed_bodies,
 )
 from placement.export.request import Exported, ExportRequest, write_whole
+from placement.export.split_forecast import forecast_split
+from placement.problem import Problem
+from simulator.units import format_seconds
 
 MANIFEST_VERSION = 1
 _LARGEST_PROTOBUF = 2**31 - 1
@@ -44,6 +49,7 @@ def export_onnx_split(request: ExportRequest) -> Exported:
     model = read_onnx(request.model)
     steps = onnx_steps(model, request.dims, str(request.model), request.model.parent)
     parts = cut(steps, request)
+    forecast = _forecast(request, len(parts))
     with weight_file(request) as weights:
         writer = _Writer(model, steps, request, weights)
         models = [writer.part(part, first=not index) for index, part in enumerate(parts)]
@@ -68,11 +74,35 @@ def export_onnx_split(request: ExportRequest) -> Exported:
     stages = parts[-1].stage + 1
     notes = [
         f"{len(parts)} models on {len({part.device for part in parts})} devices, {stages} stages; "
-        f"try it: python {runner} --random --check {request.model}"
+        f"try it: python {runner} --random --check {request.model}",
+        forecast,
     ]
     if request.plan.is_fused:
         notes.append("Fusion groups are not exported: onnxruntime fuses inside each part itself.")
     return Exported("onnx-split", tuple(files), tuple(notes))
+
+
+def _forecast(request: ExportRequest, parts: int) -> str:
+    """What the split model will take, in a sentence.
+
+    Raises:
+        ExportError: so many parts that the split is not worth having.
+    """
+    problem = Problem(request.graph, request.cluster, given_costs=request.costs)
+    plan = replace(request.plan, fusion=np.full(len(request.plan.devices), -1, np.int32))
+    split = format_seconds(forecast_split(problem, plan).makespan_seconds)
+    simulated = format_seconds(problem.simulator.evaluate(request.plan).makespan_seconds)
+    if parts > request.max_parts:
+        raise ExportError(
+            f"{request.model}: the plan cuts it into {parts} models, at most {request.max_parts} "
+            f"are written: run one after the other, with tensors through the host, they would take "
+            f"about {split} a step where {simulated} were simulated; make a plan for this form "
+            "(graphwright place --for onnx-split), or allow more with --max-parts"
+        )
+    return (
+        f"predicted as a split: about {split} a step, with tensors through the host; simulated as "
+        f"placed: {simulated}"
+    )
 
 
 class _Writer:

@@ -5,6 +5,8 @@ from importlib import import_module
 
 from placement.export.errors import ExportError
 from placement.export.request import Exported, Exporter, ExportRequest
+from placement.problem import Problem
+from placement.simplicity import Judge
 
 
 @dataclass(frozen=True)
@@ -15,12 +17,19 @@ class ExportForm:
     """`module:function` of an `Exporter`."""
     sources: tuple[str, ...] | None = None
     """Formats of models that it makes sense for; None: all."""
+    judge: str | None = None
+    """`module:class` of a `placement.simplicity.Judge` that is made of a problem, for a form that
+    runs otherwise than simulated."""
 
 
 #: By name; what `export` writes where no form is named, in this order.
 FORMS: dict[str, ExportForm] = {
     "plan": ExportForm("placement.export.plan_document:export_plan_file"),
-    "onnx-split": ExportForm("placement.export.onnx_split:export_onnx_split", ("onnx",)),
+    "onnx-split": ExportForm(
+        "placement.export.onnx_split:export_onnx_split",
+        ("onnx",),
+        "placement.export.split_forecast:SplitJudge",
+    ),
     "onnx-annotated": ExportForm(
         "placement.export.onnx_annotated:export_onnx_annotated", ("onnx",)
     ),
@@ -48,6 +57,21 @@ def get_exporter(form: str) -> Exporter:
     module, _, name = FORMS[form].exporter.partition(":")
     exporter: Exporter = getattr(import_module(module), name)
     return exporter
+
+
+def judge_of(form: str, problem: Problem) -> Judge | None:
+    """What says how a form runs; None where it runs as simulated.
+
+    Raises:
+        ExportError: no such form; the message lists them.
+    """
+    get_exporter(form)
+    named = FORMS[form].judge
+    if named is None:
+        return None
+    module, _, name = named.partition(":")
+    judge: Judge = getattr(import_module(module), name)(problem)
+    return judge
 
 
 def forms_of(request: ExportRequest) -> tuple[str, ...]:

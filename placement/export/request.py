@@ -37,6 +37,8 @@ class ExportRequest:
     """Say which ops become one kernel, where the form can."""
     copy_weights: bool = False
     """Copy weights that lie outside `out`, where the form must have them there."""
+    max_parts: int = 24
+    """A plan that would be cut into more programs is refused, where the form cuts it."""
     costs: CostModel | None = None
     """What the schedule is simulated with; None is the graph's default."""
     provenance: Mapping[str, object] = field(default_factory=dict)

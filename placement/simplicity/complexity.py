@@ -15,12 +15,15 @@ class Complexity:
 
     devices: int
     """Devices that run something."""
+    parts: int
+    """Programs that the plan is cut into, where it is exported as such; else 0."""
     crossings: int
     """Tensors sent in a step, each counted once for every device that receives it."""
 
     def __str__(self) -> str:
         devices = f"{self.devices} device{'s' if self.devices != 1 else ''}"
-        return f"{devices}, {self.crossings} crossing{'s' if self.crossings != 1 else ''}"
+        parts = f", {self.parts} part{'s' if self.parts != 1 else ''}" if self.parts else ""
+        return f"{devices}{parts}, {self.crossings} crossing{'s' if self.crossings != 1 else ''}"
 
 
 def complexity_of(graph: Graph, devices: Int32[np.ndarray, " ops"]) -> Complexity:
@@ -32,7 +35,7 @@ def complexity_of(graph: Graph, devices: Int32[np.ndarray, " ops"]) -> Complexit
     """
     busy = ~np.isin(graph.kinds, [int(kind) for kind in FREE_KINDS])
     used = np.unique(devices[busy] if busy.any() else devices)
-    return Complexity(len(used), crossing_count(graph, devices))
+    return Complexity(len(used), 0, crossing_count(graph, devices))
 
 
 def crossing_count(graph: Graph, devices: Int32[np.ndarray, " ops"]) -> int:

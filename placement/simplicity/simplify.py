@@ -16,7 +16,8 @@ from placement.placer import Candidate
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from placement.simplicity.changes import Blocks, Change, blocks_of, changes_of, regions_of
-from placement.simplicity.complexity import Complexity, complexity_of, is_contiguous
+from placement.simplicity.complexity import Complexity, is_contiguous
+from placement.simplicity.judge import Judge, SimulatorJudge
 from placement.simplicity.rules import WITHIN_ERROR, Simplicity
 from simulator.errors import InfeasibleError
 from simulator.plan import Plan
@@ -27,6 +28,8 @@ _EVALUATIONS, _FEWEST_EVALUATIONS, _EVALUATED_OPS = 600, 60, 2_400_000
 _RELAXED = (0.03, 0.1, 0.3, 1.0, 3.0, float("inf"))
 #: A device is emptied into one of so many others, the busiest.
 _TARGETS = 3
+#: So many of the plans that were compared are scored by another judge, the fastest first.
+_JUDGED_ANEW = 24
 #: Cuts that are tried for contiguous stages, for each number of devices.
 _CUTS = 40
 
@@ -54,6 +57,8 @@ class Simplified:
         """Plain values, as `--json` prints them."""
         return {
             "tolerance": self.tolerance,
+            "judged_seconds": self.best.evaluation.makespan_seconds,
+            "parts": self.complexity.parts or None,
             "cost": self.cost,
             "fastest_seconds": self.before.evaluation.makespan_seconds,
             "fastest_devices_used": self.before_complexity.devices,
@@ -72,6 +77,7 @@ def simplify(
     candidates: Sequence[Candidate] = (),
     rules: Simplicity = WITHIN_ERROR,
     seed: int = 0,
+    judge: Judge | None = None,
 ) -> Simplified:
     """Choose the simplest plan that is about as fast as the best.
 
@@ -79,18 +85,28 @@ def simplify(
         best: the fastest plan that was found.
         candidates: other plans that may be simpler.
         seed: of regions, and of the cuts that are tried for contiguous stages.
+        judge: what plans are scored and counted by; the simulator where none is given. Given plans
+            are scored by it anew.
 
     Raises:
         InfeasibleError: no plan within the rules was found that fits in memory.
     """
-    return _Pass(problem, rules, seed).run(best, candidates)
+    if judge is None:
+        return _Pass(problem, rules, seed, SimulatorJudge(problem)).run(best, candidates)
+    closest = sorted({item.plan: item for item in candidates}.values(), key=lambda c: c.rank_key)
+    best, *others = (
+        Candidate(item.plan, judge.evaluate(item.plan), item.origin)
+        for item in (best, *closest[:_JUDGED_ANEW])
+    )
+    return _Pass(problem, rules, seed, judge).run(best, others)
 
 
 class _Pass:
     """One run; what changes is the number of simulations that are left."""
 
-    def __init__(self, problem: Problem, rules: Simplicity, seed: int) -> None:
+    def __init__(self, problem: Problem, rules: Simplicity, seed: int, judge: Judge) -> None:
         self.seed = seed
+        self.judge = judge
         self.problem = problem
         self.rules = rules
         self.tolerance = rules.tolerance(problem.given_cluster)
@@ -102,7 +118,7 @@ class _Pass:
 
     def run(self, best: Candidate, candidates: Sequence[Candidate]) -> Simplified:
         """The whole pass."""
-        before = complexity_of(self.problem.graph, best.plan.devices)
+        before = self.judge.complexity(best.plan)
         if self.problem.cluster.device_count == 1:
             return Simplified(best, before, best, before, self.tolerance, 0)
         pool = [best, *candidates, *self._single_devices()]
@@ -124,12 +140,12 @@ class _Pass:
                 break
             chosen = self._simplest([*pool, chosen], fastest, max(tolerance, self.tolerance))
         if not self._is_allowed(chosen):
-            least = complexity_of(self.problem.graph, chosen.plan.devices)
+            least = self.judge.complexity(chosen.plan)
             raise InfeasibleError(
                 f"no plan of at most {self.rules.max_crossings} crossings was found that fits in "
                 f"memory; the simplest takes {least}"
             )
-        after = complexity_of(self.problem.graph, chosen.plan.devices)
+        after = self.judge.complexity(chosen.plan)
         return Simplified(chosen, after, best, before, self.tolerance, self.evaluations)
 
     def _simplest(self, pool: list[Candidate], fastest: float, tolerance: float) -> Candidate:
@@ -142,7 +158,7 @@ class _Pass:
         return min([*near, *reached], key=self._key)
 
     def _key(self, item: Candidate) -> tuple[Complexity, float]:
-        complexity = complexity_of(self.problem.graph, item.plan.devices)
+        complexity = self.judge.complexity(item.plan)
         return complexity, item.evaluation.makespan_seconds
 
     def _score(self, item: Candidate) -> float:
@@ -150,14 +166,12 @@ class _Pass:
         seconds = item.evaluation.makespan_seconds
         if not price:
             return seconds
-        crossings = complexity_of(self.problem.graph, item.plan.devices).crossings
+        crossings = self.judge.complexity(item.plan).crossings
         return seconds + price * crossings
 
     def _is_allowed(self, item: Candidate) -> bool:
         most = self.rules.max_crossings
-        return most is None or (
-            complexity_of(self.problem.graph, item.plan.devices).crossings <= most
-        )
+        return most is None or (self.judge.complexity(item.plan).crossings <= most)
 
     def _is_stagewise(self, item: Candidate) -> bool:
         return not self.rules.contiguous or is_contiguous(self.problem.graph, item.plan.devices)
@@ -217,17 +231,17 @@ class _Pass:
         devices = item.plan.devices.copy()
         for change in changes:
             devices[change.ops] = change.device
-        before = complexity_of(self.problem.graph, item.plan.devices)
-        if complexity_of(self.problem.graph, devices) >= before:
+        plan = item.plan.moved_to(devices)
+        if self.judge.complexity(plan) >= self.judge.complexity(item.plan):
             return None
-        found = self._candidate(item.plan.moved_to(devices), item.origin)
+        found = self._candidate(plan, item.origin)
         fits = found.evaluation.feasible and self._is_stagewise(found)
         return found if fits and self._score(found) <= self.limit else None
 
     def _candidate(self, plan: Plan, origin: str) -> Candidate:
         self.left -= 1
         self.evaluations += 1
-        return Candidate(plan, self.problem.evaluate(plan), origin)
+        return Candidate(plan, self.judge.evaluate(plan), origin)
 
     def _reordered(self, item: Candidate) -> Candidate:
         """The same devices in the order of upward ranks, where that is faster."""

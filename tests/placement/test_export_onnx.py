@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ from placement.export import ExportError, ExportRequest, export_all
 from placement.export.onnx_annotated import export_onnx_annotated, session_settings
 from placement.export.onnx_parts import cut
 from placement.export.onnx_split import export_onnx_split
+from placement.export.split_forecast import forecast_split
+from placement.problem import Problem
 from simulator.plan import Plan
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -97,8 +100,16 @@ def test_parts_compute_what_the_model_computes(
 )
 def test_whole_networks_survive_a_scattered_plan(name: str, tmp_path: Path) -> None:
     model = LIGHT / f"{name}.onnx"
-    exported = export_onnx_split(request_for(model, tmp_path))
+    request = replace(request_for(model, tmp_path), max_parts=1000)
+    exported = export_onnx_split(request)
     assert_same_outputs(model, exported.files[1], feeds_for(model))
+    parts = json.loads(exported.files[0].read_text())["parts"]
+    problem = Problem(request.graph, request.cluster)
+    assert forecast_split(problem, request.plan).part_count == len(parts)
+    few = replace(request, out=tmp_path / "few", max_parts=len(parts) - 1)
+    with pytest.raises(ExportError, match=rf"into {len(parts)} models, at most {len(parts) - 1} "):
+        export_onnx_split(few)
+    assert not few.out.exists()
 
 
 def test_a_plan_that_crosses_once_makes_two_parts(tmp_path: Path) -> None:

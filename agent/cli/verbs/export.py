@@ -22,6 +22,7 @@ def export(
     schedule: Annotated[bool, Parameter(negative=())] = False,
     fusion: Annotated[bool, Parameter(negative=())] = False,
     copy_weights: Annotated[bool, Parameter(negative=())] = False,
+    max_parts: int = 24,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Write a plan in the forms of other tools.
@@ -51,6 +52,8 @@ def export(
         Make each fusion group one kernel, where the form can: XLA clusters in TensorFlow.
     copy_weights
         Copy weights that lie outside the folder.
+    max_parts
+        Refuse a plan that would be cut into more models; each is a session of its own.
     json
         Print one JSON object instead of text.
     """
@@ -77,6 +80,7 @@ def export(
         schedule=schedule,
         fusion=fusion,
         copy_weights=copy_weights,
+        max_parts=max_parts,
         provenance=document.provenance,
     )
     if exporters:

@@ -35,6 +35,7 @@ def place(
     costs: str = "auto",
     fuse: Annotated[bool, Parameter(negative=())] = False,
     change: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
+    form: Annotated[str | None, Parameter(name="--for")] = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -67,6 +68,9 @@ def place(
     change
         What if: WHAT.PROPERTY=VALUE, such as device.memory=24GiB or link.bandwidth=2x, as for
         simulate; several, or repeated.
+    form
+        The form that the plan will be exported in, such as onnx-split: the plan is chosen by how
+        that form would run, and in few parts.
     out
         Folder for plan.json, report.html, trace.json (Perfetto) and cluster.yaml.
     json
@@ -74,6 +78,7 @@ def place(
     """
     spent = Spent()
     from agent.placing.registry import POLICY, default_placer, get_placer
+    from placement.export import get_exporter
     from placement.heuristics.registry import HEURISTICS
     from placement.place import place_problem
     from placement.problem import Problem
@@ -92,10 +97,13 @@ def place(
     spent.lap("import")
     cluster = apply_change(read_cluster(model, target), change)
     problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
-    wanted = read_simplicity(simplicity, searches=placer not in HEURISTICS)
+    if form is not None:
+        get_exporter(form)  # a form that does not exist is a mistake at once
+    searches = placer not in HEURISTICS or form is not None
+    wanted = read_simplicity(simplicity, searches=searches)
     prepare(quiet=json)
     with progress(f"{placer} on {problem.given_cluster.name}", quiet=json) as on_progress:
-        placement = place_problem(problem, decide, placer, seconds, seed, on_progress, wanted)
+        placement = place_problem(problem, decide, placer, seconds, seed, on_progress, wanted, form)
     search = {"search": placement.search_seconds, "simplifying": placement.simplify_seconds}
     spent.lap("start-up", of_which=search)
     written = write_outputs(placement, out, target.precision) if out is not None else {}
