@@ -26,6 +26,10 @@ from graphs.importers.onnx_models.topology import (
 )
 from graphs.importers.onnx_models.values import OnnxValue, constant_node_value
 
+_CONTRADICTIONS_SHOWN = 5
+#: A settled type travels against the flow of data, from op to op, once per pass.
+_MOST_PASSES = 8
+
 
 @dataclass(frozen=True)
 class OnnxStep:
@@ -149,19 +153,34 @@ def _steps(
     nodes, names = [nodes[i] for i in order], [names[i] for i in order]
     outputs = [value.name for value in graph.output]
     needed = needed_nodes(nodes, outputs, origin, available)
-    scope: Scope = {**binding.inputs, **weights}
-    steps: list[OnnxStep] = []
-    for node, name, wanted in zip(nodes, names, needed, strict=True):
-        if wanted:
-            analysis = analyse_node(node, name, scope, context)
-            if is_gradient(node):
-                earlier = [(s.reads, list(s.analysis.outputs), s.analysis.work) for s in steps]
-                analysis = replace(analysis, work=gradient_work(node, earlier))
-                context.composite["Gradient"] += 1
-            scope.update(analysis.outputs)
-            steps.append(OnnxStep(name, node, read_names(node), analysis))
+    kept = [(node, name) for node, name, wanted in zip(nodes, names, needed, strict=True) if wanted]
+    given: Scope = {**binding.inputs, **weights}
+    steps, scope = _analyse(kept, given, context)
+    for _ in range(_MOST_PASSES):
+        if not context.must_repeat:
+            break
+        # A guessed type was wrong, and what follows from it.
+        context = context.again()
+        steps, scope = _analyse(kept, given, context)
     _note_oddities(model, nodes, names, needed, context)
     return OnnxSteps(steps, binding, weights, constants, scope, outputs, imports, context)
+
+
+def _analyse(
+    nodes: Sequence[tuple[NodeProto, str]], given: Scope, context: ImportContext
+) -> tuple[list[OnnxStep], Scope]:
+    """One pass over nodes and their names; returns the steps and the values of all tensors."""
+    scope: Scope = dict(given)
+    steps: list[OnnxStep] = []
+    for node, name in nodes:
+        analysis = analyse_node(node, name, scope, context)
+        if is_gradient(node):
+            earlier = [(s.reads, list(s.analysis.outputs), s.analysis.work) for s in steps]
+            analysis = replace(analysis, work=gradient_work(node, earlier))
+            context.composite["Gradient"] += 1
+        scope.update(analysis.outputs)
+        steps.append(OnnxStep(name, node, read_names(node), analysis))
+    return steps, scope
 
 
 def _refuse_second_producer(name: str, weights: Scope, origin: str) -> None:
@@ -198,5 +217,10 @@ def _note_oddities(
         context.note(f"{renamed} nodes repeat another's name; they got a #suffix.")
     if model.training_info:
         context.note("The model's training_info is not imported.")
+    for tensor, reason in list(context.contradictions.items())[:_CONTRADICTIONS_SHOWN]:
+        context.note(f"What is known of tensor {tensor!r} does not agree: {reason}.")
+    if len(context.contradictions) > _CONTRADICTIONS_SHOWN:
+        more = len(context.contradictions) - _CONTRADICTIONS_SHOWN
+        context.note(f"The same holds of {more} more tensors.")
     if context.annotated:
         context.note(f"{context.annotated} shapes come from the model's own annotations.")

@@ -65,6 +65,8 @@ class OnnxValue:
     """Whether the shape rests on an assumption."""
     shape_like: bool = False
     """Whether the value is arithmetic on shapes."""
+    guessed_type: bool = False
+    """Whether nothing in the model tells the element type."""
     given_type: TypeProto | None = None
     """The full type of what is not a plain tensor: a sequence, an optional, a map."""
 

@@ -51,6 +51,12 @@ class RunnableModel:
             for name, node in self.nodes.items()
         }
 
+    @cached_property
+    def shared(self) -> Mapping[str, np.ndarray]:
+        """Weights and inputs that workers can map, in a type that NumPy has itself."""
+        arrays = {**self.weights, **self.inputs}
+        return {name: array for name, array in arrays.items() if _is_shareable(array)}
+
     def model(
         self,
         nodes: Sequence[NodeProto],
@@ -102,6 +108,8 @@ def load_runnable(path: Path, graph: Graph, dims: Mapping[str, int], seed: int) 
 
 
 def _declared(name: str, array: np.ndarray) -> TensorProto:
+    if not _is_shareable(array):  # a few bits each: packed into every session that reads them
+        return numpy_helper.from_array(array, name)
     elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
     tensor = TensorProto(name=name, data_type=elem_type, dims=array.shape)
     if array.nbytes <= SMALL_BYTES:
@@ -141,8 +149,12 @@ def _constant(node: NodeProto, path: Path) -> np.ndarray:
     raise RuntimeRefusal(f"{path}: Constant {node.output[0]!r} holds text or a sparse tensor")
 
 
+def _is_shareable(array: np.ndarray) -> bool:
+    return array.dtype.kind in "fiubc"
+
+
 def _plain(array: np.ndarray, name: str) -> np.ndarray:
-    if array.dtype.kind not in "fiubc":
+    if array.dtype.hasobject or array.dtype.kind in "OSU":
         raise RuntimeRefusal(f"tensor {name!r} holds {array.dtype}, which the runtime cannot move")
     return np.ascontiguousarray(array).reshape(array.shape)
 
