@@ -2,13 +2,13 @@
 
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onnx import AttributeProto, GraphProto, NodeProto
 
 from graphs.costs.onnx_ops import ESTIMATE, estimate_work, onnx_cost, refined_kind
-from graphs.costs.work import OpCost, Signature, TensorSpec, Work
+from graphs.costs.work import OpCost, Signature, TensorSpec, Work, repeated
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.control_flow import BodyCost, Composite, run_control_flow
@@ -36,6 +36,9 @@ _FORMULA_ERRORS = (
     OverflowError,
     AttributeError,
 )
+
+#: What steers control flow, a condition or a counter, is at most so large.
+_HOST_BYTES = 8
 
 _FLOATS = frozenset(
     {
@@ -110,7 +113,7 @@ def _composite_analysis(
     signature = Signature("", inputs, [value.spec for value in composite.outputs.values()])
     return NodeAnalysis(
         OpKind.CONTROL_FLOW,
-        composite.work,
+        replace(composite.work, launches=max(composite.work.launches, 1)),
         composite.outputs,
         _compute_dtype(OpKind.CONTROL_FLOW, signature),
         phase,
@@ -124,11 +127,16 @@ def analyse_body(
     outer: Scope,
     context: ImportContext,
 ) -> BodyCost:
-    """The cost of one pass through a control-flow body and the values of its outputs."""
+    """The cost of one pass through a control-flow body and the values of its outputs.
+
+    An output that is only handed on, or is a view, is copied to where the next trip or the caller
+    reads it: a kernel of its own. Truth values and counters are the host's.
+    """
     scope: Scope = ChainMap({}, outer)
     resident = collect_weights(body, scope, context)
     scope.update(given)
-    flops = read = written = 0.0
+    parts: list[Work] = []
+    makers: dict[str, OpKind] = {}
     for index, node in enumerate(body.node):
         if node.op_type == "Constant" and not standard_domain(node.domain):
             for name in node.output:
@@ -137,12 +145,17 @@ def analyse_body(
         label = node.name or next(iter(node.output), f"{node.op_type}_{index}")
         result = analyse_node(node, label, scope, context)
         scope.update(result.outputs)
-        flops += result.work.flops
-        read += result.work.bytes_read
-        written += result.work.bytes_written
+        parts.append(result.work)
+        makers.update(dict.fromkeys(result.outputs, result.kind))
         resident += result.inner_bytes
     outputs = [_look_up(value.name, body.name, scope, context) for value in body.output]
-    return BodyCost(Work(flops, read, written), resident, outputs)
+    parts += [
+        Work(0.0, value.spec.bytes, value.spec.bytes)
+        for item, value in zip(body.output, outputs, strict=True)
+        if value.spec.bytes > _HOST_BYTES
+        and makers.get(item.name, OpKind.VIEW) in (OpKind.VIEW, OpKind.CONSTANT)
+    ]
+    return BodyCost(repeated(parts), resident, outputs)
 
 
 def collect_weights(graph: GraphProto, scope: Scope, context: ImportContext) -> int:

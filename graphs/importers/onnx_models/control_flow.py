@@ -6,7 +6,7 @@ from typing import Any
 
 from onnx import GraphProto, NodeProto, TensorProto, TypeProto
 
-from graphs.costs.work import TensorSpec, Work
+from graphs.costs.work import TensorSpec, Work, repeated
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.context import ImportContext
 from graphs.importers.onnx_models.topology import bodies_of
@@ -19,7 +19,7 @@ _LONGEST_LOOP = 1_000_000
 
 @dataclass(frozen=True)
 class BodyCost:
-    """One pass through a body."""
+    """One pass through a body: its work launches every kernel of it once."""
 
     work: Work
     resident_bytes: int
@@ -146,7 +146,7 @@ def _loop(
         for value in result.outputs[1 + len(carried) :]
     )
     return Composite(
-        _times(result.work, count), result.resident_bytes, _name(node, outputs, label, context)
+        repeated([result.work], count), result.resident_bytes, _name(node, outputs, label, context)
     )
 
 
@@ -188,7 +188,7 @@ def _scan(
     if batched:
         outputs = [_stack(label, value, 0, batch, assumed=False) for value in outputs]
     return Composite(
-        _times(result.work, trips * batch),
+        repeated([result.work], trips * batch),
         result.resident_bytes,
         _name(node, outputs, label, context),
     )
@@ -242,10 +242,6 @@ def _without(
     count = shape.pop(axis)
     spec = TensorSpec(tuple(shape), value.spec.dtype)
     return OnnxValue(spec, value.elem_type, assumed=value.assumed), count
-
-
-def _times(work: Work, count: int) -> Work:
-    return Work(work.flops * count, work.bytes_read * count, work.bytes_written * count)
 
 
 def _pair_up(
