@@ -24,6 +24,9 @@ class Part:
     inputs: Sequence[str]
     """Tensors from model inputs and other parts, in the order of their first use."""
     weights: Sequence[str]
+    """Stored tensors that it reads, or that what it reads is made of."""
+    folded: Sequence[OnnxStep]
+    """What is computed of weights alone: every part that reads it makes it when it is loaded."""
     outputs: Sequence[str]
     """Tensors that other parts or the caller read."""
 
@@ -63,14 +66,19 @@ def cut(steps: OnnxSteps, request: ExportRequest) -> list[Part]:
     for key in sorted(groups):
         made = {name for step in groups[key] for name in step.node.output if name}
         read = list(dict.fromkeys(name for step in groups[key] for name in step.reads))
+        folded, held = steps.made_of(n for n in read if n in steps.weights)
         away = {name for name in made if readers.get(name, set()) - {key}}
         parts.append(
             Part(
                 device=key[1],
                 stage=key[0],
                 steps=tuple(groups[key]),
-                inputs=[n for n in read if n not in made and n not in steps.weights],
-                weights=[n for n in read if n in steps.weights],
+                inputs=[
+                    *(n for n in read if n not in made and n not in steps.weights),
+                    *(n for n in held if n in steps.parameters),
+                ],
+                weights=[n for n in held if n not in steps.parameters],
+                folded=folded,
                 outputs=sorted(away | (made & wanted)),
             )
         )

@@ -128,7 +128,8 @@ def test_a_scan_knows_its_trips_from_shapes() -> None:
 
 def _recurrence(trips: int, *, scanned: bool) -> Graph:
     """`h = tanh(x[i] + h w)` as a scan or unrolled; the states are also stacked."""
-    weights = {"w": np.zeros((16, 16), np.float32), "start": np.zeros((4, 16), np.float32)}
+    weights = {"w": np.zeros((16, 16), np.float32)}
+    inputs = {"x": [trips, 4, 16], "start": [4, 16]}
     if scanned:
         body = helper.make_graph(
             [
@@ -142,7 +143,7 @@ def _recurrence(trips: int, *, scanned: bool) -> Graph:
             [onnx.ValueInfoProto(name="next"), onnx.ValueInfoProto(name="row")],
         )
         nodes = [node("Scan", ["start", "x"], ["last", "rows"], body=body, num_scan_inputs=1)]
-        return _imported(nodes, {"x": [trips, 4, 16]}, ["last"], weights)
+        return _imported(nodes, inputs, ["last"], weights)
     nodes, state = [], "start"
     for i in range(trips):
         weights[f"i{i}"] = np.array(i)
@@ -153,7 +154,7 @@ def _recurrence(trips: int, *, scanned: bool) -> Graph:
             node("Tanh", [f"s{i}"], [f"h{i}"]),
         ]
         state = f"h{i}"
-    return _imported(nodes, {"x": [trips, 4, 16]}, [state], weights)
+    return _imported(nodes, inputs, [state], weights)
 
 
 def test_a_scan_launches_what_the_unrolled_recurrence_does() -> None:

@@ -185,7 +185,7 @@ def test_intermediates_are_as_large_as_onnxruntime_makes_them() -> None:
         names = [output.name for output in session.get_outputs()]
         values = dict(zip(names, session.run(None, _feeds_of_ones(model)), strict=True))
         compared += _assert_same_bytes(load(path), model, values)
-    assert compared > 600
+    assert compared > 480
 
 
 def test_weights_of_one_reader_are_resident_and_read() -> None:
@@ -246,7 +246,7 @@ def test_views_share_the_buffer_of_their_input() -> None:
 def test_a_view_of_a_private_weight_stays_resident() -> None:
     nodes = [node("Reshape", ["w", "s"], ["v"]), node("MatMul", ["x", "v"], ["y"])]
     weights = {"w": np.zeros(64, np.float32), "s": np.array([8, 8])}
-    graph = _imported(nodes, {"x": [2, 8]}, ["y"], weights)
+    graph = _imported(nodes, {"x": [2, 8]}, ["y", "v"], weights)
     (tensor,) = graph.outputs_of(_op(graph, "v"))
     assert graph.tensor_storage[tensor] == Storage.RESIDENT
 

@@ -12,6 +12,7 @@ from graphs.costs.work import OpCost, Signature, TensorSpec, Work, repeated
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.control_flow import BodyCost, Composite, run_control_flow
+from graphs.importers.onnx_models.folding import is_folded
 from graphs.importers.onnx_models.shapes import infer_outputs
 from graphs.importers.onnx_models.values import (
     SMALL_ELEMENTS,
@@ -62,9 +63,18 @@ class NodeAnalysis:
     phase: Phase
     inner_bytes: int = 0
     """Weights that live inside a control-flow body."""
+    folded: bool = False
+    """Whether it is computed once, when the model is loaded."""
 
 
-def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportContext) -> NodeAnalysis:
+def analyse_node(
+    node: NodeProto,
+    label: str,
+    scope: Scope,
+    context: ImportContext,
+    *,
+    may_fold: bool = True,
+) -> NodeAnalysis:
     """Infer a node's outputs and cost it.
 
     Args:
@@ -72,6 +82,7 @@ def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportConte
         label: the op's unique name, for messages.
         scope: the values of every tensor it may read.
         context: collects what had to be assumed.
+        may_fold: whether it may be computed once, when the model is loaded.
 
     Raises:
         ModelError: an input is unknown, or the node does not fit its inputs.
@@ -90,10 +101,14 @@ def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportConte
         return _composite_analysis(composite, specs, phase)
     outputs = infer_outputs(node, label, inputs, attributes, context)
     signature = Signature(node.op_type, specs, [v.spec for v in outputs.values()], attributes)
-    if outputs and all(value.shape_like for value in outputs.values()):
-        return NodeAnalysis(OpKind.SHAPE, Work(), outputs, DType.INT64, phase)
     cost = _training_dropout(node, inputs) or onnx_cost(domain, node.op_type)
     title = f"{domain}.{node.op_type}" if domain else node.op_type
+    if may_fold and cost is not None and is_folded(node, cost.kind, outputs, scope):
+        known = {name: replace(value, fixed=True) for name, value in outputs.items()}
+        dtype = _compute_dtype(cost.kind, signature)
+        return NodeAnalysis(cost.kind, Work(), known, dtype, phase, folded=True)
+    if outputs and all(value.shape_like for value in outputs.values()):
+        return NodeAnalysis(OpKind.SHAPE, Work(), outputs, DType.INT64, phase)
     if cost is None:
         context.estimated[title] += 1
         cost = ESTIMATE
@@ -114,7 +129,7 @@ def _composite_analysis(
     return NodeAnalysis(
         OpKind.CONTROL_FLOW,
         replace(composite.work, launches=max(composite.work.launches, 1)),
-        composite.outputs,
+        {name: replace(value, fixed=False) for name, value in composite.outputs.items()},
         _compute_dtype(OpKind.CONTROL_FLOW, signature),
         phase,
         composite.resident_bytes,
@@ -140,11 +155,13 @@ def analyse_body(
     for index, node in enumerate(body.node):
         if node.op_type == "Constant" and not standard_domain(node.domain):
             for name in node.output:
-                scope[name] = constant_node_value(node, context.folder)
+                scope[name] = replace(constant_node_value(node, context.folder), fixed=True)
             continue
         label = node.name or next(iter(node.output), f"{node.op_type}_{index}")
         result = analyse_node(node, label, scope, context)
         scope.update(result.outputs)
+        if result.folded:
+            context.folded[node.op_type] += 1
         parts.append(result.work)
         makers.update(dict.fromkeys(result.outputs, result.kind))
         resident += result.inner_bytes
@@ -171,7 +188,7 @@ def collect_weights(graph: GraphProto, scope: Scope, context: ImportContext) -> 
         if name in entered:
             raise ModelError(f"{context.origin}: weight {name!r} is declared more than once")
         entered.add(name)
-        scope[name] = value
+        scope[name] = replace(value, fixed=True)
     return sum(value.spec.bytes for _, value in values)
 
 

@@ -31,6 +31,8 @@ class ImportContext:
     """Tensors whose shape only the model's own annotation tells."""
     estimated: Counter[str] = field(default_factory=Counter)
     composite: Counter[str] = field(default_factory=Counter)
+    folded: Counter[str] = field(default_factory=Counter)
+    """Nodes that read weights alone, by type."""
     notes: dict[str, None] = field(default_factory=dict)
     settled_types: dict[str, int] = field(default_factory=dict)
     """Element types that only the readers of a foreign op's output tell."""

@@ -219,7 +219,7 @@ def _variable(value: OnnxValue | None) -> OnnxValue:
     """What a body sees of a value that changes from trip to trip: its shape, not its content."""
     if value is None:
         return OnnxValue(TensorSpec((), DType.BOOL), int(TensorProto.BOOL))
-    return replace(value, constant=None, shape_like=False)
+    return replace(value, constant=None, shape_like=False, fixed=False)
 
 
 def _stack(label: str, value: OnnxValue, axis: int, count: int, *, assumed: bool) -> OnnxValue:

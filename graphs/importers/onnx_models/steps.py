@@ -4,7 +4,7 @@ The importer makes ops of them, exporters cut models along them: both see the sa
 same names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.dims import Binding, bind_inputs, stated_dims, tensor_type
 from graphs.importers.onnx_models.file import check_external_data, check_model
 from graphs.importers.onnx_models.gradient import gradient_work, is_gradient
+from graphs.importers.onnx_models.parameters import find_parameters
 from graphs.importers.onnx_models.topology import (
     needed_nodes,
     node_names,
@@ -50,7 +51,11 @@ class OnnxSteps:
     steps: Sequence[OnnxStep]
     binding: Binding
     weights: Scope
-    """Initializers and constants by name."""
+    """Initializers, constants, inputs that are parameters, and what is folded, by name."""
+    parameters: frozenset[str]
+    """Inputs of the model that count as weights."""
+    folded: Mapping[str, OnnxStep]
+    """By tensor, the steps that are computed once, when the model is loaded; none is in `steps`."""
     constants: Mapping[str, NodeProto]
     """The `Constant` nodes among the weights, by the tensor that each gives."""
     values: Mapping[str, OnnxValue]
@@ -59,6 +64,33 @@ class OnnxSteps:
     opsets: Sequence[OperatorSetIdProto]
     """The opsets of the nodes as they are here, with calls of local functions inlined."""
     context: ImportContext
+
+    def made_of(self, names: Iterable[str]) -> tuple[list[OnnxStep], list[str]]:
+        """What it takes to have some weights: the folded steps, in order, and what is stored.
+
+        Args:
+            names: weights, folded or not.
+        """
+        steps: dict[str, OnnxStep] = {}
+        stored: dict[str, None] = {}
+        open_names = [(name, False) for name in reversed(list(names))]
+        while open_names:
+            name, sources_done = open_names.pop()
+            step = self.folded.get(name)
+            if step is None:
+                stored[name] = None
+            elif sources_done:
+                steps[step.name] = step
+            elif step.name not in steps:
+                open_names.append((name, True))
+                open_names.extend((source, False) for source in reversed(step.reads))
+        return list(steps.values()), list(stored)
+
+    def same_weight(self, name: str) -> str:
+        """The weight behind a name: copies of a weight under other names are one."""
+        while name in self.folded and self.folded[name].node.op_type == "Identity":
+            name = self.folded[name].reads[0]
+        return name
 
 
 def onnx_steps(
@@ -139,7 +171,8 @@ def _steps(
             and len(node.output) == 1
         ):
             _refuse_second_producer(node.output[0], weights, origin)
-            weights[node.output[0]] = constant_node_value(node, folder)
+            value = constant_node_value(node, folder)
+            weights[node.output[0]] = replace(value, fixed=True)
             constants[node.output[0]] = node
         else:
             nodes.append(node)
@@ -147,6 +180,8 @@ def _steps(
     binding = bind_inputs(inputs, dims, origin)
     context.assumed_dims = binding.assumed
     context.declared = _declared_types(graph, binding.sizes)
+    stored_bytes = sum(value.spec.bytes for value in weights.values())
+    parameters = find_parameters(inputs, binding.inputs, nodes, stored_bytes)
     names = node_names(nodes)
     available = [value.name for value in inputs] + list(weights)
     order = ordered_nodes(nodes, names, available, origin)
@@ -154,26 +189,55 @@ def _steps(
     outputs = [value.name for value in graph.output]
     needed = needed_nodes(nodes, outputs, origin, available)
     kept = [(node, name) for node, name, wanted in zip(nodes, names, needed, strict=True) if wanted]
+    weights.update({name: replace(binding.inputs[name], fixed=True) for name in parameters.names})
     given: Scope = {**binding.inputs, **weights}
-    steps, scope = _analyse(kept, given, context)
+    steps, scope = _analyse(kept, given, outputs, context)
     for _ in range(_MOST_PASSES):
         if not context.must_repeat:
             break
         # A guessed type was wrong, and what follows from it.
         context = context.again()
-        steps, scope = _analyse(kept, given, context)
+        steps, scope = _analyse(kept, given, outputs, context)
+    folded = {
+        name: step for step in steps if step.analysis.folded for name in step.analysis.outputs
+    }
+    weights.update({name: scope[name] for name in folded})
+    steps = [step for step in steps if not step.analysis.folded]
+    if parameters.note:
+        context.note(parameters.note)
     _note_oddities(model, nodes, names, needed, context)
-    return OnnxSteps(steps, binding, weights, constants, scope, outputs, imports, context)
+    return OnnxSteps(
+        steps,
+        binding,
+        weights,
+        parameters.names,
+        folded,
+        constants,
+        scope,
+        outputs,
+        imports,
+        context,
+    )
 
 
 def _analyse(
-    nodes: Sequence[tuple[NodeProto, str]], given: Scope, context: ImportContext
+    nodes: Sequence[tuple[NodeProto, str]],
+    given: Scope,
+    outputs: Sequence[str],
+    context: ImportContext,
 ) -> tuple[list[OnnxStep], Scope]:
-    """One pass over nodes and their names; returns the steps and the values of all tensors."""
+    """One pass over nodes and their names; returns the steps and the values of all tensors.
+
+    A node that gives an output of the model is always computed.
+    """
     scope: Scope = dict(given)
     steps: list[OnnxStep] = []
     for node, name in nodes:
         analysis = analyse_node(node, name, scope, context)
+        if analysis.folded and not set(outputs).isdisjoint(node.output):
+            analysis = analyse_node(node, name, scope, context, may_fold=False)
+        if analysis.folded:
+            context.folded[node.op_type] += 1
         if is_gradient(node):
             earlier = [(s.reads, list(s.analysis.outputs), s.analysis.work) for s in steps]
             analysis = replace(analysis, work=gradient_work(node, earlier))

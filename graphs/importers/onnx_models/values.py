@@ -65,6 +65,8 @@ class OnnxValue:
     """Whether the shape rests on an assumption."""
     shape_like: bool = False
     """Whether the value is arithmetic on shapes."""
+    fixed: bool = False
+    """Whether the value is known once the model is loaded: a weight, or made of weights alone."""
     guessed_type: bool = False
     """Whether nothing in the model tells the element type."""
     given_type: TypeProto | None = None
