@@ -208,3 +208,58 @@ def test_a_function_launches_what_its_body_does() -> None:
     model.opset_import.append(helper.make_opsetid("my", 1))
     graph = import_onnx_model(model, {}, "m")
     assert int(graph.launches[graph.kinds != OpKind.INPUT].sum()) == 2
+
+
+def _constant(name: str, *shape: int) -> onnx.NodeProto:
+    value = numpy_helper.from_array(np.zeros(shape, np.float32), name)
+    return helper.make_node("Constant", [], [name], value=value)
+
+
+def test_constants_inside_of_bodies_are_parameters() -> None:
+    """Both branches hold weights of their own, as those of a voice detector for two rates."""
+    branches = [
+        helper.make_graph(
+            [_constant(f"w{size}", 16, size), node("MatMul", ["x", f"w{size}"], [f"m{size}"]),
+             node("ReduceSum", [f"m{size}"], [f"y{size}"])],
+            f"branch{size}", [], [onnx.ValueInfoProto(name=f"y{size}")],
+        )
+        for size in (32, 64)
+    ]  # fmt: skip
+    nodes = [node("If", ["flag"], ["y"], then_branch=branches[0], else_branch=branches[1])]
+    model = _model(nodes, {"x": [4, 16]}, ["y"])
+    model.graph.input.append(_info("flag", [], TensorProto.BOOL))
+    graph = import_onnx_model(model, {}, "m")
+    assert graph.resident_bytes[_op(graph, "y")] == (32 + 64) * 16 * 4
+    assert any("inside control-flow bodies" in note for note in graph.report.notes)
+
+
+def test_weights_of_nested_bodies_count_once() -> None:
+    inner = helper.make_graph(
+        [_constant("w", 16, 16), node("MatMul", ["x", "w"], ["t"])],
+        "inner", [], [onnx.ValueInfoProto(name="t")],
+    )  # fmt: skip
+    other = helper.make_graph(
+        [node("Relu", ["x"], ["e"])], "other", [], [onnx.ValueInfoProto(name="e")]
+    )
+    body = helper.make_graph(
+        [node("If", ["go"], ["next"], then_branch=inner, else_branch=other),
+         node("Identity", ["go"], ["again"])],
+        "outer",
+        [_info("i", [], TensorProto.INT64), _info("go", [], TensorProto.BOOL),
+         onnx.ValueInfoProto(name="x")],
+        [onnx.ValueInfoProto(name=name) for name in ("again", "next")],
+    )  # fmt: skip
+    nodes = [node("Loop", ["n", "", "start"], ["end"], body=body)]
+    graph = _imported(nodes, {"start": [4, 16]}, ["end"], {"n": np.array(3)})
+    assert graph.resident_bytes[_op(graph, "end")] == 16 * 16 * 4 + 8
+    assert any("1,024 bytes of weights" in note for note in graph.report.notes)
+
+
+def test_weights_that_callers_may_replace_are_said() -> None:
+    model = _model([node("MatMul", ["x", "w"], ["y"])], {"x": [4, 16], "w": [16, 16]}, ["y"],
+                   {"w": np.zeros((16, 16), np.float32)})  # fmt: skip
+    graph = import_onnx_model(model, {}, "m")
+    assert graph.resident_bytes.sum() == 16 * 16 * 4
+    assert any("1 weights are inputs too" in note for note in graph.report.notes)
+    model.ir_version = 3
+    assert not any("inputs too" in n for n in import_onnx_model(model, {}, "m").report.notes)

@@ -14,7 +14,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 
 from graphs import DType, Graph, ModelError, OpKind, Phase, Storage, load
 from graphs.importers.dimensions import ASSUMED_BATCH, ASSUMED_LENGTH, evaluate_dimension
-from graphs.importers.onnx_models.model import TINY_BYTES, import_onnx_model
+from graphs.importers.onnx_models.model import import_onnx_model
+from graphs.importers.onnx_models.values import TINY_BYTES
 
 node = helper.make_node
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
@@ -132,8 +133,8 @@ def test_one_op_outputs_are_as_large_as_onnxruntime_makes_them(node_cases: list[
     for case in node_cases:
         graph = import_onnx_model(case.model, {}, case.name)
         session = _session(case.model)
-        if session is None or graph.report.unknown_shapes:
-            continue
+        if session is None or graph.report.unknown_shapes or graph.report.assumed_dims:
+            continue  # a batch of 0 is open here
         names = [item.name for item in case.model.graph.input]
         feeds = dict(zip(names, case.data_sets[0][0], strict=False))
         try:

@@ -16,6 +16,7 @@ from graphs.importers.onnx_models.folding import is_folded
 from graphs.importers.onnx_models.shapes import infer_outputs
 from graphs.importers.onnx_models.values import (
     SMALL_ELEMENTS,
+    TINY_BYTES,
     OnnxValue,
     constant_node_value,
     sparse_value,
@@ -150,12 +151,15 @@ def analyse_body(
     scope: Scope = ChainMap({}, outer)
     resident = collect_weights(body, scope, context)
     scope.update(given)
+    inner = 0
     parts: list[Work] = []
     makers: dict[str, OpKind] = {}
     for index, node in enumerate(body.node):
         if node.op_type == "Constant" and not standard_domain(node.domain):
             for name in node.output:
-                scope[name] = replace(constant_node_value(node, context.folder), fixed=True)
+                value = constant_node_value(node, context.folder)
+                scope[name] = replace(value, fixed=True)
+                resident += value.spec.bytes if value.spec.bytes > TINY_BYTES else 0
             continue
         label = node.name or next(iter(node.output), f"{node.op_type}_{index}")
         result = analyse_node(node, label, scope, context)
@@ -165,6 +169,7 @@ def analyse_body(
         parts.append(result.work)
         makers.update(dict.fromkeys(result.outputs, result.kind))
         resident += result.inner_bytes
+        inner += result.inner_bytes
     outputs = [_look_up(value.name, body.name, scope, context) for value in body.output]
     parts += [
         Work(0.0, value.spec.bytes, value.spec.bytes)
@@ -172,6 +177,7 @@ def analyse_body(
         if value.spec.bytes > _HOST_BYTES
         and makers.get(item.name, OpKind.VIEW) in (OpKind.VIEW, OpKind.CONSTANT)
     ]
+    context.body_bytes += resident - inner
     return BodyCost(repeated(parts), resident, outputs)
 
 

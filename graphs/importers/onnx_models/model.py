@@ -24,10 +24,8 @@ from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.dims import Binding
 from graphs.importers.onnx_models.file import parse_onnx
 from graphs.importers.onnx_models.steps import OnnxStep, OnnxSteps, onnx_steps
+from graphs.importers.onnx_models.values import TINY_BYTES
 from graphs.kinds import OpKind, Phase, Storage
-
-#: Shared weights up to this size are counted once per reader instead of becoming an op.
-TINY_BYTES = 64
 
 
 def import_onnx(path: Path, dims: Mapping[str, int]) -> Graph:
@@ -194,6 +192,11 @@ def _report(binding: Binding, context: ImportContext, dims: Mapping[str, int]) -
         context.note("Inputs without a shape are counted as one element.")
     if context.unknown_shapes:
         context.note("Tensors of unknown shape are taken to be as large as their op's first input.")
+    if context.body_bytes:
+        context.note(
+            f"{context.body_bytes:,} bytes of weights lie inside control-flow bodies; they are "
+            "resident with the op that holds the body."
+        )
     if context.folded:
         count = sum(context.folded.values())
         context.note(

@@ -28,6 +28,8 @@ from graphs.importers.onnx_models.topology import (
 from graphs.importers.onnx_models.values import OnnxValue, constant_node_value
 
 _CONTRADICTIONS_SHOWN = 5
+#: The IR version from which on weights are inputs only where callers may replace them.
+_FIRST_OPTIONAL_INPUTS = 4
 #: A settled type travels against the flow of data, from op to op, once per pass.
 _MOST_PASSES = 8
 
@@ -203,6 +205,14 @@ def _steps(
     }
     weights.update({name: scope[name] for name in folded})
     steps = [step for step in steps if not step.analysis.folded]
+    twins = [v.name for v in graph.input if v.name in weights and v.name not in parameters.names]
+    if twins and model.ir_version >= _FIRST_OPTIONAL_INPUTS:
+        context.note(
+            f"{len(twins)} weights are inputs too, so that callers may replace them; here they "
+            "count as weights."
+        )
+    for note in binding.notes:
+        context.note(note)
     if parameters.note:
         context.note(parameters.note)
     _note_oddities(model, nodes, names, needed, context)
@@ -262,7 +272,7 @@ def _declared_types(
     for value in (*graph.value_info, *graph.output):
         tensor, dims = tensor_type(value.type), stated_dims(value.type, sizes)
         if tensor is not None and dims is not None and all(d is None or d >= 0 for d in dims):
-            declared[value.name] = (tensor.elem_type, dims)
+            declared[value.name] = (tensor.elem_type, [size or None for size in dims])
     return declared
 
 

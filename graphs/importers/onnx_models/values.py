@@ -16,6 +16,8 @@ from graphs.kinds import DType
 
 #: Tensors of at most so many elements are evaluated; they steer shapes, not arithmetic.
 SMALL_ELEMENTS = 1024
+#: Operands up to this size are attributes in all but name, and no weights.
+TINY_BYTES = 64
 #: No machine holds a larger tensor; past it, sizes overflow the arrays of the IR.
 LARGEST_ELEMENTS = 2**48
 
