@@ -92,7 +92,7 @@ def analyse_node(
     attributes = attributes_of(node)
     domain = standard_domain(node.domain)
     phase = _phase(node.op_type, domain)
-    specs = [value.spec for value in inputs if value is not None]
+    specs = [spec for value in inputs if value is not None for spec in value.specs]
     if domain == "" and node.op_type in CONTROL_FLOW_OPS:
 
         def run(body: GraphProto, given: Mapping[str, OnnxValue]) -> BodyCost:
@@ -101,7 +101,7 @@ def analyse_node(
         composite = run_control_flow(node, label, inputs, attributes, context, run)
         return _composite_analysis(composite, specs, phase)
     outputs = infer_outputs(node, label, inputs, attributes, context)
-    signature = Signature(node.op_type, specs, [v.spec for v in outputs.values()], attributes)
+    signature = Signature(node.op_type, specs, _specs_of(outputs), attributes)
     cost = _training_dropout(node, inputs) or onnx_cost(domain, node.op_type)
     title = f"{domain}.{node.op_type}" if domain else node.op_type
     if may_fold and cost is not None and is_folded(node, cost.kind, outputs, scope):
@@ -123,10 +123,15 @@ def analyse_node(
     return NodeAnalysis(kind, work, outputs, _compute_dtype(kind, signature), phase)
 
 
+def _specs_of(values: Mapping[str, OnnxValue]) -> list[TensorSpec]:
+    """Every tensor; a sequence is all of its tensors."""
+    return [spec for value in values.values() for spec in value.specs]
+
+
 def _composite_analysis(
     composite: Composite, inputs: list[TensorSpec], phase: Phase
 ) -> NodeAnalysis:
-    signature = Signature("", inputs, [value.spec for value in composite.outputs.values()])
+    signature = Signature("", inputs, _specs_of(composite.outputs))
     return NodeAnalysis(
         OpKind.CONTROL_FLOW,
         replace(composite.work, launches=max(composite.work.launches, 1)),

@@ -74,7 +74,7 @@ def _build(model: OnnxSteps, dims: Mapping[str, int]) -> Graph:
     makers: dict[str, str] = {}
     for name, value in inputs.items():
         if name in readers:
-            output = OutputTensor(name, value.spec.bytes)
+            output = OutputTensor(name, value.bytes)
             makers[name] = _free_name(name, taken)
             builder.add(
                 OpRecord(
@@ -153,7 +153,7 @@ def _record(
 ) -> OpRecord:
     analysis = step.analysis
     own = [name for name in reads if name in weights and name not in shared]
-    outputs = [OutputTensor(name, value.spec.bytes) for name, value in analysis.outputs.items()]
+    outputs = [OutputTensor(name, value.bytes) for name, value in analysis.outputs.items()]
     source = next(iter(reads), "") if next(iter(step.node.input), "") else ""
     if analysis.kind == OpKind.VIEW and step.node.op_type in ALIASING and outputs and source:
         outputs[0] = (

@@ -22,6 +22,7 @@ from graphs.importers.onnx_models.contrib_shapes.table import contrib_outputs
 from graphs.importers.onnx_models.contrib_shapes.twins import standard_twin
 from graphs.importers.onnx_models.dims import stated_dims, tensor_type
 from graphs.importers.onnx_models.guesses import check_declared, check_types, mark_guessed
+from graphs.importers.onnx_models.sequences import sequence_outputs
 from graphs.importers.onnx_models.values import OnnxValue, checked_spec, constant_value
 
 Inputs = Sequence[OnnxValue | None]
@@ -54,6 +55,9 @@ def infer_outputs(
     known = _evaluate(node, inputs, attributes)
     if known is not None and len(known) == len(node.output):
         return {name: value for name, value in zip(node.output, known, strict=True) if name}
+    elements = sequence_outputs(node, inputs, attributes)
+    if elements is not None:
+        return {name: v for name, v in zip(node.output, elements, strict=False) if name}
     schema = context.schema(node.domain, node.op_type)
     check_types(node, label, inputs, schema, context)
     types = _infer(node, label, inputs, attributes, context)
@@ -265,6 +269,8 @@ def _fill_open_parts(
         context.unknown_shapes.append(name)
     spec = checked_spec(name, [size or 0 for size in dims], elem_type)
     plain = kind is None or kind.WhichOneof("value") in (None, "tensor_type")
+    if not plain:
+        context.note("Sequences of unknown length count as one of their tensors.")
     return OnnxValue(
         spec,
         elem_type,

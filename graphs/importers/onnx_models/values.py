@@ -56,7 +56,7 @@ _NAMED_DTYPES = {
 
 @dataclass(frozen=True)
 class OnnxValue:
-    """One tensor (or a sequence, as one of its tensors) with all dimensions known or assumed."""
+    """One tensor or a sequence of them, with all dimensions known or assumed."""
 
     spec: TensorSpec
     elem_type: int
@@ -73,6 +73,18 @@ class OnnxValue:
     """Whether nothing in the model tells the element type."""
     given_type: TypeProto | None = None
     """The full type of what is not a plain tensor: a sequence, an optional, a map."""
+    elements: tuple[TensorSpec, ...] | None = None
+    """Of a sequence, its tensors, where they are known; `spec` is the largest of them."""
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """All tensors that it holds."""
+        return (self.spec,) if self.elements is None else self.elements
+
+    @property
+    def bytes(self) -> int:
+        """Of a sequence the sum over its tensors."""
+        return sum(spec.bytes for spec in self.specs)
 
     @cached_property
     def type(self) -> TypeProto:
