@@ -84,3 +84,22 @@ def test_what_the_file_states_against_a_rule_is_reported() -> None:
     stated = helper.make_tensor_value_info("g", TensorProto.FLOAT, [4, 9])
     graph = import_onnx_model(_model(nodes, [stated]), {}, "m")
     assert any("'g'" in note and "[4, 9]" in note for note in graph.report.notes)
+
+
+def test_a_whole_model_in_one_op_is_opaque() -> None:
+    decoder = helper.make_graph(
+        [node("Identity", ["i"], ["o"])],
+        "decoder",
+        [onnx.ValueInfoProto(name="i")],
+        [onnx.ValueInfoProto(name="o")],
+        [numpy_helper.from_array(np.zeros((8, 16), np.float32), "w")],
+    )
+    search = node("GreedySearch", ["x", "n"], ["out"], "search", domain="com.microsoft",
+                  decoder=decoder, eos_token_id=1, pad_token_id=0)  # fmt: skip
+    model = _model([search], weights={"n": np.array([20], np.int32)})
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    graph = import_onnx_model(model, {}, "m")
+    op = graph.op_index["search"]
+    assert dict(graph.report.opaque_ops) == {"com.microsoft.GreedySearch": 1}
+    assert graph.resident_bytes[op] == 8 * 16 * 4 + 4
+    assert graph.tensor_bytes[graph.outputs_of(op)[0]] == 4 * 20 * 4

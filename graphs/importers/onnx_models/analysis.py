@@ -14,10 +14,12 @@ from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.control_flow import BodyCost, Composite, run_control_flow
 from graphs.importers.onnx_models.folding import is_folded
 from graphs.importers.onnx_models.shapes import infer_outputs
+from graphs.importers.onnx_models.topology import bodies_of
 from graphs.importers.onnx_models.values import (
     SMALL_ELEMENTS,
     TINY_BYTES,
     OnnxValue,
+    checked_spec,
     constant_node_value,
     sparse_value,
     stored_value,
@@ -27,6 +29,14 @@ from graphs.kinds import DType, OpKind, Phase
 Scope = MutableMapping[str, OnnxValue]
 
 CONTROL_FLOW_OPS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
+#: Whole models in one op: compiled for a device, or a decoder with the search around it.
+OPAQUE_OPS = frozenset(
+    ("com.microsoft", name)
+    for name in (
+        "EPContext", "Snpe", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch",
+    )
+)  # fmt: skip
 
 #: What a formula raises on shapes or attributes that a valid op cannot have.
 _FORMULA_ERRORS = (
@@ -118,9 +128,23 @@ def analyse_node(
     except _FORMULA_ERRORS:
         context.estimated[title] += 1
         work = estimate_work(signature)
+    hidden = 0
+    if (domain, node.op_type) in OPAQUE_OPS:
+        context.opaque[title] += 1
+        hidden = _hidden_bytes(node)
     kind = refined_kind(cost, signature)
     phase = Phase.UPDATE if kind == OpKind.OPTIMIZER_UPDATE else phase
-    return NodeAnalysis(kind, work, outputs, _compute_dtype(kind, signature), phase)
+    return NodeAnalysis(kind, work, outputs, _compute_dtype(kind, signature), phase, hidden)
+
+
+def _hidden_bytes(node: NodeProto) -> int:
+    """What an opaque op holds: weights of its bodies, and a compiled model as text."""
+    held = sum(
+        checked_spec(tensor.name, tensor.dims, tensor.data_type).bytes
+        for _, body in bodies_of(node)
+        for tensor in body.initializer
+    )
+    return held + sum(len(a.s) for a in node.attribute if a.name == "ep_cache_context")
 
 
 def _specs_of(values: Mapping[str, OnnxValue]) -> list[TensorSpec]:

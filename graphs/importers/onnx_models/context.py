@@ -31,6 +31,8 @@ class ImportContext:
     """Tensors whose shape only the model's own annotation tells."""
     estimated: Counter[str] = field(default_factory=Counter)
     composite: Counter[str] = field(default_factory=Counter)
+    opaque: Counter[str] = field(default_factory=Counter)
+    """Ops that hide work, by type."""
     body_bytes: int = 0
     """Weights that lie inside control-flow bodies."""
     folded: Counter[str] = field(default_factory=Counter)

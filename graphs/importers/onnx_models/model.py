@@ -210,6 +210,7 @@ def _report(binding: Binding, context: ImportContext, dims: Mapping[str, int]) -
         unknown_shapes=(*binding.unknown, *context.unknown_shapes),
         estimated_ops=dict(sorted(context.estimated.items())),
         composite_ops=dict(sorted(context.composite.items())),
+        opaque_ops=dict(sorted(context.opaque.items())),
         folded_ops=dict(sorted(context.folded.items())),
         notes=tuple(context.notes),
     )

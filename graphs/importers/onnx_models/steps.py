@@ -75,6 +75,7 @@ class OnnxSteps:
         """
         steps: dict[str, OnnxStep] = {}
         stored: dict[str, None] = {}
+        begun: set[str] = set()
         open_names = [(name, False) for name in reversed(list(names))]
         while open_names:
             name, sources_done = open_names.pop()
@@ -83,7 +84,8 @@ class OnnxSteps:
                 stored[name] = None
             elif sources_done:
                 steps[step.name] = step
-            elif step.name not in steps:
+            elif step.name not in begun:
+                begun.add(step.name)
                 open_names.append((name, True))
                 open_names.extend((source, False) for source in reversed(step.reads))
         return list(steps.values()), list(stored)
