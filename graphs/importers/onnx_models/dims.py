@@ -46,8 +46,8 @@ class _OpenDim:
     rank: int
     is_named: bool
     states_zero: bool
-    owner: str
-    """The input."""
+    is_side: bool
+    """Whether it is one of the last two of four dimensions, none of which is stated."""
 
     @property
     def default(self) -> int:
@@ -56,8 +56,7 @@ class _OpenDim:
         Old exporters write 0 for a batch or the sides of an image, "to be filled in". Any other
         dimension of 0 may well be meant, such as the length of a cache that is still empty.
         """
-        is_side = self.rank == 4 and self.axis >= 2 and not _CACHE_NAMES.search(self.owner)
-        if self.states_zero and self.axis and not is_side:
+        if self.states_zero and self.axis and not self.is_side:
             return 0
         return assumed_size(self.label if self.is_named else "", self.axis, self.rank)
 
@@ -73,7 +72,7 @@ def bind_inputs(inputs: Sequence[ValueInfoProto], dims: Mapping[str, int], origi
         ModelError: the user names a dimension that the model lacks, or a size is negative.
     """
     open_dims = [
-        _open_dim(value, axis, dim, len(shape.dim))
+        _open_dim(value, axis, shape.dim)
         for value in inputs
         if (shape := shape_of(value.type)) is not None
         for axis, dim in enumerate(shape.dim)
@@ -179,13 +178,16 @@ def _fixed_size(dim: TensorShapeProto.Dimension) -> int | None:
 
 
 def _open_dim(
-    value: ValueInfoProto, axis: int, dim: TensorShapeProto.Dimension, rank: int
+    value: ValueInfoProto, axis: int, dims: Sequence[TensorShapeProto.Dimension]
 ) -> _OpenDim:
+    dim, rank = dims[axis], len(dims)
     symbol = dim.dim_param
     zero = (dim.HasField("dim_value") and dim.dim_value == 0) or symbol.strip() == "0"
     is_named = is_name(symbol) and not zero
     label = symbol if is_named else f"{value.name}[{axis}]"
-    return _OpenDim(label, symbol, axis, rank, is_named, zero, value.name)
+    sides = dims[2:] if rank == 4 and axis >= 2 and not _CACHE_NAMES.search(value.name) else ()
+    is_side = bool(sides) and all(_fixed_size(side) is None for side in sides)
+    return _OpenDim(label, symbol, axis, rank, is_named, zero, is_side)
 
 
 def _bound(value: ValueInfoProto, sizes: Mapping[str, int]) -> OnnxValue:
@@ -199,7 +201,7 @@ def _bound(value: ValueInfoProto, sizes: Mapping[str, int]) -> OnnxValue:
         spec = TensorSpec((), dtype_of(tensor.elem_type))
         return OnnxValue(spec, tensor.elem_type, assumed=True, given_type=value.type)
     filled = [
-        sizes[_open_dim(value, axis, dim, len(shape.dim)).label] if size is None else size
+        sizes[_open_dim(value, axis, shape.dim).label] if size is None else size
         for axis, dim in enumerate(shape.dim)
         for size in [_fixed_size(dim)]
     ]
