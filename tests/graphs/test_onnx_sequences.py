@@ -176,3 +176,12 @@ def test_a_sequence_of_unknown_length_is_said() -> None:
     model.graph.input.append(_info("n", [], TensorProto.INT64))
     graph = import_onnx_model(model, {}, "toy")
     assert any("Sequences of unknown length" in note for note in graph.report.notes)
+
+
+def test_a_sequence_that_is_given_is_of_unknown_length() -> None:
+    nodes = [node("SequenceAt", ["s", "at"], ["y"], "at")]
+    model = _model(nodes, {}, ["y"], {"at": 0})
+    model.graph.input.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, [2, 3]))
+    graph = import_onnx_model(model, {}, "toy")
+    assert graph.output_shapes[graph.op_index["at"]].tolist() == [1, 1, 2, 3]
+    assert any("Sequences of unknown length" in note for note in graph.report.notes)

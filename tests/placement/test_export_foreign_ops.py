@@ -94,3 +94,14 @@ def test_a_guessed_type_never_crosses(tmp_path: Path, monkeypatch: pytest.Monkey
     }
     assert "x" not in crossing
     assert len(parts) >= 1
+
+
+def test_an_output_of_guessed_type_declares_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(RULES["com.microsoft"], "GatherBlockQuantized")
+    path = four_bit_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.output.append(onnx.ValueInfoProto(name="x"))
+    onnx.save(model, path)
+    assert_split_equals(path, tmp_path / "out", TEXT)

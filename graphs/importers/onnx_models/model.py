@@ -192,6 +192,9 @@ def _report(binding: Binding, context: ImportContext, dims: Mapping[str, int]) -
         context.note("Inputs without a shape are counted as one element.")
     if context.unknown_shapes:
         context.note("Tensors of unknown shape are taken to be as large as their op's first input.")
+    inputs = binding.inputs.values()
+    if any(value.given_type is not None and value.elements is None for value in inputs):
+        context.note("Sequences of unknown length count as one of their tensors.")
     if context.body_bytes:
         context.note(
             f"{context.body_bytes:,} bytes of weights lie inside control-flow bodies; they are "
