@@ -116,13 +116,13 @@ def _weights_by_use(
             if name not in origin:
                 continue
             source = origin[name]
-            passes = node.op_type in _PASSING and name == node.input[0]
-            position = _WEIGHT_OPERAND.get(node.op_type)
-            held = position is not None and list(node.input).index(name) == position
-            fits = held and _fits(node.op_type, len(values[source].spec.shape))
-            if passes and not standard_domain(node.domain):
+            places = [place for place, given in enumerate(node.input) if given == name]
+            op_type = "" if standard_domain(node.domain) else node.op_type
+            if op_type in _PASSING and places == [0] and node.output:
                 origin[node.output[0]] = source
-            elif fits and not standard_domain(node.domain) and list(node.input).count(name) == 1:
+            elif places == [_WEIGHT_OPERAND.get(op_type)] and _fits(
+                op_type, len(values[source].spec.shape)
+            ):
                 used.add(source)
             else:
                 spoilt.add(source)

@@ -14,6 +14,8 @@ from graphs.importers.onnx_models.values import OnnxValue, checked_spec, constan
 Inputs = Sequence[OnnxValue | None]
 Specs = tuple[TensorSpec, ...]
 
+#: What operands that no valid op has lead to; onnx's inference then says what is wrong.
+_RULE_ERRORS = (IndexError, KeyError, ValueError, TypeError, OverflowError)
 #: A sequence of more tensors than that is a mistake somewhere.
 _LONGEST = 1 << 16
 
@@ -30,6 +32,15 @@ def sequence_outputs(
     """
     if standard_domain(node.domain):
         return None
+    try:
+        return _outputs(node, inputs, attributes)
+    except _RULE_ERRORS:
+        return None
+
+
+def _outputs(
+    node: NodeProto, inputs: Inputs, attributes: Mapping[str, Any]
+) -> list[OnnxValue] | None:
     if node.op_type == "SequenceEmpty":
         return [sequence_value((), int(attributes.get("dtype", TensorProto.FLOAT)))]
     first = inputs[0] if inputs else None

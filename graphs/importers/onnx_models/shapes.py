@@ -18,6 +18,7 @@ from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.constants import FOLDABLE, evaluate
 from graphs.importers.onnx_models.context import ImportContext, standard_domain
+from graphs.importers.onnx_models.contrib_shapes.rules import optional
 from graphs.importers.onnx_models.contrib_shapes.table import contrib_outputs
 from graphs.importers.onnx_models.contrib_shapes.twins import standard_twin
 from graphs.importers.onnx_models.dims import stated_dims, tensor_type
@@ -144,7 +145,7 @@ def _by_twin(
         tensor, dims = tensor_type(kind), stated_dims(kind, {})
         if tensor is None or dims is None or None in dims:
             continue
-        source = None if twin.typed_like is None else inputs[twin.typed_like]
+        source = None if twin.typed_like is None else optional(inputs, twin.typed_like)
         elem_type = tensor.elem_type if source is None else source.elem_type
         sizes = twin.result([size or 0 for size in dims], attributes)
         types[name] = helper.make_tensor_type_proto(elem_type, sizes)
