@@ -1,13 +1,20 @@
 """Work of ops outside ONNX's standard domain: com.microsoft and the training domains.
 
-Attention and products of com.microsoft are in `onnx_dense`; what is in neither table is costed
-from the sizes of its tensors and reported as an estimate.
+Attention and products of com.microsoft are in `onnx_contrib_dense`; what is in neither table is
+costed from the sizes of its tensors and reported as an estimate.
 """
 
 from math import prod
 
-from graphs.costs.formulas import copying, free, per_input_element, per_output_element, streaming
-from graphs.costs.onnx_dense import MICROSOFT_DENSE_OPS
+from graphs.costs.formulas import (
+    conv_flops,
+    copying,
+    free,
+    per_input_element,
+    per_output_element,
+    streaming,
+)
+from graphs.costs.onnx_contrib_dense import MICROSOFT_DENSE_OPS
 from graphs.costs.onnx_movement import expanding, gathering
 from graphs.costs.onnx_pointwise import RANDOM_FLOPS, SOFTMAX_FLOPS, pool
 from graphs.costs.work import OpCost, Signature, Work
@@ -49,19 +56,28 @@ def _conv_gradient(op: Signature) -> Work:
     return streaming(4.0 * grad.elements * prod(weight[1:]), op)
 
 
+def _quantized_conv_transpose(op: Signature) -> Work:
+    """The filter is the input number 3; scales and zero points come between."""
+    kernel = op.inputs[3].shape
+    flops = conv_flops(op.inputs[0], kernel[2:], kernel[1]) + 4 * op.outputs[0].elements
+    return streaming(flops, op)
+
+
 MICROSOFT_OPS: dict[str, OpCost] = {
     **MICROSOFT_DENSE_OPS,
     **_many(
         OpKind.ACTIVATION,
         {"BiasGelu": 15, "FastGelu": 18, "Gelu": 14, "QuickGelu": 11, "BiasSplitGelu": 16,
-         "QLinearSigmoid": 14, "QLinearLeakyRelu": 6},
+         "QLinearSigmoid": 14, "QLinearLeakyRelu": 6, "QOrderedGelu": 20, "ScaledSiLU": 12},
     ),
     **_many(
         OpKind.ELEMENTWISE,
         {"QLinearAdd": 6, "QLinearMul": 6, "QLinearWhere": 3, "RotaryEmbedding": 3,
          "GemmaRotaryEmbedding": 6, "BiasAdd": 2, "BitmaskDropout": 2, "BiasDropout": 4,
          "BitmaskBiasDropout": 4, "Inverse": 2, "Trilu": 0, "IsAllFinite": 1, "ComplexMul": 6,
-         "ComplexMulConj": 6},
+         "ComplexMulConj": 6, "MRotaryEmbedding": 3, "GatedAdd": 2, "MulInteger": 3,
+         "MurmurHash3": 20, "NGramRepeatBlock": 1, "RelativePositionBias": 10,
+         "GatedRelativePositionBias": 14},
     ),
     **_many(
         OpKind.QUANTIZE,
@@ -69,7 +85,8 @@ MICROSOFT_OPS: dict[str, OpCost] = {
          "DequantizeWithOrder": 2, "QuantizeWithOrder": 4},
     ),
     **_many(OpKind.NORMALIZATION, {"LayerNormalization": 8, "SimplifiedLayerNormalization": 5,
-                                   "GroupNorm": 8, "SkipGroupNorm": 9}),
+                                   "GroupNorm": 8, "SkipGroupNorm": 9, "GatedRMSNorm": 17,
+                                   "BranchwiseRMSNorm": 5, "QOrderedLayerNormalization": 14}),
     **_many(OpKind.SOFTMAX, {"QLinearSoftmax": 21, "BiasSoftmax": 18}),
     **{
         name: OpCost(OpKind.POOL, pool)
@@ -83,6 +100,10 @@ MICROSOFT_OPS: dict[str, OpCost] = {
     "QLinearReduceMean": OpCost(OpKind.REDUCE, per_input_element(1)),
     "QLinearConcat": OpCost(OpKind.CONCAT, per_output_element(2)),
     "GatherBlockQuantized": OpCost(OpKind.GATHER, gathering),
+    "ReduceSumInteger": OpCost(OpKind.REDUCE, per_input_element(1)),
+    "TorchEmbedding": OpCost(OpKind.GATHER, gathering),
+    "UnfoldTensor": OpCost(OpKind.GATHER, copying),
+    "CropAndResize": OpCost(OpKind.RESIZE, per_output_element(8)),
     "ExpandDims": OpCost(OpKind.VIEW, free),
     "Unique": OpCost(OpKind.SORT, per_input_element(16)),
     "RestorePadding": OpCost(OpKind.PAD, copying),
@@ -134,6 +155,27 @@ MICROSOFT_OPS: dict[str, OpCost] = {
     "SGDOptimizer": _optimizer(2),
     "SGDOptimizerV2": _optimizer(2),
 }  # fmt: skip
+
+#: What onnxruntime has in the standard domain and onnx does not; outputs are like inputs.
+ONNXRUNTIME_STANDARD_OPS: dict[str, OpCost] = {
+    "SimplifiedLayerNormalization": MICROSOFT_OPS["SimplifiedLayerNormalization"],
+    **_many(OpKind.ELEMENTWISE, {"Affine": 2, "ImageScaler": 2, "Scale": 1}),
+    **_many(OpKind.ACTIVATION, {"ParametricSoftplus": 12, "ScaledTanh": 12}),
+    "MemcpyFromHost": OpCost(OpKind.BROADCAST, copying),
+    "MemcpyToHost": OpCost(OpKind.BROADCAST, copying),
+}
+
+#: com.microsoft.nchwc: standard ops on channels in blocks, and the ways into that layout and out.
+BLOCKED_LAYOUT_OPS: dict[str, OpCost] = {
+    "ReorderInput": OpCost(OpKind.TRANSPOSE, copying),
+    "ReorderOutput": OpCost(OpKind.TRANSPOSE, copying),
+}
+
+#: com.ms.internal.nhwc: what it has besides standard ops.
+CHANNELS_LAST_OPS: dict[str, OpCost] = {
+    "QLinearAveragePool": OpCost(OpKind.POOL, pool),
+    "QLinearConvTranspose": OpCost(OpKind.CONV, _quantized_conv_transpose),
+}
 
 #: ai.onnx.preview.training. The importer, which knows the graph, replaces the work of `Gradient`.
 TRAINING_OPS: dict[str, OpCost] = {

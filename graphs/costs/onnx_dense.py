@@ -1,7 +1,4 @@
-"""Work of ONNX's arithmetic-bound ops: products, convolutions, recurrences, attention.
-
-The com.microsoft variants of the same ops are here too, since they share the arithmetic.
-"""
+"""Work of ONNX's arithmetic-bound ops: products, convolutions, recurrences, attention."""
 
 from math import prod
 
@@ -14,15 +11,23 @@ from graphs.costs.formulas import (
     recurrent_flops,
     streaming,
 )
-from graphs.costs.work import Formula, OpCost, Signature, TensorSpec, Work
+from graphs.costs.work import Formula, OpCost, Signature, Work
 from graphs.kinds import OpKind
+
+
+def fused_activation(op: Signature) -> int:
+    """One flop per output element where the op states an activation, as onnxruntime's do."""
+    return op.outputs[0].elements if op.attributes.get("activation") else 0
 
 
 def matmul(op: Signature) -> Work:
     """`A @ B` with NumPy broadcasting; the product's inner size is read from the first input."""
     shape = op.inputs[0].shape
+    if op.attributes.get("transBatchA") and len(shape) > 2:
+        shape = (*shape[1:-1], shape[0], shape[-1])
     inner = shape[-2] if op.attributes.get("transA") and len(shape) > 1 else shape[-1]
-    return streaming(matmul_flops(1, inner, 1, op.outputs[0].elements), op)
+    flops = matmul_flops(1, inner, 1, op.outputs[0].elements)
+    return streaming(flops + fused_activation(op), op)
 
 
 def gemm(op: Signature) -> Work:
@@ -38,27 +43,30 @@ def einsum(op: Signature) -> Work:
     )
 
 
-def _quantized_gemm(op: Signature) -> Work:
+def quantized_gemm(op: Signature) -> Work:
+    """A product on whole numbers, and the requantisation of its result."""
     return streaming(matmul(op).flops + 4 * op.outputs[0].elements, op)
 
 
 def convolution(weight: int, flops_after: int = 0) -> Formula:
     """A convolution whose filter `[out, in / groups, ...]` is the input number `weight`.
 
-    `flops_after` are per output element: a bias, a requantisation, a fused activation.
+    `flops_after` are per output element, such as a requantisation. A bias, a sum that is fused to
+    the convolution and an activation cost one each. Channels may also come last.
     """
 
     def formula(op: Signature) -> Work:
         out, kernel = op.outputs[0], op.inputs[weight].shape
         flops = conv_flops(out, kernel[2:], kernel[1]) + flops_after * out.elements
-        if weight == 1 and len(op.inputs) > 2:
-            flops += out.elements
-        return streaming(flops, op)
+        if weight == 1:
+            flops += (len(op.inputs) - 2) * out.elements
+        return streaming(flops + fused_activation(op), op)
 
     return formula
 
 
-def _conv_transpose(op: Signature) -> Work:
+def conv_transpose(op: Signature) -> Work:
+    """Each input element is spread over its kernel."""
     kernel = op.inputs[1].shape
     bias = op.outputs[0].elements if len(op.inputs) > 2 else 0
     return streaming(conv_flops(op.inputs[0], kernel[2:], kernel[1]) + bias, op)
@@ -110,53 +118,6 @@ def _linear_attention(op: Signature) -> Work:
     return streaming(5.0 * batch * length * heads * (width // heads) * value_size, op)
 
 
-def _microsoft_attention(op: Signature) -> Work:
-    """Input projection `[batch, length, width] x [width, 3 hidden]`, then self-attention."""
-    batch, length, width = op.inputs[0].shape
-    columns = op.inputs[1].shape[-1]
-    hidden = op.outputs[0].shape[-1]
-    heads = op.attributes["num_heads"]
-    keys = op.outputs[1].shape[-2] if len(op.outputs) > 1 else length
-    flops = matmul_flops(batch * length, width, columns)
-    flops += attention_flops(batch, heads, length, keys, hidden // heads, hidden // heads)
-    return streaming(flops, op)
-
-
-def _multi_head_attention(op: Signature) -> Work:
-    """Projected `[batch, length, hidden]` inputs, or all three packed in one of five dimensions."""
-    query = op.inputs[0].shape
-    heads = op.attributes["num_heads"]
-    batch, length = query[0], query[1]
-    hidden = op.outputs[0].shape[-1]
-    if len(op.outputs) > 1:
-        keys = op.outputs[1].shape[-2]
-    elif len(query) == 3 and len(op.inputs) > 1:
-        keys = op.inputs[1].shape[-2] if len(op.inputs[1].shape) > 2 else length
-    else:
-        keys = length
-    size = hidden // heads
-    return streaming(attention_flops(batch, heads, length, keys, size, size), op)
-
-
-def _low_bit_matmul(op: Signature) -> Work:
-    """Weights of a few bits: the product, and two flops to dequantise each weight."""
-    inner, columns = op.attributes["K"], op.attributes["N"]
-    return streaming(2.0 * op.outputs[0].elements * inner + 2.0 * inner * columns, op)
-
-
-def _mixture_of_experts(op: Signature) -> Work:
-    """Each token passes the two layers of `k` experts: `[tokens, hidden]`, `[_, inner, _]`."""
-    hidden = op.inputs[0].shape[-1]
-    tokens = op.inputs[0].elements // max(hidden, 1)
-    inner = _largest(op.inputs[2]) // max(hidden, 1)
-    return streaming(op.attributes.get("k", 1) * matmul_flops(tokens, hidden, 2 * inner), op)
-
-
-def _largest(weight: TensorSpec) -> int:
-    """Elements of one expert's matrix."""
-    return prod(weight.shape[1:])
-
-
 def _determinant(op: Signature) -> Work:
     """LU factorisation, two thirds of the cube of the size per matrix."""
     size = op.inputs[0].shape[-1]
@@ -166,14 +127,14 @@ def _determinant(op: Signature) -> Work:
 DENSE_OPS: dict[str, OpCost] = {
     "MatMul": OpCost(OpKind.MATMUL, matmul),
     "MatMulInteger": OpCost(OpKind.MATMUL, matmul),
-    "QLinearMatMul": OpCost(OpKind.MATMUL, _quantized_gemm),
+    "QLinearMatMul": OpCost(OpKind.MATMUL, quantized_gemm),
     "Gemm": OpCost(OpKind.MATMUL, gemm),
     "Einsum": OpCost(OpKind.MATMUL, einsum),
     "Det": OpCost(OpKind.MATMUL, _determinant),
     "Conv": OpCost(OpKind.CONV, convolution(1)),
     "ConvInteger": OpCost(OpKind.CONV, convolution(1)),
     "QLinearConv": OpCost(OpKind.CONV, convolution(3, flops_after=4)),
-    "ConvTranspose": OpCost(OpKind.CONV, _conv_transpose),
+    "ConvTranspose": OpCost(OpKind.CONV, conv_transpose),
     "DeformConv": OpCost(OpKind.CONV, _deformable),
     "CausalConvWithState": OpCost(OpKind.DEPTHWISE_CONV, _causal_conv),
     "RNN": OpCost(OpKind.RECURRENT, recurrent(1)),
@@ -185,29 +146,3 @@ DENSE_OPS: dict[str, OpCost] = {
 
 #: ai.onnx.preview.
 PREVIEW_DENSE_OPS: dict[str, OpCost] = {"FlexAttention": OpCost(OpKind.ATTENTION, attention)}
-
-#: com.microsoft.
-MICROSOFT_DENSE_OPS: dict[str, OpCost] = {
-    "FusedMatMul": OpCost(OpKind.MATMUL, matmul),
-    "TransposeMatMul": OpCost(OpKind.MATMUL, matmul),
-    "FusedGemm": OpCost(OpKind.MATMUL, gemm),
-    "GemmFastGelu": OpCost(OpKind.MATMUL, gemm),
-    "GemmFloat8": OpCost(OpKind.MATMUL, gemm),
-    "QGemm": OpCost(OpKind.MATMUL, _quantized_gemm),
-    "DynamicQuantizeMatMul": OpCost(OpKind.MATMUL, _quantized_gemm),
-    "MatMulIntegerToFloat": OpCost(OpKind.MATMUL, _quantized_gemm),
-    "MatMulInteger16": OpCost(OpKind.MATMUL, matmul),
-    "MatMulNBits": OpCost(OpKind.MATMUL, _low_bit_matmul),
-    "MatMulBnb4": OpCost(OpKind.MATMUL, _low_bit_matmul),
-    "MoE": OpCost(OpKind.MATMUL, _mixture_of_experts),
-    "QMoE": OpCost(OpKind.MATMUL, _mixture_of_experts),
-    "FusedConv": OpCost(OpKind.CONV, convolution(1, flops_after=1)),
-    "NhwcFusedConv": OpCost(OpKind.CONV, convolution(1, flops_after=1)),
-    "DynamicQuantizeLSTM": OpCost(OpKind.RECURRENT, recurrent(4)),
-    "Attention": OpCost(OpKind.ATTENTION, _microsoft_attention),
-    "QAttention": OpCost(OpKind.ATTENTION, _microsoft_attention),
-    "MultiHeadAttention": OpCost(OpKind.ATTENTION, _multi_head_attention),
-    "DecoderMaskedMultiHeadAttention": OpCost(OpKind.ATTENTION, _multi_head_attention),
-    "GroupQueryAttention": OpCost(OpKind.ATTENTION, _multi_head_attention),
-    "SparseAttention": OpCost(OpKind.ATTENTION, _multi_head_attention),
-}

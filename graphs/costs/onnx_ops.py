@@ -3,14 +3,25 @@
 from collections.abc import Mapping
 
 from graphs.costs.formulas import output_elements, streaming
-from graphs.costs.onnx_contrib import MICROSOFT_OPS, TRAINING_OPS
+from graphs.costs.onnx_contrib import (
+    BLOCKED_LAYOUT_OPS,
+    CHANNELS_LAST_OPS,
+    MICROSOFT_OPS,
+    ONNXRUNTIME_STANDARD_OPS,
+    TRAINING_OPS,
+)
 from graphs.costs.onnx_dense import DENSE_OPS, PREVIEW_DENSE_OPS
 from graphs.costs.onnx_movement import MOVEMENT_OPS
 from graphs.costs.onnx_pointwise import CLASSICAL_OPS, POINTWISE_OPS
 from graphs.costs.work import OpCost, Signature, Work
 from graphs.kinds import OpKind
 
-_STANDARD: Mapping[str, OpCost] = {**DENSE_OPS, **POINTWISE_OPS, **MOVEMENT_OPS}
+_STANDARD: Mapping[str, OpCost] = {
+    **ONNXRUNTIME_STANDARD_OPS,
+    **DENSE_OPS,
+    **POINTWISE_OPS,
+    **MOVEMENT_OPS,
+}
 
 #: Domain to op type to cost. The internal layout domains of onnxruntime hold standard ops.
 ONNX_OPS: dict[str, Mapping[str, OpCost]] = {
@@ -20,8 +31,8 @@ ONNX_OPS: dict[str, Mapping[str, OpCost]] = {
     "ai.onnx.preview": PREVIEW_DENSE_OPS,
     "ai.onnx.preview.training": TRAINING_OPS,
     "com.microsoft": {**_STANDARD, **MICROSOFT_OPS},
-    "com.microsoft.nchwc": _STANDARD,
-    "com.ms.internal.nhwc": _STANDARD,
+    "com.microsoft.nchwc": {**_STANDARD, **BLOCKED_LAYOUT_OPS},
+    "com.ms.internal.nhwc": {**_STANDARD, **CHANNELS_LAST_OPS},
 }
 
 
@@ -42,6 +53,9 @@ def refined_kind(cost: OpCost, op: Signature) -> OpKind:
     """The kind, with convolutions of one input channel per group told apart."""
     groups = op.attributes.get("group", 1)
     if cost.kind == OpKind.CONV and isinstance(groups, int) and groups > 1:
-        channels = op.inputs[0].shape[1] if len(op.inputs[0].shape) > 1 else 0
+        filters = (tensor.shape for tensor in op.inputs[1:] if len(tensor.shape) > 2)
+        shape = next(filters, (0, 0))
+        # A filter is `[out, in / groups, ..]`, a transposed one `[in, out / groups, ..]`.
+        channels = shape[0] if "Transpose" in op.op_type else groups * shape[1]
         return OpKind.DEPTHWISE_CONV if groups == channels else cost.kind
     return cost.kind

@@ -19,6 +19,13 @@ _LONGEST_EXPRESSION = 500
 _LARGEST = 2**48
 _BATCH_NAMES = frozenset({"n", "b", "bs", "bsz"})
 _SIDE_NAMES = frozenset({"h", "w"})
+_LENGTH_WORDS = (
+    "seq", "len", "token", "time", "frame", "step", "word", "past", "cache", "context", "query",
+    "key", "position", "audio", "text", "node", "edge",
+)  # fmt: skip
+_LENGTH_NAMES = frozenset({"t", "s", "l"})
+#: What exporters and editors write where a dimension has no name.
+_NO_NAMES = frozenset({"", "?", "-1", "none", "null", "unk", "unknown", "dynamic", "any", "*"})
 
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: lambda a, b: a + b,
@@ -57,24 +64,30 @@ def assumed_size(name: str, axis: int | None = None, rank: int | None = None) ->
     """The size of a dimension that was left open.
 
     Args:
-        name: the dimension's symbol.
-        axis: its position, where it has no symbol of its own to go by.
+        name: the dimension's symbol, or nothing that tells (`input[0]`, `?`).
+        axis: its position in the tensor, where that is known.
         rank: the number of dimensions of its tensor.
 
     Returns:
-        `ASSUMED_BATCH` for a batch (by name, or the first axis), `ASSUMED_IMAGE_SIDE` for the
-        sides of an image (by name, or the last two axes of four), else `ASSUMED_LENGTH`.
+        `ASSUMED_BATCH` for a batch, `ASSUMED_IMAGE_SIDE` for the sides of an image, else
+        `ASSUMED_LENGTH`. Names go first; where one tells nothing, the first axis is a batch and the
+        last two axes of four are sides.
     """
-    if axis is not None:
-        if axis == 0:
-            return ASSUMED_BATCH
-        return ASSUMED_IMAGE_SIDE if rank == 4 and axis >= 2 else ASSUMED_LENGTH
     lowered = name.lower()
     if "batch" in lowered or lowered in _BATCH_NAMES:
         return ASSUMED_BATCH
     if "height" in lowered or "width" in lowered or lowered in _SIDE_NAMES:
         return ASSUMED_IMAGE_SIDE
-    return ASSUMED_LENGTH
+    if lowered in _LENGTH_NAMES or any(word in lowered for word in _LENGTH_WORDS):
+        return ASSUMED_LENGTH
+    if axis == 0:
+        return ASSUMED_BATCH
+    return ASSUMED_IMAGE_SIDE if rank == 4 and (axis or 0) >= 2 else ASSUMED_LENGTH
+
+
+def is_name(symbol: str) -> bool:
+    """Whether a dimension's symbol names it, so that the same symbol means the same size."""
+    return symbol.strip().lower() not in _NO_NAMES
 
 
 def names_in(expression: str) -> frozenset[str]:

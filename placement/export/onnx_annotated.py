@@ -124,19 +124,22 @@ def _add_nodes(
     weights: WeightFile,
 ) -> None:
     graph.node.extend(steps.constants.values())
-    for step in steps.steps:
+    readers = _first_readers(steps)
+    folded = list({step.name: step for step in steps.folded.values()}.values())
+    for step in (*folded, *steps.steps):
         node = NodeProto()
         node.CopyFrom(with_placed_bodies(step.node, weights))
         node.name = step.name
-        part = parts.get(step.name)
-        device = request.device_of(step.name)
+        op_name = readers.get(step.name, step.name)
+        part = parts.get(op_name)
+        device = request.device_of(op_name)
         del node.device_configurations[:]
         placed = node.device_configurations.add(configuration_id=CONFIGURATION)
         if part is not None:
             placed.pipeline_stage = part.stage
         for tensor in dict.fromkeys(name for name in (*node.input, *node.output) if name):
             placed.sharding_spec.add(tensor_name=tensor).device.append(device)
-        op = request.graph.op_index[step.name]
+        op = request.graph.op_index[op_name]
         notes = {
             "graphwright.device": request.cluster.devices[device].name,
             "graphwright.priority": f"{request.plan.priorities[op]:g}",
@@ -150,6 +153,16 @@ def _add_nodes(
         for key, text in notes.items():
             node.metadata_props.add(key=key, value=text)
         graph.node.append(node)
+
+
+def _first_readers(steps: OnnxSteps) -> dict[str, str]:
+    """Of each step that is computed at load, the first op that reads what comes of it."""
+    readers: dict[str, str] = {}
+    for step in steps.steps:
+        folded, _ = steps.made_of(name for name in step.reads if name in steps.folded)
+        for made in folded:
+            readers.setdefault(made.name, step.name)
+    return readers
 
 
 def _assign(message: Any, name: str, value: Any) -> None:

@@ -7,6 +7,7 @@ from graphs.importers.onnx_models.context import standard_domain
 from graphs.importers.onnx_models.gradient import is_gradient
 from graphs.importers.onnx_models.steps import OnnxStep, OnnxSteps
 from placement.export.errors import ExportError
+from placement.export.onnx_untyped import inseparable_units
 from placement.export.request import ExportRequest
 
 _SHAPE_READERS = frozenset({"Shape", "Size"})
@@ -23,6 +24,9 @@ class Part:
     inputs: Sequence[str]
     """Tensors from model inputs and other parts, in the order of their first use."""
     weights: Sequence[str]
+    """Stored tensors that it reads, or that what it reads is made of."""
+    folded: Sequence[OnnxStep]
+    """What is computed of weights alone: every part that reads it makes it when it is loaded."""
     outputs: Sequence[str]
     """Tensors that other parts or the caller read."""
 
@@ -41,34 +45,40 @@ def cut(steps: OnnxSteps, request: ExportRequest) -> list[Part]:
     stages: dict[str, int] = {}
     homes: dict[str, int] = {}
     groups: dict[tuple[int, int], list[OnnxStep]] = {}
-    for step in steps.steps:
-        if is_gradient(step.node):
-            raise ExportError(
-                f"{request.model}: {step.name!r} is a Gradient node, which differentiates the "
-                "whole model and cannot be cut; export the model annotated instead"
-            )
-        device = _device(step, homes, request)
+    for unit in inseparable_units(steps):
+        for step in unit:
+            if is_gradient(step.node):
+                raise ExportError(
+                    f"{request.model}: {step.name!r} is a Gradient node, which differentiates the "
+                    "whole model and cannot be cut; export the model annotated instead"
+                )
+        device = _device(unit[0], homes, request)
         stage = 0
-        for name in step.reads:
+        for name in dict.fromkeys(name for step in unit for name in step.reads):
             if name in stages:
                 stage = max(stage, stages[name] + (homes[name] != device))
-        for name in filter(None, step.node.output):
+        for name in (name for step in unit for name in step.node.output if name):
             stages[name], homes[name] = stage, device
-        groups.setdefault((stage, device), []).append(step)
+        groups.setdefault((stage, device), []).extend(unit)
     readers = _readers(groups)
     wanted = set(steps.outputs)
     parts = []
     for key in sorted(groups):
         made = {name for step in groups[key] for name in step.node.output if name}
         read = list(dict.fromkeys(name for step in groups[key] for name in step.reads))
+        folded, held = steps.made_of(n for n in read if n in steps.weights)
         away = {name for name in made if readers.get(name, set()) - {key}}
         parts.append(
             Part(
                 device=key[1],
                 stage=key[0],
                 steps=tuple(groups[key]),
-                inputs=[n for n in read if n not in made and n not in steps.weights],
-                weights=[n for n in read if n in steps.weights],
+                inputs=[
+                    *(n for n in read if n not in made and n not in steps.weights),
+                    *(n for n in held if n in steps.parameters),
+                ],
+                weights=[n for n in held if n not in steps.parameters],
+                folded=folded,
                 outputs=sorted(away | (made & wanted)),
             )
         )

@@ -124,10 +124,10 @@ class _Writer:
         """One part; the first also gives the model outputs that are weights."""
         name = self.request.cluster.devices[part.device].name
         graph = GraphProto(name=f"{self.model.graph.name or 'graph'} on {name}")
-        given = [n for n in self.steps.outputs if n in self.steps.weights] if first else []
+        given = weight_outputs(self.steps) if first else []
         for weight in dict.fromkeys([*part.weights, *given]):
             self._add_weight(weight, graph)
-        for step in part.steps:
+        for step in (*part.folded, *part.steps):
             graph.node.append(with_placed_bodies(step.node, self.weights))
         optional = [weight for weight in part.weights if weight in self.overridable]
         graph.input.extend(self.types.declare(n) for n in (*part.inputs, *optional))
@@ -160,6 +160,11 @@ def overridable(model: ModelProto) -> frozenset[str]:
     return frozenset(value.name for value in model.graph.input if value.name in weights)
 
 
+def weight_outputs(steps: OnnxSteps) -> list[str]:
+    """Outputs of the model that are stored tensors."""
+    return [n for n in steps.outputs if n in steps.weights and n not in steps.parameters]
+
+
 def _file_name(request: ExportRequest, index: int, part: Part) -> str:
     device = re.sub(r"[^A-Za-z0-9]+", "_", request.cluster.devices[part.device].name)
     return f"{request.stem}.part{index:02d}-{device}.onnx"
@@ -179,7 +184,7 @@ def _manifest(
     names: list[str],
     weights: WeightFile,
 ) -> dict[str, Any]:
-    outputs = [n for n in steps.outputs if n in steps.weights]
+    outputs = weight_outputs(steps)
     free = overridable(model)
     devices = []
     for index, device in enumerate(request.cluster.devices):

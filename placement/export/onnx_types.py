@@ -11,12 +11,15 @@ class TensorTypes:
     """What the inputs and outputs of a part are declared as.
 
     What the model itself declares for its inputs and outputs is taken word for word. Of other
-    tensors the element type and the rank are certain; their sizes are stated where they rest on no
-    open dimension and no assumption, so that parts run with every size that the model runs with.
+    tensors the element type is certain; sizes are stated where they rest on no open dimension, so
+    that parts run with every size that the model runs with, and nothing about the shape where it
+    rests on an assumption. A tensor whose type is a guess never crosses (`onnx_parts.cut`); as an
+    output it declares no type, which runtimes work out.
     """
 
     def __init__(self, model: ModelProto, steps: OnnxSteps) -> None:
-        self._declared = {v.name: v for v in (*model.graph.input, *model.graph.output)}
+        stated = (*model.graph.input, *model.graph.output)
+        self._declared = {v.name: v for v in stated if v.type.WhichOneof("value")}
         self._steps = steps
         self._is_open = bool(steps.binding.sizes)
 
@@ -25,10 +28,14 @@ class TensorTypes:
         if name in self._declared:
             return self._declared[name]
         value = self._steps.values[name]
+        if value.guessed_type:
+            return ValueInfoProto(name=name)
         kind = TypeProto()
         kind.CopyFrom(value.type)
-        if self._is_open or value.assumed:
-            for tensor in _tensor_types(kind):
+        for tensor in _tensor_types(kind):
+            if value.assumed:
+                tensor.ClearField("shape")
+            elif self._is_open:
                 for dim in tensor.shape.dim:
                     dim.Clear()
         return ValueInfoProto(name=name, type=kind)

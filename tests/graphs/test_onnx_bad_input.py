@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from graphs import Graph, GraphError, ModelError, load
+from graphs.costs.onnx_contrib import MICROSOFT_OPS
 from graphs.formats import FORMATS
+from graphs.importers.onnx_models.contrib_shapes.table import RULES
 from graphs.importers.onnx_models.file import check_model
 from graphs.importers.onnx_models.model import import_onnx, import_onnx_model
 
@@ -416,7 +418,8 @@ def test_names_of_bodies_that_are_no_text_are_refused(tmp_path: Path) -> None:
         at = VALID.find(b"then", at) + 1
 
 
-SWAPS = ("op_type", "input", "attribute", "dims", "shape", "type", "initializer")
+SWAPS = ("op_type", "foreign", "input", "attribute", "dims", "shape", "type", "initializer")
+FOREIGN_DOMAINS = ("com.microsoft", "com.microsoft.nchwc")
 SIZES = st.sampled_from([0, 1, 2, 3, 7, -1, -(2**63), 2**31, 2**62, 2**63 - 1])
 OP_TYPES = st.sampled_from(sorted({s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}))
 
@@ -452,6 +455,10 @@ def _swap(model: onnx.ModelProto, field: str, index: int, size: int, op_type: st
     match field:
         case "op_type":
             target.op_type = op_type
+        case "foreign":
+            domain = FOREIGN_DOMAINS[size % len(FOREIGN_DOMAINS)]
+            names = sorted({*RULES[domain], *MICROSOFT_OPS})
+            target.domain, target.op_type = domain, names[hash((index, size)) % len(names)]
         case "input":
             names = [name for item in graph.node for name in (*item.input, *item.output)]
             target.input.append(names[index % len(names)])

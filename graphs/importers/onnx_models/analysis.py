@@ -2,20 +2,24 @@
 
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onnx import AttributeProto, GraphProto, NodeProto
 
 from graphs.costs.onnx_ops import ESTIMATE, estimate_work, onnx_cost, refined_kind
-from graphs.costs.work import OpCost, Signature, TensorSpec, Work
+from graphs.costs.work import OpCost, Signature, TensorSpec, Work, repeated
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.control_flow import BodyCost, Composite, run_control_flow
+from graphs.importers.onnx_models.folding import is_folded
 from graphs.importers.onnx_models.shapes import infer_outputs
+from graphs.importers.onnx_models.topology import bodies_of
 from graphs.importers.onnx_models.values import (
     SMALL_ELEMENTS,
+    TINY_BYTES,
     OnnxValue,
+    checked_spec,
     constant_node_value,
     sparse_value,
     stored_value,
@@ -25,6 +29,14 @@ from graphs.kinds import DType, OpKind, Phase
 Scope = MutableMapping[str, OnnxValue]
 
 CONTROL_FLOW_OPS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
+#: Whole models in one op: compiled for a device, or a decoder with the search around it.
+OPAQUE_OPS = frozenset(
+    ("com.microsoft", name)
+    for name in (
+        "EPContext", "Snpe", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch",
+    )
+)  # fmt: skip
 
 #: What a formula raises on shapes or attributes that a valid op cannot have.
 _FORMULA_ERRORS = (
@@ -36,6 +48,9 @@ _FORMULA_ERRORS = (
     OverflowError,
     AttributeError,
 )
+
+#: What steers control flow, a condition or a counter, is at most so large.
+_HOST_BYTES = 8
 
 _FLOATS = frozenset(
     {
@@ -59,9 +74,18 @@ class NodeAnalysis:
     phase: Phase
     inner_bytes: int = 0
     """Weights that live inside a control-flow body."""
+    folded: bool = False
+    """Whether it is computed once, when the model is loaded."""
 
 
-def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportContext) -> NodeAnalysis:
+def analyse_node(
+    node: NodeProto,
+    label: str,
+    scope: Scope,
+    context: ImportContext,
+    *,
+    may_fold: bool = True,
+) -> NodeAnalysis:
     """Infer a node's outputs and cost it.
 
     Args:
@@ -69,6 +93,7 @@ def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportConte
         label: the op's unique name, for messages.
         scope: the values of every tensor it may read.
         context: collects what had to be assumed.
+        may_fold: whether it may be computed once, when the model is loaded.
 
     Raises:
         ModelError: an input is unknown, or the node does not fit its inputs.
@@ -77,7 +102,7 @@ def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportConte
     attributes = attributes_of(node)
     domain = standard_domain(node.domain)
     phase = _phase(node.op_type, domain)
-    specs = [value.spec for value in inputs if value is not None]
+    specs = [spec for value in inputs if value is not None for spec in value.specs]
     if domain == "" and node.op_type in CONTROL_FLOW_OPS:
 
         def run(body: GraphProto, given: Mapping[str, OnnxValue]) -> BodyCost:
@@ -86,11 +111,15 @@ def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportConte
         composite = run_control_flow(node, label, inputs, attributes, context, run)
         return _composite_analysis(composite, specs, phase)
     outputs = infer_outputs(node, label, inputs, attributes, context)
-    signature = Signature(node.op_type, specs, [v.spec for v in outputs.values()], attributes)
-    if outputs and all(value.shape_like for value in outputs.values()):
-        return NodeAnalysis(OpKind.SHAPE, Work(), outputs, DType.INT64, phase)
+    signature = Signature(node.op_type, specs, _specs_of(outputs), attributes)
     cost = _training_dropout(node, inputs) or onnx_cost(domain, node.op_type)
     title = f"{domain}.{node.op_type}" if domain else node.op_type
+    if may_fold and cost is not None and is_folded(node, cost.kind, outputs, scope):
+        known = {name: replace(value, fixed=True) for name, value in outputs.items()}
+        dtype = _compute_dtype(cost.kind, signature)
+        return NodeAnalysis(cost.kind, Work(), known, dtype, phase, folded=True)
+    if outputs and all(value.shape_like for value in outputs.values()):
+        return NodeAnalysis(OpKind.SHAPE, Work(), outputs, DType.INT64, phase)
     if cost is None:
         context.estimated[title] += 1
         cost = ESTIMATE
@@ -99,19 +128,38 @@ def analyse_node(node: NodeProto, label: str, scope: Scope, context: ImportConte
     except _FORMULA_ERRORS:
         context.estimated[title] += 1
         work = estimate_work(signature)
+    hidden = 0
+    if (domain, node.op_type) in OPAQUE_OPS:
+        context.opaque[title] += 1
+        hidden = _hidden_bytes(node)
     kind = refined_kind(cost, signature)
     phase = Phase.UPDATE if kind == OpKind.OPTIMIZER_UPDATE else phase
-    return NodeAnalysis(kind, work, outputs, _compute_dtype(kind, signature), phase)
+    return NodeAnalysis(kind, work, outputs, _compute_dtype(kind, signature), phase, hidden)
+
+
+def _hidden_bytes(node: NodeProto) -> int:
+    """What an opaque op holds: weights of its bodies, and a compiled model as text."""
+    held = sum(
+        checked_spec(tensor.name, tensor.dims, tensor.data_type).bytes
+        for _, body in bodies_of(node)
+        for tensor in body.initializer
+    )
+    return held + sum(len(a.s) for a in node.attribute if a.name == "ep_cache_context")
+
+
+def _specs_of(values: Mapping[str, OnnxValue]) -> list[TensorSpec]:
+    """Every tensor; a sequence is all of its tensors."""
+    return [spec for value in values.values() for spec in value.specs]
 
 
 def _composite_analysis(
     composite: Composite, inputs: list[TensorSpec], phase: Phase
 ) -> NodeAnalysis:
-    signature = Signature("", inputs, [value.spec for value in composite.outputs.values()])
+    signature = Signature("", inputs, _specs_of(composite.outputs))
     return NodeAnalysis(
         OpKind.CONTROL_FLOW,
-        composite.work,
-        composite.outputs,
+        replace(composite.work, launches=max(composite.work.launches, 1)),
+        {name: replace(value, fixed=False) for name, value in composite.outputs.items()},
         _compute_dtype(OpKind.CONTROL_FLOW, signature),
         phase,
         composite.resident_bytes,
@@ -124,25 +172,42 @@ def analyse_body(
     outer: Scope,
     context: ImportContext,
 ) -> BodyCost:
-    """The cost of one pass through a control-flow body and the values of its outputs."""
+    """The cost of one pass through a control-flow body and the values of its outputs.
+
+    An output that is only handed on, or is a view, is copied to where the next trip or the caller
+    reads it: a kernel of its own. Truth values and counters are the host's.
+    """
     scope: Scope = ChainMap({}, outer)
     resident = collect_weights(body, scope, context)
     scope.update(given)
-    flops = read = written = 0.0
+    inner = 0
+    parts: list[Work] = []
+    makers: dict[str, OpKind] = {}
     for index, node in enumerate(body.node):
         if node.op_type == "Constant" and not standard_domain(node.domain):
             for name in node.output:
-                scope[name] = constant_node_value(node, context.folder)
+                value = constant_node_value(node, context.folder)
+                scope[name] = replace(value, fixed=True)
+                resident += value.spec.bytes if value.spec.bytes > TINY_BYTES else 0
             continue
         label = node.name or next(iter(node.output), f"{node.op_type}_{index}")
         result = analyse_node(node, label, scope, context)
         scope.update(result.outputs)
-        flops += result.work.flops
-        read += result.work.bytes_read
-        written += result.work.bytes_written
+        if result.folded:
+            context.folded[node.op_type] += 1
+        parts.append(result.work)
+        makers.update(dict.fromkeys(result.outputs, result.kind))
         resident += result.inner_bytes
+        inner += result.inner_bytes
     outputs = [_look_up(value.name, body.name, scope, context) for value in body.output]
-    return BodyCost(Work(flops, read, written), resident, outputs)
+    parts += [
+        Work(0.0, value.spec.bytes, value.spec.bytes)
+        for item, value in zip(body.output, outputs, strict=True)
+        if value.spec.bytes > _HOST_BYTES
+        and makers.get(item.name, OpKind.VIEW) in (OpKind.VIEW, OpKind.CONSTANT)
+    ]
+    context.body_bytes += resident - inner
+    return BodyCost(repeated(parts), resident, outputs)
 
 
 def collect_weights(graph: GraphProto, scope: Scope, context: ImportContext) -> int:
@@ -158,7 +223,7 @@ def collect_weights(graph: GraphProto, scope: Scope, context: ImportContext) -> 
         if name in entered:
             raise ModelError(f"{context.origin}: weight {name!r} is declared more than once")
         entered.add(name)
-        scope[name] = value
+        scope[name] = replace(value, fixed=True)
     return sum(value.spec.bytes for _, value in values)
 
 

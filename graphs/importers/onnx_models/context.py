@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from onnx import OperatorSetIdProto, defs
@@ -31,16 +31,55 @@ class ImportContext:
     """Tensors whose shape only the model's own annotation tells."""
     estimated: Counter[str] = field(default_factory=Counter)
     composite: Counter[str] = field(default_factory=Counter)
+    opaque: Counter[str] = field(default_factory=Counter)
+    """Ops that hide work, by type."""
+    body_bytes: int = 0
+    """Weights that lie inside control-flow bodies."""
+    folded: Counter[str] = field(default_factory=Counter)
+    """Nodes that read weights alone, by type."""
     notes: dict[str, None] = field(default_factory=dict)
+    settled_types: dict[str, int] = field(default_factory=dict)
+    """Element types that only the readers of a foreign op's output tell."""
+    contradictions: dict[str, str] = field(default_factory=dict)
+    """Tensors whose shape or type was guessed, and what the file or a reader says instead."""
+    must_repeat: bool = False
+    """Whether a guess turned out wrong that shapes before it rest on."""
     _schemas: dict[tuple[str, str], defs.OpSchema | None] = field(default_factory=dict)
 
     def note(self, sentence: str) -> None:
         """Keep a sentence for the user, once."""
         self.notes[sentence] = None
 
+    def contradict(self, tensor: str, reader: str, reason: str) -> None:
+        """Keep that a guess about a tensor does not fit."""
+        by = f"op {reader!r} " if reader else ""
+        self.contradictions.setdefault(tensor, f"{by}{reason}")
+
+    def settle(self, tensor: str, elem_type: int, reader: str, guessed: str) -> None:
+        """Keep the element type that a reader of a tensor requires, against the guess."""
+        if self.settled_types.get(tensor) == elem_type:
+            return
+        if tensor in self.settled_types:
+            self.contradict(tensor, reader, f"takes no {guessed}, another reader does")
+            return
+        self.settled_types[tensor] = elem_type
+        self.must_repeat = True
+
     def opset(self, domain: str) -> int | None:
         """The version of a domain that the model imports."""
         return self.opsets.get(standard_domain(domain))
+
+    def again(self) -> "ImportContext":
+        """The state before the first node, but for the types that readers told."""
+        return ImportContext(
+            self.origin,
+            self.opsets,
+            self.ir_version,
+            self.folder,
+            self.declared,
+            self.assumed_dims,
+            settled_types=self.settled_types,
+        )
 
     @cached_property
     def opset_imports(self) -> list[OperatorSetIdProto]:
@@ -57,6 +96,19 @@ class ImportContext:
                 schema = None
             self._schemas[key] = schema or None
         return self._schemas[key]
+
+    def newest_schema(self, op_type: str) -> defs.OpSchema | None:
+        """The schema of a standard op in the model's version, or else in onnx's newest."""
+        known = self.schema("", op_type) if self.opset("") else None
+        return known or _newest_schema(op_type)
+
+
+@cache
+def _newest_schema(op_type: str) -> defs.OpSchema | None:
+    try:
+        return defs.get_schema(op_type, defs.onnx_opset_version(), "")
+    except defs.SchemaError:
+        return None
 
 
 def standard_domain(domain: str) -> str:

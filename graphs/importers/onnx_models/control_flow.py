@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onnx import GraphProto, NodeProto, TensorProto, TypeProto
+from onnx import GraphProto, NodeProto, TensorProto
 
-from graphs.costs.work import TensorSpec, Work
+from graphs.costs.work import TensorSpec, Work, repeated
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.context import ImportContext
+from graphs.importers.onnx_models.sequences import element, grown, sequence_value
 from graphs.importers.onnx_models.topology import bodies_of
 from graphs.importers.onnx_models.values import OnnxValue, checked_spec
 from graphs.kinds import DType
@@ -19,7 +20,7 @@ _LONGEST_LOOP = 1_000_000
 
 @dataclass(frozen=True)
 class BodyCost:
-    """One pass through a body."""
+    """One pass through a body: its work launches every kernel of it once."""
 
     work: Work
     resident_bytes: int
@@ -107,7 +108,7 @@ def _choose(
     other = costs[0] if taken is costs[1] else costs[1]
     context.note("Each If with an open condition is costed by its costlier branch.")
     values = [
-        replace(_variable(a), assumed=a.assumed or a.spec != b.spec)
+        replace(_variable(a), assumed=a.assumed or a.specs != b.specs)
         for a, b in zip(taken.outputs, other.outputs, strict=False)
     ]
     resident = sum(cost.resident_bytes for cost in costs)
@@ -137,7 +138,10 @@ def _loop(
     carried = [_variable(value) for value in inputs[2:]]
     result = run(body, _pair_up(body, [counter, condition, *carried], label, context))
     after = list(result.outputs[1 : 1 + len(carried)])
-    changed = any(a.spec != b.spec for a, b in zip(after, carried, strict=False))
+    after = [grown(b, a, count) for a, b in zip(after, carried, strict=False)]
+    changed = any(
+        a.spec != b.spec for a, b in zip(after, carried, strict=False) if a.elements is None
+    )
     if changed:
         context.note(f"Loop {label!r} changes the shapes it carries; those of one trip are used.")
     outputs = [replace(_variable(v), assumed=v.assumed or changed) for v in after]
@@ -146,7 +150,7 @@ def _loop(
         for value in result.outputs[1 + len(carried) :]
     )
     return Composite(
-        _times(result.work, count), result.resident_bytes, _name(node, outputs, label, context)
+        repeated([result.work], count), result.resident_bytes, _name(node, outputs, label, context)
     )
 
 
@@ -188,7 +192,7 @@ def _scan(
     if batched:
         outputs = [_stack(label, value, 0, batch, assumed=False) for value in outputs]
     return Composite(
-        _times(result.work, trips * batch),
+        repeated([result.work], trips * batch),
         result.resident_bytes,
         _name(node, outputs, label, context),
     )
@@ -202,24 +206,46 @@ def _map_sequence(
     context: ImportContext,
     run: RunBody,
 ) -> Composite:
-    context.note(f"SequenceMap {label!r} is costed as a sequence of one tensor.")
-    elements = [replace(_variable(value), given_type=None) for value in inputs]
-    result = run(body, _pair_up(body, elements, label, context))
-    outputs = [_as_sequence(value) for value in result.outputs]
-    return Composite(result.work, result.resident_bytes, _name(node, outputs, label, context))
+    values = [_variable(value) for value in inputs]
+    first = values[0].elements if values else None
+    if first is None:
+        context.note(f"SequenceMap {label!r} has no known length; it is costed as one tensor.")
+    trips = range(1 if first is None else len(first))
+    passes: dict[tuple[TensorSpec, ...], BodyCost] = {}
+    results: list[BodyCost] = []
+    for trip in trips:
+        parts = [
+            element(value, trip if value.elements and trip < len(value.elements) else 0)
+            for value in values
+        ]
+        key = tuple(part.spec for part in parts)
+        if key not in passes:  # every size once
+            passes[key] = run(body, _pair_up(body, parts, label, context))
+        results.append(passes[key])
+    if not results:  # an empty sequence runs nothing; the body still says what it would make
+        return Composite(Work(), 0, _name(node, [sequence_value((), 1)] * len(body.output), label,
+                                          context))  # fmt: skip
+    outputs = [
+        _as_sequence([result.outputs[i] for result in results], known=first is not None)
+        for i in range(len(results[0].outputs))
+    ]
+    work = repeated([result.work for result in results])
+    return Composite(work, results[0].resident_bytes, _name(node, outputs, label, context))
 
 
-def _as_sequence(value: OnnxValue) -> OnnxValue:
-    kind = TypeProto()
-    kind.sequence_type.elem_type.CopyFrom(value.type)
-    return replace(value, constant=None, given_type=kind)
+def _as_sequence(values: Sequence[OnnxValue], *, known: bool) -> OnnxValue:
+    """The sequence of what each trip makes."""
+    first = values[0]
+    assumed = any(value.assumed for value in values)
+    made = sequence_value(tuple(v.spec for v in values), first.elem_type, assumed=assumed)
+    return made if known else replace(made, elements=None)
 
 
 def _variable(value: OnnxValue | None) -> OnnxValue:
     """What a body sees of a value that changes from trip to trip: its shape, not its content."""
     if value is None:
         return OnnxValue(TensorSpec((), DType.BOOL), int(TensorProto.BOOL))
-    return replace(value, constant=None, shape_like=False)
+    return replace(value, constant=None, shape_like=False, fixed=False)
 
 
 def _stack(label: str, value: OnnxValue, axis: int, count: int, *, assumed: bool) -> OnnxValue:
@@ -242,10 +268,6 @@ def _without(
     count = shape.pop(axis)
     spec = TensorSpec(tuple(shape), value.spec.dtype)
     return OnnxValue(spec, value.elem_type, assumed=value.assumed), count
-
-
-def _times(work: Work, count: int) -> Work:
-    return Work(work.flops * count, work.bytes_read * count, work.bytes_written * count)
 
 
 def _pair_up(

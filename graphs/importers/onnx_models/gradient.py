@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from onnx import NodeProto
 
-from graphs.costs.work import Work
+from graphs.costs.work import Work, repeated
 
 DOMAIN = "ai.onnx.preview.training"
 
 #: A backward pass multiplies by the weights and by the activations, where forward does once.
-_BACKWARD_PER_FORWARD = 2.0
+_BACKWARD_PER_FORWARD = 2
 
 
 def is_gradient(node: NodeProto) -> bool:
@@ -44,12 +44,9 @@ def gradient_work(
             dependent.update(writes)
             passed.append((reads, writes, work))
     wanted = set(differentiate(node))
-    flops = read = written = 0.0
+    parts: list[Work] = []
     for reads, writes, work in reversed(passed):
         if wanted.intersection(writes):
             wanted.update(reads)
-            flops += work.flops
-            read += work.bytes_read
-            written += work.bytes_written
-    scale = _BACKWARD_PER_FORWARD
-    return Work(scale * flops, scale * read, scale * written)
+            parts.append(work)
+    return repeated(parts, _BACKWARD_PER_FORWARD)

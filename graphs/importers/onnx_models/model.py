@@ -3,11 +3,12 @@
 Weights read by one op are resident bytes of that op; weights read by several become a VARIABLE
 op whose tensor is resident wherever it is read. Operands of at most `TINY_BYTES` count with each
 of their readers instead: an axis or a target shape is an attribute in all but name. `Constant`
-nodes are treated like weights.
+nodes are treated like weights, and so is what depends on weights alone: it is computed once, when
+a runtime loads the model, so that it is no op here but a weight as large as the result.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +24,8 @@ from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.dims import Binding
 from graphs.importers.onnx_models.file import parse_onnx
 from graphs.importers.onnx_models.steps import OnnxStep, OnnxSteps, onnx_steps
+from graphs.importers.onnx_models.values import TINY_BYTES
 from graphs.kinds import OpKind, Phase, Storage
-
-#: Shared weights up to this size are counted once per reader instead of becoming an op.
-TINY_BYTES = 64
 
 
 def import_onnx(path: Path, dims: Mapping[str, int]) -> Graph:
@@ -68,13 +67,14 @@ def _build(model: OnnxSteps, dims: Mapping[str, int]) -> Graph:
     """Assemble the ops; Constant nodes that are themselves model outputs become ops as well."""
     steps, binding, weights, context = model.steps, model.binding, model.weights, model.context
     builder = GraphBuilder(context.origin)
-    readers = Counter(name for step in steps for name in step.reads)
+    readers = Counter(name for step in steps for name in _reads(step, model))
     taken = {step.name for step in steps}
-    unused = [name for name in binding.inputs if name not in readers]
+    inputs = {n: v for n, v in binding.inputs.items() if n not in model.parameters}
+    unused = [name for name in inputs if name not in readers]
     makers: dict[str, str] = {}
-    for name, value in binding.inputs.items():
+    for name, value in inputs.items():
         if name in readers:
-            output = OutputTensor(name, value.spec.bytes)
+            output = OutputTensor(name, value.bytes)
             makers[name] = _free_name(name, taken)
             builder.add(
                 OpRecord(
@@ -96,12 +96,12 @@ def _build(model: OnnxSteps, dims: Mapping[str, int]) -> Graph:
     phases: dict[str, Phase] = {}
     pending = set(shared)
     for step in steps:
-        for name in [name for name in step.reads if name in pending]:
+        for name in [name for name in _reads(step, model) if name in pending]:
             pending.discard(name)
             builder.add(_variable(name, weights, _weight_type(name, model), taken))
         phase = max([step.analysis.phase, *(phases.get(name, 0) for name in step.reads)])
         phases.update(dict.fromkeys(step.analysis.outputs, Phase(phase)))
-        record = _record(step, weights, shared, Phase(phase))
+        record = _record(step, _reads(step, model), weights, shared, Phase(phase))
         if step.node.op_type in _SHAPE_READERS and not standard_domain(step.node.domain):
             record = _waiting_only(record, makers)
         builder.add(record)
@@ -125,7 +125,14 @@ def _free_name(wanted: str, taken: set[str]) -> str:
     return name
 
 
+def _reads(step: OnnxStep, model: OnnxSteps) -> list[str]:
+    """What a step reads, each weight under one name."""
+    return list(dict.fromkeys(model.same_weight(name) for name in step.reads))
+
+
 def _weight_type(name: str, model: OnnxSteps) -> str:
+    if name in model.folded:
+        return "FoldedConstant"
     return "Constant" if name in model.constants else "Initializer"
 
 
@@ -134,18 +141,20 @@ def _variable(name: str, weights: Scope, op_type: str, taken: set[str]) -> OpRec
     return OpRecord(
         name=_free_name(name, taken),
         op_type=op_type,
-        kind=OpKind.CONSTANT if op_type == "Constant" else OpKind.VARIABLE,
+        kind=OpKind.VARIABLE if op_type == "Initializer" else OpKind.CONSTANT,
         outputs=[OutputTensor(name, spec.bytes, Storage.WEIGHT)],
         dtype=spec.dtype,
         output_shape=spec.shape,
     )
 
 
-def _record(step: OnnxStep, weights: Scope, shared: set[str], phase: Phase) -> OpRecord:
+def _record(
+    step: OnnxStep, reads: Sequence[str], weights: Scope, shared: set[str], phase: Phase
+) -> OpRecord:
     analysis = step.analysis
-    own = [name for name in step.reads if name in weights and name not in shared]
-    outputs = [OutputTensor(name, value.spec.bytes) for name, value in analysis.outputs.items()]
-    source = next(iter(step.node.input), "")  # an Optional may hold nothing
+    own = [name for name in reads if name in weights and name not in shared]
+    outputs = [OutputTensor(name, value.bytes) for name, value in analysis.outputs.items()]
+    source = next(iter(reads), "") if next(iter(step.node.input), "") else ""
     if analysis.kind == OpKind.VIEW and step.node.op_type in ALIASING and outputs and source:
         outputs[0] = (
             replace(outputs[0], storage=Storage.RESIDENT)
@@ -158,7 +167,7 @@ def _record(step: OnnxStep, weights: Scope, shared: set[str], phase: Phase) -> O
         name=step.name,
         op_type=f"{domain}.{step.node.op_type}" if domain else step.node.op_type,
         kind=analysis.kind,
-        inputs=[name for name in step.reads if name not in own],
+        inputs=[name for name in reads if name not in own],
         outputs=outputs,
         phase=phase,
         dtype=analysis.dtype,
@@ -183,6 +192,20 @@ def _report(binding: Binding, context: ImportContext, dims: Mapping[str, int]) -
         context.note("Inputs without a shape are counted as one element.")
     if context.unknown_shapes:
         context.note("Tensors of unknown shape are taken to be as large as their op's first input.")
+    inputs = binding.inputs.values()
+    if any(value.given_type is not None and value.elements is None for value in inputs):
+        context.note("Sequences of unknown length count as one of their tensors.")
+    if context.body_bytes:
+        context.note(
+            f"{context.body_bytes:,} bytes of weights lie inside control-flow bodies; they are "
+            "resident with the op that holds the body."
+        )
+    if context.folded:
+        count = sum(context.folded.values())
+        context.note(
+            f"{count} ops depend on constants alone: they are computed once, when the model is "
+            "loaded, and their results count as weights."
+        )
     return ImportReport(
         source_format="onnx",
         assumed_dims=dict(binding.assumed),
@@ -190,5 +213,7 @@ def _report(binding: Binding, context: ImportContext, dims: Mapping[str, int]) -
         unknown_shapes=(*binding.unknown, *context.unknown_shapes),
         estimated_ops=dict(sorted(context.estimated.items())),
         composite_ops=dict(sorted(context.composite.items())),
+        opaque_ops=dict(sorted(context.opaque.items())),
+        folded_ops=dict(sorted(context.folded.items())),
         notes=tuple(context.notes),
     )

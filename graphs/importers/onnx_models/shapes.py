@@ -18,8 +18,12 @@ from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.constants import FOLDABLE, evaluate
 from graphs.importers.onnx_models.context import ImportContext, standard_domain
-from graphs.importers.onnx_models.contrib_shapes import contrib_outputs
+from graphs.importers.onnx_models.contrib_shapes.rules import optional
+from graphs.importers.onnx_models.contrib_shapes.table import contrib_outputs
+from graphs.importers.onnx_models.contrib_shapes.twins import standard_twin
 from graphs.importers.onnx_models.dims import stated_dims, tensor_type
+from graphs.importers.onnx_models.guesses import check_declared, check_types, mark_guessed
+from graphs.importers.onnx_models.sequences import sequence_outputs
 from graphs.importers.onnx_models.values import OnnxValue, checked_spec, constant_value
 
 Inputs = Sequence[OnnxValue | None]
@@ -52,12 +56,18 @@ def infer_outputs(
     known = _evaluate(node, inputs, attributes)
     if known is not None and len(known) == len(node.output):
         return {name: value for name, value in zip(node.output, known, strict=True) if name}
+    elements = sequence_outputs(node, inputs, attributes)
+    if elements is not None:
+        return {name: v for name, v in zip(node.output, elements, strict=False) if name}
+    schema = context.schema(node.domain, node.op_type)
+    check_types(node, label, inputs, schema, context)
     types = _infer(node, label, inputs, attributes, context)
-    return {
+    outputs = {
         name: _fill_open_parts(name, types.get(name), inputs, context)
         for name in node.output
         if name
     }
+    return mark_guessed(node, label, inputs, outputs, schema, context)
 
 
 def _evaluate(
@@ -99,11 +109,47 @@ def _infer(
     inferred = {} if schema is None else _by_schema(schema, node, label, inputs, context)
     if all(_complete(inferred.get(name)) for name in node.output if name):
         return inferred
-    outputs = contrib_outputs(node.op_type, inputs, attributes)
+    outputs = contrib_outputs(standard_domain(node.domain), node.op_type, inputs, attributes)
     for name, known in zip(node.output, outputs, strict=False):
         if known is not None and not _complete(inferred.get(name)):
             inferred[name] = helper.make_tensor_type_proto(known[1], known[0])
+    if schema is None:
+        inferred = inferred or _by_twin(node, label, inputs, attributes, context)
+        for name, kind in inferred.items():
+            check_declared(name, kind, stated_dims(kind, {}), context)
     return inferred
+
+
+def _by_twin(
+    node: NodeProto,
+    label: str,
+    inputs: Inputs,
+    attributes: Mapping[str, Any],
+    context: ImportContext,
+) -> dict[str, TypeProto]:
+    """Types of a foreign op by the standard op that it resembles."""
+    twin = standard_twin(standard_domain(node.domain), node.op_type)
+    schema = None if twin is None else context.newest_schema(twin.op_type)
+    if twin is None or schema is None:
+        return {}
+    given = twin.given(inputs, attributes)
+    stand_for = NodeProto(op_type=twin.op_type, output=node.output)
+    stand_for.input.extend("" if value is None else f"input_{i}" for i, value in enumerate(given))
+    stand_for.attribute.extend(item for item in node.attribute if item.name in schema.attributes)
+    try:
+        inferred = _by_schema(schema, stand_for, label, given, context)
+    except ModelError:  # it resembles the standard op less than was thought
+        return {}
+    types: dict[str, TypeProto] = {}
+    for name, kind in inferred.items():
+        tensor, dims = tensor_type(kind), stated_dims(kind, {})
+        if tensor is None or dims is None or None in dims:
+            continue
+        source = None if twin.typed_like is None else optional(inputs, twin.typed_like)
+        elem_type = tensor.elem_type if source is None else source.elem_type
+        sizes = twin.result([size or 0 for size in dims], attributes)
+        types[name] = helper.make_tensor_type_proto(elem_type, sizes)
+    return types
 
 
 def _refuse_stray_numbers(
@@ -151,6 +197,8 @@ def _by_schema(
             inferred |= _inferred_from_function(node, types, data, inferred, context)
     except _INFERENCE_ERRORS as error:
         if any(value.assumed for value in named.values()):
+            for name in (name for name, value in named.items() if value.assumed):
+                context.contradict(name, label, "does not fit the shape that was assumed")
             return {}
         shapes = ", ".join(str(list(value.spec.shape)) for value in inputs if value)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
@@ -207,7 +255,8 @@ def _fill_open_parts(
     elem_type = 0 if tensor is None else tensor.elem_type
     dims = None if kind is None else stated_dims(kind, {})
     stated_type, stated = context.declared.get(name, (0, None))
-    elem_type = elem_type or stated_type
+    elem_type = elem_type or stated_type or context.settled_types.get(name, 0)
+    guessed_type = not elem_type
     if stated is not None and (dims is None or (None in dims and len(dims) == len(stated))):
         open_dims = dims or [None] * len(stated)
         dims = [a if a is not None else b for a, b in zip(open_dims, stated, strict=True)]
@@ -221,7 +270,15 @@ def _fill_open_parts(
         context.unknown_shapes.append(name)
     spec = checked_spec(name, [size or 0 for size in dims], elem_type)
     plain = kind is None or kind.WhichOneof("value") in (None, "tensor_type")
-    return OnnxValue(spec, elem_type, assumed=assumed, given_type=None if plain else kind)
+    if not plain:
+        context.note("Sequences of unknown length count as one of their tensors.")
+    return OnnxValue(
+        spec,
+        elem_type,
+        assumed=assumed,
+        guessed_type=guessed_type,
+        given_type=None if plain else kind,
+    )
 
 
 def _assumption(dims: Sequence[int | None] | None, inputs: Inputs) -> tuple[int, ...]:

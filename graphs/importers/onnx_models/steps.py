@@ -4,7 +4,7 @@ The importer makes ops of them, exporters cut models along them: both see the sa
 same names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.dims import Binding, bind_inputs, stated_dims, tensor_type
 from graphs.importers.onnx_models.file import check_external_data, check_model
 from graphs.importers.onnx_models.gradient import gradient_work, is_gradient
+from graphs.importers.onnx_models.parameters import find_parameters
 from graphs.importers.onnx_models.topology import (
     needed_nodes,
     node_names,
@@ -25,6 +26,12 @@ from graphs.importers.onnx_models.topology import (
     read_names,
 )
 from graphs.importers.onnx_models.values import OnnxValue, constant_node_value
+
+_CONTRADICTIONS_SHOWN = 5
+#: The IR version from which on weights are inputs only where callers may replace them.
+_FIRST_OPTIONAL_INPUTS = 4
+#: A settled type travels against the flow of data, from op to op, once per pass.
+_MOST_PASSES = 8
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,11 @@ class OnnxSteps:
     steps: Sequence[OnnxStep]
     binding: Binding
     weights: Scope
-    """Initializers and constants by name."""
+    """Initializers, constants, inputs that are parameters, and what is folded, by name."""
+    parameters: frozenset[str]
+    """Inputs of the model that count as weights."""
+    folded: Mapping[str, OnnxStep]
+    """By tensor, the steps that are computed once, when the model is loaded; none is in `steps`."""
     constants: Mapping[str, NodeProto]
     """The `Constant` nodes among the weights, by the tensor that each gives."""
     values: Mapping[str, OnnxValue]
@@ -55,6 +66,35 @@ class OnnxSteps:
     opsets: Sequence[OperatorSetIdProto]
     """The opsets of the nodes as they are here, with calls of local functions inlined."""
     context: ImportContext
+
+    def made_of(self, names: Iterable[str]) -> tuple[list[OnnxStep], list[str]]:
+        """What it takes to have some weights: the folded steps, in order, and what is stored.
+
+        Args:
+            names: weights, folded or not.
+        """
+        steps: dict[str, OnnxStep] = {}
+        stored: dict[str, None] = {}
+        begun: set[str] = set()
+        open_names = [(name, False) for name in reversed(list(names))]
+        while open_names:
+            name, sources_done = open_names.pop()
+            step = self.folded.get(name)
+            if step is None:
+                stored[name] = None
+            elif sources_done:
+                steps[step.name] = step
+            elif step.name not in begun:
+                begun.add(step.name)
+                open_names.append((name, True))
+                open_names.extend((source, False) for source in reversed(step.reads))
+        return list(steps.values()), list(stored)
+
+    def same_weight(self, name: str) -> str:
+        """The weight behind a name: copies of a weight under other names are one."""
+        while name in self.folded and self.folded[name].node.op_type == "Identity":
+            name = self.folded[name].reads[0]
+        return name
 
 
 def onnx_steps(
@@ -135,7 +175,8 @@ def _steps(
             and len(node.output) == 1
         ):
             _refuse_second_producer(node.output[0], weights, origin)
-            weights[node.output[0]] = constant_node_value(node, folder)
+            value = constant_node_value(node, folder)
+            weights[node.output[0]] = replace(value, fixed=True)
             constants[node.output[0]] = node
         else:
             nodes.append(node)
@@ -143,25 +184,79 @@ def _steps(
     binding = bind_inputs(inputs, dims, origin)
     context.assumed_dims = binding.assumed
     context.declared = _declared_types(graph, binding.sizes)
+    stored_bytes = sum(value.spec.bytes for value in weights.values())
+    parameters = find_parameters(inputs, binding.inputs, nodes, stored_bytes)
     names = node_names(nodes)
     available = [value.name for value in inputs] + list(weights)
     order = ordered_nodes(nodes, names, available, origin)
     nodes, names = [nodes[i] for i in order], [names[i] for i in order]
     outputs = [value.name for value in graph.output]
     needed = needed_nodes(nodes, outputs, origin, available)
-    scope: Scope = {**binding.inputs, **weights}
-    steps: list[OnnxStep] = []
-    for node, name, wanted in zip(nodes, names, needed, strict=True):
-        if wanted:
-            analysis = analyse_node(node, name, scope, context)
-            if is_gradient(node):
-                earlier = [(s.reads, list(s.analysis.outputs), s.analysis.work) for s in steps]
-                analysis = replace(analysis, work=gradient_work(node, earlier))
-                context.composite["Gradient"] += 1
-            scope.update(analysis.outputs)
-            steps.append(OnnxStep(name, node, read_names(node), analysis))
+    kept = [(node, name) for node, name, wanted in zip(nodes, names, needed, strict=True) if wanted]
+    weights.update({name: replace(binding.inputs[name], fixed=True) for name in parameters.names})
+    given: Scope = {**binding.inputs, **weights}
+    steps, scope = _analyse(kept, given, outputs, context)
+    for _ in range(_MOST_PASSES):
+        if not context.must_repeat:
+            break
+        # A guessed type was wrong, and what follows from it.
+        context = context.again()
+        steps, scope = _analyse(kept, given, outputs, context)
+    folded = {
+        name: step for step in steps if step.analysis.folded for name in step.analysis.outputs
+    }
+    weights.update({name: scope[name] for name in folded})
+    steps = [step for step in steps if not step.analysis.folded]
+    twins = [v.name for v in graph.input if v.name in weights and v.name not in parameters.names]
+    if twins and model.ir_version >= _FIRST_OPTIONAL_INPUTS:
+        context.note(
+            f"{len(twins)} weights are inputs too, so that callers may replace them; here they "
+            "count as weights."
+        )
+    for note in binding.notes:
+        context.note(note)
+    if parameters.note:
+        context.note(parameters.note)
     _note_oddities(model, nodes, names, needed, context)
-    return OnnxSteps(steps, binding, weights, constants, scope, outputs, imports, context)
+    return OnnxSteps(
+        steps,
+        binding,
+        weights,
+        parameters.names,
+        folded,
+        constants,
+        scope,
+        outputs,
+        imports,
+        context,
+    )
+
+
+def _analyse(
+    nodes: Sequence[tuple[NodeProto, str]],
+    given: Scope,
+    outputs: Sequence[str],
+    context: ImportContext,
+) -> tuple[list[OnnxStep], Scope]:
+    """One pass over nodes and their names; returns the steps and the values of all tensors.
+
+    A node that gives an output of the model is always computed.
+    """
+    scope: Scope = dict(given)
+    steps: list[OnnxStep] = []
+    for node, name in nodes:
+        analysis = analyse_node(node, name, scope, context)
+        if analysis.folded and not set(outputs).isdisjoint(node.output):
+            analysis = analyse_node(node, name, scope, context, may_fold=False)
+        if analysis.folded:
+            context.folded[node.op_type] += 1
+        if is_gradient(node):
+            earlier = [(s.reads, list(s.analysis.outputs), s.analysis.work) for s in steps]
+            analysis = replace(analysis, work=gradient_work(node, earlier))
+            context.composite["Gradient"] += 1
+        scope.update(analysis.outputs)
+        steps.append(OnnxStep(name, node, read_names(node), analysis))
+    return steps, scope
 
 
 def _refuse_second_producer(name: str, weights: Scope, origin: str) -> None:
@@ -179,7 +274,7 @@ def _declared_types(
     for value in (*graph.value_info, *graph.output):
         tensor, dims = tensor_type(value.type), stated_dims(value.type, sizes)
         if tensor is not None and dims is not None and all(d is None or d >= 0 for d in dims):
-            declared[value.name] = (tensor.elem_type, dims)
+            declared[value.name] = (tensor.elem_type, [size or None for size in dims])
     return declared
 
 
@@ -198,5 +293,10 @@ def _note_oddities(
         context.note(f"{renamed} nodes repeat another's name; they got a #suffix.")
     if model.training_info:
         context.note("The model's training_info is not imported.")
+    for tensor, reason in list(context.contradictions.items())[:_CONTRADICTIONS_SHOWN]:
+        context.note(f"What is known of tensor {tensor!r} does not agree: {reason}.")
+    if len(context.contradictions) > _CONTRADICTIONS_SHOWN:
+        more = len(context.contradictions) - _CONTRADICTIONS_SHOWN
+        context.note(f"The same holds of {more} more tensors.")
     if context.annotated:
         context.note(f"{context.annotated} shapes come from the model's own annotations.")

@@ -16,6 +16,8 @@ from graphs.kinds import DType
 
 #: Tensors of at most so many elements are evaluated; they steer shapes, not arithmetic.
 SMALL_ELEMENTS = 1024
+#: Operands up to this size are attributes in all but name, and no weights.
+TINY_BYTES = 64
 #: No machine holds a larger tensor; past it, sizes overflow the arrays of the IR.
 LARGEST_ELEMENTS = 2**48
 
@@ -54,7 +56,7 @@ _NAMED_DTYPES = {
 
 @dataclass(frozen=True)
 class OnnxValue:
-    """One tensor (or a sequence, as one of its tensors) with all dimensions known or assumed."""
+    """One tensor or a sequence of them, with all dimensions known or assumed."""
 
     spec: TensorSpec
     elem_type: int
@@ -65,8 +67,24 @@ class OnnxValue:
     """Whether the shape rests on an assumption."""
     shape_like: bool = False
     """Whether the value is arithmetic on shapes."""
+    fixed: bool = False
+    """Whether the value is known once the model is loaded: a weight, or made of weights alone."""
+    guessed_type: bool = False
+    """Whether nothing in the model tells the element type."""
     given_type: TypeProto | None = None
     """The full type of what is not a plain tensor: a sequence, an optional, a map."""
+    elements: tuple[TensorSpec, ...] | None = None
+    """Of a sequence, its tensors, where they are known; `spec` is the largest of them."""
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """All tensors that it holds."""
+        return (self.spec,) if self.elements is None else self.elements
+
+    @property
+    def bytes(self) -> int:
+        """Of a sequence the sum over its tensors."""
+        return sum(spec.bytes for spec in self.specs)
 
     @cached_property
     def type(self) -> TypeProto:

@@ -16,7 +16,7 @@ from onnx import NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto, hel
 
 from graphs.graph import Graph
 from graphs.importers.onnx_models.file import read_onnx
-from graphs.importers.onnx_models.steps import onnx_steps
+from graphs.importers.onnx_models.steps import OnnxSteps, onnx_steps
 from graphs.importers.onnx_models.topology import read_names
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.programs.device_program import TensorUse
@@ -51,6 +51,12 @@ class RunnableModel:
             for name, node in self.nodes.items()
         }
 
+    @cached_property
+    def shared(self) -> Mapping[str, np.ndarray]:
+        """Weights and inputs that workers can map, in a type that NumPy has itself."""
+        arrays = {**self.weights, **self.inputs}
+        return {name: array for name, array in arrays.items() if _is_shareable(array)}
+
     def model(
         self,
         nodes: Sequence[NodeProto],
@@ -78,6 +84,11 @@ def load_runnable(path: Path, graph: Graph, dims: Mapping[str, int], seed: int) 
         tensor.name: _array(tensor, path.parent, random) for tensor in model.graph.initializer
     }
     weights |= {tensor: _constant(node, path) for tensor, node in steps.constants.items()}
+    weights |= {
+        name: _drawn(name, value.spec.shape, value.elem_type, random)
+        for name in sorted(steps.parameters)
+        if (value := steps.weights[name])
+    }
     chosen = {step.name: step.node for step in steps.steps}
     strange = [name for name in chosen if name not in graph.op_index]
     if strange:
@@ -86,6 +97,7 @@ def load_runnable(path: Path, graph: Graph, dims: Mapping[str, int], seed: int) 
             "graph was imported from"
         )
     read = {tensor for step in steps.steps for tensor in step.reads}
+    weights |= _folded(steps, [name for name in steps.folded if name in read], weights, path)
     written = {tensor for node in chosen.values() for tensor in node.output}
     return RunnableModel(
         name=Path(graph.name).name,
@@ -94,14 +106,64 @@ def load_runnable(path: Path, graph: Graph, dims: Mapping[str, int], seed: int) 
         inputs={
             name: _drawn(name, value.spec.shape, value.elem_type, random)
             for name, value in steps.binding.inputs.items()
-            if name in read
+            if name in read and name not in steps.parameters
         },
         outputs=tuple(name for name in steps.outputs if name in written),
         opsets=tuple(steps.opsets),
     )
 
 
+def _folded(
+    steps: OnnxSteps, names: Sequence[str], weights: Mapping[str, np.ndarray], path: Path
+) -> dict[str, np.ndarray]:
+    """Values of what is computed of weights alone: onnxruntime makes them, once.
+
+    Raises:
+        RuntimeRefusal: it cannot.
+    """
+    if not names:
+        return {}
+    import onnxruntime
+
+    made, stored = steps.made_of(names)
+    given = {name: weights[name] for name in stored if _is_shareable(weights[name])}
+    graph = helper.make_graph(
+        [step.node for step in made],
+        "folded",
+        [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+            )
+            for name, array in given.items()
+        ],
+        [ValueInfoProto(name=name) for name in names],
+        [numpy_helper.from_array(weights[name], name) for name in stored if name not in given],
+    )
+    model = helper.make_model(graph, opset_imports=steps.opsets, ir_version=_IR_VERSION)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        results = session.run(list(names), given)
+    except session_errors() as error:
+        raise RuntimeRefusal(f"{path}: its constants cannot be computed ({error})") from error
+    return {name: _plain(array, name) for name, array in zip(names, results, strict=True)}
+
+
+def session_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises; its errors share no base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+    own = [item for item in vars(native).values() if isinstance(item, type)]
+    return (RuntimeError, *(item for item in own if issubclass(item, Exception)))
+
+
 def _declared(name: str, array: np.ndarray) -> TensorProto:
+    if not _is_shareable(array):  # a few bits each: packed into every session that reads them
+        return numpy_helper.from_array(array, name)
     elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
     tensor = TensorProto(name=name, data_type=elem_type, dims=array.shape)
     if array.nbytes <= SMALL_BYTES:
@@ -141,8 +203,12 @@ def _constant(node: NodeProto, path: Path) -> np.ndarray:
     raise RuntimeRefusal(f"{path}: Constant {node.output[0]!r} holds text or a sparse tensor")
 
 
+def _is_shareable(array: np.ndarray) -> bool:
+    return array.dtype.kind in "fiubc"
+
+
 def _plain(array: np.ndarray, name: str) -> np.ndarray:
-    if array.dtype.kind not in "fiubc":
+    if array.dtype.hasobject or array.dtype.kind in "OSU":
         raise RuntimeRefusal(f"tensor {name!r} holds {array.dtype}, which the runtime cannot move")
     return np.ascontiguousarray(array).reshape(array.shape)
 

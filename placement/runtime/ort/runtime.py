@@ -98,12 +98,11 @@ class OrtSource:
             outputs=tuple(name for name in model.outputs if name not in shapes.values()),
         )
         if any(read_names(node) for node in self.model.nodes.values()):
-            self.pool.set_up(*share({**self.model.weights, **self.model.inputs}))
+            self.pool.set_up(*share(self.model.shared))
         return self._whole
 
     def _given(self) -> dict[str, TensorType]:
-        arrays = {**self.model.weights, **self.model.inputs}
-        return {name: TensorType(a.dtype.name, a.shape) for name, a in arrays.items()}
+        return {n: TensorType(a.dtype.name, a.shape) for n, a in self.model.shared.items()}
 
     def transfer_types(self, program: DeviceProgram) -> tuple[TensorType, ...]:
         """See `ProgramSource`."""
@@ -166,7 +165,7 @@ def open_ort(
             "`graphwright clusters probe` make a cluster of them"
         )
     pool = WorkerPool(cluster.device_names, usable_cores(), WORKER)
-    pool.set_up(*share({**runnable.weights, **runnable.inputs}))
+    pool.set_up(*share(runnable.shared))
     source = OrtSource(graph, cluster, runnable, pool)
     cost_model = costs or default_costs(graph, cluster)
     return ProgramRuntime(graph, cluster, cost_model, source, pool, sampling)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from onnx import NodeProto, ValueInfoProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from graphs.importers.onnx_models.topology import bodies_of
 from placement.runtime.ort.messages import Segment
-from placement.runtime.ort.onnx_source import SMALL_BYTES, RunnableModel
+from placement.runtime.ort.onnx_source import RunnableModel
 from placement.runtime.processes.messages import TensorType
 from placement.runtime.programs.device_program import DeviceProgram, Run, Send
 
@@ -41,9 +41,7 @@ def segment_of(
     if plain:
         nodes = [_with_names(node, renamed, f"op{at}") for at, node in enumerate(nodes)]
     proto = model.model(nodes, [declared(n) for n in inputs], [declared(n) for n in outputs])
-    external = [
-        w.name for w in proto.graph.initializer if model.weights[w.name].nbytes > SMALL_BYTES
-    ]
+    external = [w.name for w in proto.graph.initializer if w.data_location == TensorProto.EXTERNAL]
     return Segment(
         proto.SerializeToString(deterministic=True),
         tuple(external),
