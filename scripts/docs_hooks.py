@@ -17,6 +17,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 _FOR_USERS: list[tuple[str, str]] = [
     ("Home", "index.md"),
     ("Tutorial", "tutorial.md"),
+    ("Plans worth deploying", "deploying.md"),
     ("Reading a report", "report.md"),
     ("Exports", "exports.md"),
     ("Environments", "environments.md"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def profiled_flops(path: Path, dims: Mapping[str, int]) -> float:
@@ -22,7 +23,7 @@ def profiled_flops(path: Path, dims: Mapping[str, int]) -> float:
     return float(found.total_float_ops)
 
 
-def _frozen(path: Path, dims: Mapping[str, int]):  # type: ignore[no-untyped-def]
+def _frozen(path: Path, dims: Mapping[str, int]) -> Any:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
@@ -38,5 +39,9 @@ def _frozen(path: Path, dims: Mapping[str, int]):  # type: ignore[no-untyped-def
         )
         for name, spec in keywords.items()
     }  # fmt: skip
-    whole = tf.function(function).get_concrete_function(**given)
+
+    def call(**feeds: Any) -> Any:
+        return function(**feeds)
+
+    whole = tf.function(call).get_concrete_function(**given)
     return convert_variables_to_constants_v2(whole).graph.as_graph_def()

@@ -23,7 +23,10 @@ from simulator.errors import InfeasibleError
 from simulator.plan import Plan
 
 #: Simulations of one pass: so many on a graph of a thousand ops, fewer on larger ones.
-_EVALUATIONS, _FEWEST_EVALUATIONS, _EVALUATED_OPS = 600, 60, 2_400_000
+_EVALUATIONS, _FEWEST_EVALUATIONS, _EVALUATED_OPS = 800, 80, 3_200_000
+#: Shares of what may be given up, one after the other: devices that are dropped at a small price
+#: leave something for crossings.
+_SHARES = (0.3, 1.0)
 #: Where a limit on crossings forces it, ever more of the step time is given up.
 _RELAXED = (0.03, 0.1, 0.3, 1.0, 3.0, float("inf"))
 #: A device is emptied into one of so many others, the busiest.
@@ -150,11 +153,13 @@ class _Pass:
 
     def _simplest(self, pool: list[Candidate], fastest: float, tolerance: float) -> Candidate:
         """The simplest plan within the tolerance: one of the pool, or reached from it."""
-        self.limit = fastest * (1.0 + tolerance)
-        self.left = self.quota
-        near = [item for item in pool if self._score(item) <= self.limit]
-        starts = [min(near, key=self._score), min(near, key=self._key)]
-        reached = [self._reduce(item) for item in dict.fromkeys(starts)]
+        reached: list[Candidate] = []
+        for share in _SHARES:
+            self.limit = fastest * (1.0 + share * tolerance)
+            self.left = self.quota // len(_SHARES)
+            near = [item for item in (*pool, *reached) if self._score(item) <= self.limit]
+            starts = [min(near, key=self._score), min(near, key=self._key)]
+            reached += [self._reduce(item) for item in dict.fromkeys(starts)]
         return min([*near, *reached], key=self._key)
 
     def _key(self, item: Candidate) -> tuple[Complexity, float]:
