@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
+from graphs.importers.torch_models.data_sizes import DataSizes
 from graphs.importers.torch_models.document import parameter_names, read_document
-from graphs.importers.torch_models.graph import build_exported
+from graphs.importers.torch_models.graph import build_exported, dataflow
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -37,8 +38,8 @@ def import_torch_export(path: Path, dims: Mapping[str, int]) -> Graph:
         ModelError: not such an archive, a damaged program, or an unknown dimension.
     """
     document = _document(path)
-    exported, assumed = read_document(document, dims, str(path))
-    return build_exported(exported, str(path), _report(assumed, dims))
+    exported, assumed, data_sizes = read_document(document, dims, str(path))
+    return build_exported(exported, str(path), _report(assumed, data_sizes, dims))
 
 
 def parameter_readers(path: Path) -> Mapping[str, list[str]]:
@@ -48,11 +49,11 @@ def parameter_readers(path: Path) -> Mapping[str, list[str]]:
         ModelError: as for `import_torch_export`.
     """
     document = _document(path)
-    exported, _ = read_document(document, {}, str(path))
+    exported, _, _ = read_document(document, {}, str(path))
     readers: dict[str, list[str]] = {name: [] for name in parameter_names(document).values()}
     names = parameter_names(document)
-    for op in exported.ops:
-        for tensor in op.inputs:
+    for op in dataflow(exported).ops:
+        for tensor in (*op.inputs, *op.carried):
             if tensor in names:
                 readers[names[tensor]].append(op.name)
     return readers
@@ -85,8 +86,8 @@ def import_exported_program(
     """
     from graphs.importers.torch_models.program import read_program
 
-    exported, assumed = read_program(program, dims or {}, name)
-    return build_exported(exported, name, _report(assumed, dims or {}))
+    exported, assumed, data_sizes = read_program(program, dims or {}, name)
+    return build_exported(exported, name, _report(assumed, data_sizes, dims or {}))
 
 
 def import_training_program(
@@ -107,9 +108,10 @@ def import_training_program(
     from graphs.importers.torch_models.program import read_gradients, read_program
     from graphs.importers.torch_models.training import build_training
 
-    exported, assumed = read_program(program, {}, name)
+    exported, assumed, data_sizes = read_program(program, {}, name)
     gradients = read_gradients(program, name)
-    return build_training(exported, gradients, optimizer, name, _report(assumed, {}))
+    report = _report(assumed, data_sizes, {})
+    return build_training(exported, gradients, optimizer, name, report)
 
 
 def _program_member(archive: zipfile.ZipFile, origin: str) -> bytes:
@@ -132,10 +134,15 @@ def _program_member(archive: zipfile.ZipFile, origin: str) -> bytes:
     return archive.read(members[0])
 
 
-def _report(assumed: Mapping[str, int], dims: Mapping[str, int]) -> ImportReport:
-    notes: list[str] = []
+def _report(
+    assumed: Mapping[str, int], data_sizes: DataSizes, dims: Mapping[str, int]
+) -> ImportReport:
+    notes = data_sizes.notes()
     if assumed:
-        notes.append("Open dimensions have the size of the program's example inputs.")
+        notes.insert(0, "Open dimensions of inputs have the size of the program's example inputs.")
     return ImportReport(
-        "torch-export", assumed_dims=assumed, bound_dims=dict(dims), notes=tuple(notes)
+        "torch-export",
+        assumed_dims={**assumed, **data_sizes.estimated},
+        bound_dims=dict(dims),
+        notes=tuple(notes),
     )
