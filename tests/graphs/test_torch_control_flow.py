@@ -43,7 +43,7 @@ class Mapped(nn.Module):
         self.w = nn.Parameter(torch.ones(16, 16), requires_grad=False)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return slice_map(lambda row, w: torch.relu(row @ w), rows, self.w)
+        return slice_map(lambda row, w: torch.relu(row @ w), rows, self.w)  # type: ignore[arg-type]
 
 
 class Until(nn.Module):
@@ -55,7 +55,9 @@ class Until(nn.Module):
         def body(count: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
             return count + 1, torch.tanh(x @ self.w)
 
-        return while_loop(lambda count, x: count < 9, body, (torch.tensor(0), x))[1]
+        return while_loop(  # type: ignore[no-untyped-call]
+            lambda count, x: count < 9, body, (torch.tensor(0), x)
+        )[1]
 
 
 class Layers(nn.Module):

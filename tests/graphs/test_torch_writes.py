@@ -69,6 +69,8 @@ def test_a_reader_of_the_base_waits_for_writes_through_views(tmp_path: Path) -> 
 class Cache(nn.Module):
     """A key cache that is written by slices and read through another slice."""
 
+    cache: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.key = nn.Linear(8, 8)
@@ -129,7 +131,8 @@ def test_a_chain_of_views_leads_to_the_same_memory(tmp_path: Path) -> None:
     class Chain(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             base = x.exp()
-            base.view(2, 2, 8)[1].select(0, 0)[2:5].zero_()
+            rows: Tensor = base.view(2, 2, 8)[1]
+            rows.select(0, 0)[2:5].zero_()
             other = x.cos()
             return base.tanh(), other.sin()
 

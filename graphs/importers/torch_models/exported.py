@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 _LARGEST_DOCUMENT = 1 << 30
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
+#: RuntimeError: an encrypted member.
+_PROGRAM_ERRORS = (ValueError, RecursionError, RuntimeError)
 _WANTED = "a torch.export program holds models/<name>.json (torch 2.8 or newer)"
 
 
@@ -59,15 +62,33 @@ def parameter_readers(path: Path) -> Mapping[str, list[str]]:
     return readers
 
 
+def tied_names(path: Path) -> list[list[str]]:
+    """Parameters and buffers of a `.pt2` file that are one tensor under several names.
+
+    Raises:
+        ModelError: as for `import_torch_export`.
+    """
+    origin = str(path)
+    names: dict[str, list[str]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                if member.endswith("_weights_config.json"):
+                    for name, stored in json.loads(archive.read(member))["config"].items():
+                        names.setdefault(str(stored["path_name"]), []).append(name)
+    except (*_ARCHIVE_ERRORS, *_PROGRAM_ERRORS, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{origin}: its list of weights is damaged ({error})") from error
+    return [group for group in names.values() if len(group) > 1]
+
+
 def _document(path: Path) -> Any:
     origin = str(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return json.loads(_program_member(archive, origin))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except _ARCHIVE_ERRORS as error:
         raise ModelError(f"{origin}: not a readable .pt2 archive ({error}); {_WANTED}") from error
-    except (ValueError, RecursionError, RuntimeError) as error:
-        # RuntimeError: an encrypted member.
+    except _PROGRAM_ERRORS as error:
         raise ModelError(f"{origin}: its program is damaged ({error})") from error
 
 
