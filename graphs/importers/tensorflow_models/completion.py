@@ -1,6 +1,6 @@
 """Sizes that TensorFlow cannot infer: from what the file says, else estimated from the data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import prod
 
@@ -39,6 +39,25 @@ def weights_among(nodes: Mapping[str, TensorflowNode]) -> frozenset[str]:
                 weights.add(node.name)
         grown = len(weights) > size
     return frozenset(weights)
+
+
+def followers(
+    nodes: Mapping[str, TensorflowNode], sources: Set[str], around: bool
+) -> frozenset[str]:
+    """Nodes that depend on one of the sources; with `around` also by the next round of a loop."""
+    readers: dict[str, list[str]] = {}
+    for node in nodes.values():
+        if around or node.op_type not in {"NextIteration", "RefNextIteration"}:
+            for name, _ in node.inputs:
+                readers.setdefault(name, []).append(node.name)
+    reached: set[str] = set()
+    todo = list(sources)
+    while todo:
+        for reader in readers.get(todo.pop(), ()):
+            if reader not in reached:
+                reached.add(reader)
+                todo.append(reader)
+    return frozenset(reached)
 
 
 def declared_dims(node: TensorflowNode, number: int) -> Dims:

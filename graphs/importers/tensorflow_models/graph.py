@@ -147,6 +147,7 @@ def _import(
     builder, chained = _assemble(name, scope, estimator)
     shape_ops = {record.name for record in builder.records if record.kind is OpKind.SHAPE}
     unknown = tuple(t for t in specs.unknown if t.rpartition(":")[0] not in shape_ops)
+    unknown += tuple(estimator.unknown_inside)
     if chained:
         said.append(
             f"{chained} AddN ops of more than two inputs are chains of ACCUMULATE ops, as "

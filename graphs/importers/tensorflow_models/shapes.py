@@ -20,9 +20,11 @@ from graphs.importers.tensorflow_models.completion import (
     completed,
     contradict,
     declared_dims,
+    followers,
     merged,
     weights_among,
 )
+from graphs.importers.tensorflow_models.control_flow import COMPOSITE_OPS
 from graphs.importers.tensorflow_models.dimensions import Dimensions
 from graphs.importers.tensorflow_models.dtypes import dtype_of
 from graphs.importers.tensorflow_models.elements import READERS, Elements
@@ -246,9 +248,16 @@ class _Inference:
     def guessed(
         self, current: _Round, unknown: list[Endpoint], weights: frozenset[str]
     ) -> dict[Endpoint, Pin]:
-        """Estimates for the tensors from which unknown sizes come."""
-        pins: dict[Endpoint, Pin] = {}
+        """Estimates for the tensors from which unknown sizes come.
+
+        First for those that depend on no other unknown size, not even by way of a value. What is
+        read from arrays and lists, or returned by loops, comes after, for it may yet be found.
+        """
         missing = {(name, number) for name, number in unknown}
+        sources = {name for name, _ in missing}
+        behind = followers(self.nodes, sources, around=False)
+        around = followers(self.nodes, sources, around=True)
+        stages: tuple[dict[Endpoint, Pin], ...] = ({}, {}, {}, {})
         estimator = Estimator(self.nodes, weights, current.values, self.dimensions.batch)
         for name, number in unknown:
             node = self.nodes[name]
@@ -259,8 +268,10 @@ class _Inference:
             dims = merged(current.dims[name, number], declared_dims(node, number))
             sizes = estimator.shape(node, number, dims, inputs)
             if sizes is not None:
-                self.pin(pins, current, (name, number), sizes)
-        return pins
+                late = node.op_type in READERS or node.op_type in COMPOSITE_OPS
+                stage = late + 2 * (name in (around if late else behind))
+                self.pin(stages[stage], current, (name, number), sizes)
+        return next((pins for pins in stages if pins), {})
 
     def pin(
         self,

@@ -40,6 +40,8 @@ class WorkEstimator:
     """Control-flow op types, and how many ops there are."""
     uncounted_loops: int = 0
     """Loops whose number of trips is decided at run time."""
+    unknown_inside: dict[str, None] = field(default_factory=dict)
+    """Tensors of function bodies whose shape was estimated, behind the name of their op."""
     _works: dict[Any, Work] = field(default_factory=dict)
     """By signature: unrolled networks repeat a few signatures thousands of times."""
 
@@ -151,6 +153,7 @@ class WorkEstimator:
             raise ModelError(
                 f"{self.library.origin}: {node.name!r} passes a tensor that its producer lacks"
             )
+        self.unknown_inside.update((f"{node.name}/{name}", None) for name in inner.specs.unknown)
         return total_work(self._parts(inner.nodes, inner), 1)
 
 
