@@ -9,15 +9,20 @@ from graphs.formats import described_formats, file_format, folder_format
 from graphs.graph import Graph
 
 
-def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
+def load(
+    path: str | Path, dims: Mapping[str, int] | None = None, *, signature: str | None = None
+) -> Graph:
     """Read a model; the format is recognised by content first and by suffix second.
 
     Args:
         path: a model file, or a SavedModel folder.
         dims: sizes for symbolic dimensions, such as `{"batch": 8}`.
+        signature: which signature of a SavedModel is meant; None is `serving_default`, or the
+            only one. Other formats have none.
 
     Raises:
-        ModelError: no such file, an unknown format, or a model that cannot become a graph.
+        ModelError: no such file, an unknown format or signature, or a model that cannot become a
+            graph.
         GraphError: a damaged graphwright graph file.
 
     Example:
@@ -39,7 +44,7 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
                 f"{path}: a folder without saved_model.pb is not a SavedModel; expected "
                 f"{described_formats()}"
             )
-        return form.read(path, dims)
+        return form.read(path, dims, signature)
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -54,4 +59,4 @@ def load(path: str | Path, dims: Mapping[str, int] | None = None) -> Graph:
         raise ModelError(
             f"{path}: cannot tell its format from content or suffix; expected {described_formats()}"
         )
-    return form.read(path, dims)
+    return form.read(path, dims, signature)

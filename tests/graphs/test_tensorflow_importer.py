@@ -13,6 +13,7 @@ from google.protobuf import text_format
 from tensorflow_samples import PARAMETERS, run_all, training_graph
 
 from graphs import Graph, ModelError, OpKind, Phase, Storage, load
+from graphs.graph_file import write_graph
 from graphs.importers.tensorflow_models.graph import import_graph_def, import_tf_graph
 
 tf1 = tf.compat.v1
@@ -323,6 +324,65 @@ def test_saved_model_signature_with_nested_functions(tmp_path: Path) -> None:
     assert not any("PartitionedCall" in op_type for op_type in graph.op_types)
     assert graph.resident_bytes.sum() == 3 * 4 * 4
     assert "RestoreV2" not in graph.op_types
+
+
+class _Several(tf.Module):
+    """Three signatures: a tensor, a sparse result beside a tensor, a ragged one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = tf.Variable(tf.ones((4, 4)))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4))])
+    def one(self, x: Any) -> Any:
+        return {"y": tf.matmul(x, self.kernel)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4))])
+    def two(self, x: Any) -> Any:
+        return {"picked": tf.sparse.from_dense(tf.exp(x)), "y": tf.tanh(x)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4))])
+    def three(self, x: Any) -> Any:
+        return {"rows": tf.RaggedTensor.from_tensor(tf.sin(x))}
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("signatures") / "saved"
+    model = _Several()
+    names = ("one", "two", "three")
+    tf.saved_model.save(model, str(folder), {name: getattr(model, name) for name in names})
+    return folder
+
+
+def test_a_signature_is_chosen_by_name(several: Path) -> None:
+    graph = load(several, {"batch": 5}, signature="one")
+    assert graph.flops.sum() == 2 * 5 * 4 * 4
+    assert any("'one'" in note for note in graph.report.notes)
+    assert any("three, two" in note for note in graph.report.notes)
+    assert load(several / "saved_model.pb", {"batch": 5}, signature="one") == graph
+    with pytest.raises(ModelError, match=r"no signature 'four'.*'one', 'three', 'two'"):
+        load(several, signature="four")
+    with pytest.raises(ModelError, match=r"'one', 'three', 'two'.*--signature"):
+        load(several)
+
+
+def test_every_kind_of_result_is_kept(several: Path) -> None:
+    two = load(several, signature="two")
+    assert {"Exp", "Tanh", "Where", "GatherNd"} <= set(two.op_types)
+    three = load(several, signature="three")
+    assert {"Sin", "Reshape"} <= set(three.op_types)
+
+
+def test_other_formats_have_no_signatures(tmp_path: Path) -> None:
+    live, _ = training_graph()
+    path = tmp_path / "model.pb"
+    path.write_bytes(live.as_graph_def().SerializeToString())
+    with pytest.raises(ModelError, match=r"GraphDef has no signatures.*SavedModel"):
+        load(path, signature="one")
+    write_graph(load(path), tmp_path / "model.gwgraph")
+    with pytest.raises(ModelError, match=r"has no signatures.*SavedModel"):
+        load(tmp_path / "model.gwgraph", signature="one")
 
 
 def test_concrete_function_with_gradient() -> None:

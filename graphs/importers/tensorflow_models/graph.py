@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from graphs.builder import GraphBuilder, OpRecord
+from graphs.costs.tensorflow_ops import MISSING_FUNCTION, OPAQUE_OPS
 from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.graph import Graph
@@ -37,17 +38,18 @@ from graphs.importers.tensorflow_models.work import WorkEstimator
 from graphs.kinds import DType, OpKind
 
 
-def import_tensorflow(path: Path, dims: Mapping[str, int]) -> Graph:
+def import_tensorflow(path: Path, dims: Mapping[str, int], signature: str | None = None) -> Graph:
     """Read a GraphDef file or SavedModel folder.
 
     Args:
         path: `.pb`, `.pbtxt`, either gzipped, or a folder with `saved_model.pb`.
         dims: sizes for open dimensions: `batch` for leading ones, `node:axis` for any.
+        signature: which signature of a SavedModel is meant; see `graphs.load`.
 
     Raises:
         ModelError: the file is damaged, or TensorFlow cannot make a graph of it.
     """
-    model = read_model(path)
+    model = read_model(path, signature)
     return _import(model.graph_def, str(path), path.name, model.fetches, dims, notes=model.notes)
 
 
@@ -162,6 +164,11 @@ def _import(
             "Sizes that TensorFlow could not infer are those of the data that enter the op, or the "
             "batch size; what is searched counts as found; unknown ranks count as 0."
         )
+    said += [
+        f"{count} x {op_type} hides its work, costed from its tensors: "
+        f"{OPAQUE_OPS.get(op_type, MISSING_FUNCTION)}."
+        for op_type, count in estimator.opaque.items()
+    ]
     if shapeless:
         said.append(
             f"{len(shapeless)} captured variables ({shapeless[0]} and the like) have no shape in "
@@ -179,6 +186,7 @@ def _import(
         unknown_shapes=unknown,
         estimated_ops=dict(estimator.estimated),
         composite_ops=dict(estimator.composite),
+        opaque_ops=dict(estimator.opaque),
         notes=tuple(said),
     )
     return builder.build(report)

@@ -14,7 +14,7 @@ from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.importers.tensorflow_models.completion import Pin, pin_name
 from graphs.importers.tensorflow_models.dimensions import Dimensions, input_shapes
-from graphs.importers.tensorflow_models.functions import Library
+from graphs.importers.tensorflow_models.functions import Library, calls_nothing
 from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode, split_input
 
 _LARGE_CONSTANT_ELEMENTS = 1024
@@ -47,7 +47,8 @@ def inferable_graph_def(
     graph_def.library.function.extend(library.functions.values())
     output_counts = _output_counts(nodes)
     for node in nodes.values():
-        if library.op_def(node.op_type) is None:
+        hidden = calls_nothing(node.definition, library)
+        if hidden or library.op_def(node.op_type) is None:
             count = output_counts.get(node.name, 0)
             graph_def.node.append(_stand_in(node, count, library.origin))
             continue
@@ -162,10 +163,13 @@ def _stand_in(node: TensorflowNode, output_count: int, origin: str) -> Any:
         )
     attributes = node.definition.attr
     typed = next((attributes[key].type for key in ("T", "dtype", "Tout") if key in attributes), 0)
+    types = [typed or types_pb2.DT_FLOAT] * output_count
+    listed = list(attributes["Tout"].list.type) if "Tout" in attributes else []
+    types = [*listed, *types[len(listed) :]]
     stand_in = node_def_pb2.NodeDef(name=node.name, op="PyFunc")
     stand_in.attr["token"].s = b"unknown op"
     stand_in.attr["Tin"].list.SetInParent()
-    stand_in.attr["Tout"].list.type.extend([typed or types_pb2.DT_FLOAT] * output_count)
+    stand_in.attr["Tout"].list.type.extend(types)
     stand_in.input.extend(f"^{name}" for name in dict.fromkeys(s for s, _ in node.inputs))
     return stand_in
 

@@ -262,7 +262,11 @@ class _Inference:
         for name, number in unknown:
             node = self.nodes[name]
             back = {e for e in node.inputs if self.nodes[e[0]].op_type == "NextIteration"}
-            if any(endpoint in missing and endpoint not in back for endpoint in node.inputs):
+            if any(
+                endpoint in missing and endpoint not in back
+                for endpoint in node.inputs
+                if dtype_of(current.enums.get(endpoint, 0)) is not DType.STRING  # no size of ours
+            ):
                 continue
             inputs = [current.spec(endpoint) for endpoint in node.inputs]
             dims = merged(current.dims[name, number], declared_dims(node, number))

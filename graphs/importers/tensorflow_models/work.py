@@ -5,7 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphs.costs.tensorflow_ops import COST_ATTRIBUTES, ESTIMATED, TENSORFLOW_OPS
+from graphs.costs.tensorflow_ops import (
+    COST_ATTRIBUTES,
+    ESTIMATED,
+    OPAQUE_OPS,
+    TENSORFLOW_OPS,
+)
 from graphs.costs.work import OpCost, Signature, TensorSpec, Work
 from graphs.errors import ModelError
 from graphs.importers.tensorflow_models.bodies import Bodies
@@ -17,7 +22,7 @@ from graphs.importers.tensorflow_models.control_flow import (
     total_work,
 )
 from graphs.importers.tensorflow_models.frames import Frames, Stack
-from graphs.importers.tensorflow_models.functions import Library
+from graphs.importers.tensorflow_models.functions import Library, calls_nothing
 from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode
 from graphs.importers.tensorflow_models.shapes import Scope
 from graphs.kinds import OpKind
@@ -36,6 +41,8 @@ class WorkEstimator:
     """The version-1 loops of the graph."""
     estimated: Counter[str] = field(default_factory=Counter)
     """Op types without a formula, and how many ops there are."""
+    opaque: Counter[str] = field(default_factory=Counter)
+    """Op types that hide what they do, and how many ops there are."""
     composite: Counter[str] = field(default_factory=Counter)
     """Control-flow op types, and how many ops there are."""
     uncounted_loops: int = 0
@@ -59,11 +66,17 @@ class WorkEstimator:
             )
         return outputs[name][number]
 
+    def is_opaque(self, node: TensorflowNode) -> bool:
+        """Whether a node hides what it does."""
+        return node.op_type in OPAQUE_OPS or calls_nothing(node.definition, self.library)
+
     def cost(self, node: TensorflowNode) -> OpCost:
         """The kind and formula of a node; op types without one are counted."""
         if node.op_type in COMPOSITE_OPS:
             return OpCost(OpKind.CONTROL_FLOW, ESTIMATED.formula)
         cost = TENSORFLOW_OPS.get(node.op_type)
+        if cost is None and self.is_opaque(node):
+            return ESTIMATED
         if cost is None:
             self.estimated[node.op_type] += 1
             return ESTIMATED
@@ -105,6 +118,9 @@ class WorkEstimator:
     def _plain_work(
         self, node: TensorflowNode, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
     ) -> Work:
+        if self.is_opaque(node):
+            self.opaque[node.op_type] += 1
+            return ESTIMATED.formula(Signature(node.op_type, inputs, outputs))
         attributes = _attributes(node.definition)
         key = (node.op_type, tuple(inputs), tuple(outputs), tuple(attributes.items()))
         if key not in self._works:
