@@ -112,6 +112,30 @@ def test_counters_may_go_by_any_step(
     assert graph.report.notes == () or not any("once" in n for n in graph.report.notes)
 
 
+@pytest.mark.parametrize(
+    "limit",
+    [
+        lambda size: tf.reshape(tf.reshape(size, (1,))[0], ()),
+        lambda size: tf.squeeze(tf.expand_dims(size, 0)),
+        lambda size: tf.reduce_max(tf.stack([size, 2])),
+        lambda size: tf.cast(tf.math.ceil(tf.cast(size * 2 - 1, tf.float32) / 2.0), tf.int32),
+        lambda size: tf.size(tf.range(size)),
+    ],
+)
+def test_limits_are_worked_out_of_sizes(limit: Callable[[Any], Any]) -> None:
+    def make() -> None:
+        x = tf1.placeholder(tf.float32, (None, 8), "x")
+        last = limit(tf.shape(x)[0])
+        _, h = tf.while_loop(
+            lambda i, h: i < last, lambda i, h: (i + 1, tf.matmul(h, h)), (0, tf.ones((8, 8)))
+        )
+        tf.identity(h, name="result")
+
+    graph = import_graph_def(built(make, v2=True), "limit", ["result"], {"batch": 6})
+    (loop,) = _loops(graph)
+    assert graph.flops[loop] // (2 * 8**3) == 6
+
+
 @pytest.mark.parametrize("v2", [True, False])
 def test_a_counter_that_goes_away_from_its_limit_says_nothing(v2: bool) -> None:
     graph = import_graph_def(built(counting(0, 7, -1, tf.less), v2), "count", ["result"])

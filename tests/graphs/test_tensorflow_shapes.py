@@ -125,6 +125,18 @@ def test_a_search_finds_at_most_all_and_what_follows_is_as_large() -> None:
     assert graph.report.unknown_shapes == ("found:0",)
 
 
+def test_a_slice_of_unknown_place_is_at_most_the_whole() -> None:
+    live = tf.Graph()
+    with live.as_default():
+        x = tf1.placeholder(tf.float32, (6, 5, 4), "x")
+        starts = tf1.placeholder(tf.int32, (None,), "starts")
+        begin = tf.concat([starts[:1], [0]], 0)
+        tf.strided_slice(x, begin, tf.add(begin, [1, 3]), shrink_axis_mask=1, name="part")
+        tf.tanh(live.get_tensor_by_name("part:0"), name="result")
+    graph = import_graph_def(live.as_graph_def(), "slice", ["result"], {"batch": 2})
+    assert _shape(graph, "result") == (1, 1, 5, 4)
+
+
 def _train_step() -> Any:
     class Model(tf.Module):
         def __init__(self) -> None:

@@ -6,7 +6,7 @@ from math import prod
 
 from graphs.costs.work import TensorSpec
 from graphs.importers.dimensions import ASSUMED_IMAGE_SIDE
-from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode
+from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode, int_attribute
 from graphs.importers.tensorflow_models.values import Values
 from graphs.kinds import DType
 
@@ -136,6 +136,8 @@ class Estimator:
             return max((s.shape for s in known), key=prod, default=None)
         if node.op_type == "Reshape" and dims is not None and searched is not None:
             return self._reshaped(dims, searched)
+        if node.op_type == "StridedSlice" and searched is not None:
+            return self._sliced(node, dims, searched)
         data = [spec for (name, _), spec in zip(node.inputs, inputs, strict=True)
                 if name not in self.weights and spec is not None
                 and spec.dtype is not DType.RESOURCE]  # fmt: skip
@@ -148,6 +150,18 @@ class Estimator:
             size if size is not None else self.batch if axis == 0 else 1
             for axis, size in enumerate(dims)
         )
+
+    def _sliced(
+        self, node: TensorflowNode, dims: Dims, source: TensorSpec
+    ) -> tuple[int, ...] | None:
+        """A slice is at most the whole, without the axes of which it takes one element."""
+        taken = int_attribute(node.definition, "shrink_axis_mask")
+        moved = ("new_axis_mask", "ellipsis_mask")
+        if any(int_attribute(node.definition, mask) for mask in moved):
+            return None if dims is None else completed(dims, self.batch)
+        rest = [size for axis, size in enumerate(source.shape) if not taken >> axis & 1]
+        known = dims if dims is not None and len(dims) == len(rest) else [None] * len(rest)
+        return tuple(b if a is None else a for a, b in zip(known, rest, strict=True))
 
     def _reshaped(self, dims: Sequence[int | None], source: TensorSpec) -> tuple[int, ...]:
         """A reshaped tensor has the elements that it had: the first unknown size has the rest."""

@@ -157,8 +157,12 @@ def _computed(node: TensorflowNode, inputs: list[Value]) -> Value | None:
         return _sliced(node, *inputs)
     if kind in {"GatherV2", "Gather"}:
         return np.take(inputs[0], inputs[1], int(inputs[2]) if len(inputs) > 2 else 0)
-    if kind in {"Squeeze", "Reshape", "ExpandDims"}:
-        return inputs[0].reshape(-1) if inputs[0].size > 1 else inputs[0].reshape(())
+    if kind == "Reshape":
+        return inputs[0].reshape([int(size) for size in inputs[1]])
+    if kind == "ExpandDims":
+        return np.expand_dims(inputs[0], int(inputs[1]))
+    if kind == "Squeeze":
+        return np.squeeze(inputs[0])
     if kind == "Range":
         return np.arange(*(int(value) for value in inputs))
     return None
