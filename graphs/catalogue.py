@@ -10,7 +10,11 @@ from graphs.loading import load
 
 
 def resolve(
-    model: str | Path, dims: dict[str, int] | None = None, *, allow_unknown: bool = False
+    model: str | Path,
+    dims: dict[str, int] | None = None,
+    *,
+    signature: str | None = None,
+    allow_unknown: bool = False,
 ) -> Graph:
     """A model file, or else a bundled graph of that name, or else a generated one.
 
@@ -25,7 +29,7 @@ def resolve(
         if is_reference(str(model)):
             return graph_of_reference(str(model))
     try:
-        return load(model, dims, allow_unknown=allow_unknown)
+        return load(model, dims, signature=signature, allow_unknown=allow_unknown)
     except ModelError as error:
         if Path(model).exists():
             raise

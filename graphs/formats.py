@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.graph_file import MAGIC, SUFFIX
 
-#: Reads a model file or folder; the second argument has sizes of symbolic dimensions.
-Importer = Callable[[Path, Mapping[str, int]], Graph]
+#: Reads a model file or folder; the second argument has sizes of symbolic dimensions, a third
+#: names a signature where the format has them.
+Importer = Callable[..., Graph]
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,20 @@ class Format:
     """The first characters of files whose suffix says nothing, after any white space."""
     markers: tuple[str, ...] = ()
     """Files that make a folder a model."""
+    signatures: bool = False
+    """Whether a model may hold several graphs, told apart by a signature's name."""
 
-    def read(self, path: Path, dims: Mapping[str, int]) -> Graph:
+    def read(self, path: Path, dims: Mapping[str, int], signature: str | None = None) -> Graph:
         """Import a model; see `graphs.load` for what it raises."""
+        if signature is not None and not self.signatures:
+            allowed = " or ".join(item.about for item in FORMATS.values() if item.signatures)
+            raise ModelError(
+                f"{path}: {self.about} has no signatures, but {signature!r} was asked for; leave "
+                f"it out, or give {allowed}"
+            )
         module, _, name = self.importer.partition(":")
         importer: Importer = getattr(import_module(module), name)
-        return importer(path, dims)
+        return importer(path, dims) if signature is None else importer(path, dims, signature)
 
 
 #: By name, in the order in which a file is held against them.
@@ -53,6 +63,7 @@ FORMATS: dict[str, Format] = {
         suffixes=(".pb", ".pb.gz", ".pbtxt", ".pbtxt.gz", ".graphdef"),
         beginnings=(b"\x1f\x8b",),
         markers=("saved_model.pb", "saved_model.pbtxt"),
+        signatures=True,
     ),
     "torch-export": Format(
         "a torch.export program (.pt2)",

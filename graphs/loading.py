@@ -11,19 +11,25 @@ from graphs.import_gaps import check_known
 
 
 def load(
-    path: str | Path, dims: Mapping[str, int] | None = None, *, allow_unknown: bool = False
+    path: str | Path,
+    dims: Mapping[str, int] | None = None,
+    *,
+    signature: str | None = None,
+    allow_unknown: bool = False,
 ) -> Graph:
     """Read a model; the format is recognised by content first and by suffix second.
 
     Args:
         path: a model file, or a SavedModel folder.
         dims: sizes for symbolic dimensions, such as `{"batch": 8}`.
+        signature: which signature of a SavedModel is meant; None is `serving_default`, or the
+            only one. Other formats have none.
         allow_unknown: let a model through of which more than a tenth of the tensors have no known
             shape.
 
     Raises:
-        ModelError: no such file, an unknown format, a model that cannot become a graph, or one
-            of which too little is known.
+        ModelError: no such file, an unknown format or signature, a model that cannot become a
+            graph, or one of which too little is known.
         GraphError: a damaged graphwright graph file.
 
     Example:
@@ -31,13 +37,13 @@ def load(
         >>> graph.op_count
         346
     """
-    graph = _read(Path(path), dict(dims or {}))
+    graph = _read(Path(path), dict(dims or {}), signature)
     if not allow_unknown:
         check_known(graph, str(path))
     return graph
 
 
-def _read(path: Path, dims: Mapping[str, int]) -> Graph:
+def _read(path: Path, dims: Mapping[str, int], signature: str | None) -> Graph:
     for name, size in dims.items():
         if size < 1:
             raise ModelError(f"dimension {name}={size}: a dimension must be at least 1")
@@ -50,7 +56,7 @@ def _read(path: Path, dims: Mapping[str, int]) -> Graph:
                 f"{path}: a folder without saved_model.pb is not a SavedModel; expected "
                 f"{described_formats()}"
             )
-        return form.read(path, dims)
+        return form.read(path, dims, signature)
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -65,4 +71,4 @@ def _read(path: Path, dims: Mapping[str, int]) -> Graph:
         raise ModelError(
             f"{path}: cannot tell its format from content or suffix; expected {described_formats()}"
         )
-    return form.read(path, dims)
+    return form.read(path, dims, signature)

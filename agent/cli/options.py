@@ -26,6 +26,8 @@ class Target:
     `nvidia-smi topo -m`, or a dnn-partitioning benchmark file."""
     dim: tuple[str, ...] = ()
     """Size of a symbolic dimension, such as batch=8; repeat for several."""
+    signature: str | None = None
+    """Which signature of a SavedModel: serving_default, or the only one, where none is named."""
     allow_unknown: Annotated[bool, Parameter(negative=())] = False
     """Go on though more than a tenth of the tensors have no known shape."""
     precision: str = "auto"
@@ -95,7 +97,9 @@ def read_model(model: str, target: Target) -> "Graph":
     from graphs.precision import Precision, read_precision, with_precision
 
     precision = read_precision(target.precision)
-    graph = resolve(model, target.sizes, allow_unknown=target.allow_unknown)
+    graph = resolve(
+        model, target.sizes, signature=target.signature, allow_unknown=target.allow_unknown
+    )
     if precision == Precision.AUTO and not _has_tf32(model, target):
         return graph
     return with_precision(graph, precision)

@@ -84,6 +84,14 @@ def _attention_backward(op: Signature) -> Work:
     return streaming(2.5 * flops, op)
 
 
+def _flex_attention_backward(op: Signature) -> Work:
+    """As `_attention_backward`, but query, key and value come first."""
+    query, key, value = (tensor.shape for tensor in op.inputs[:3])
+    batch = prod(query[:-2])
+    flops = attention_flops(batch, 1, query[-2], key[-2], query[-1], value[-1])
+    return streaming(2.5 * flops, op)
+
+
 def _recurrent(gates: int) -> Formula:
     """`lstm.input` and its kin: the hidden size is the last of the state's dimensions."""
 
@@ -153,3 +161,8 @@ ATEN_DENSE_OPS: dict[str, OpCost] = {
     "gru_cell": OpCost(OpKind.RECURRENT, _recurrent_cell(3)),
     **_all(OpKind.RECURRENT, _recurrent_cell(1), "rnn_tanh_cell", "rnn_relu_cell"),
 }  # fmt: skip
+
+HIGHER_ORDER_OPS: dict[str, OpCost] = {
+    "flex_attention": OpCost(OpKind.ATTENTION, _attention),
+    "flex_attention_backward": OpCost(OpKind.ATTENTION, _flex_attention_backward),
+}

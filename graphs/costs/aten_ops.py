@@ -6,7 +6,8 @@ transposing, slicing or expanding moves nothing until a kernel reads the result.
 
 from math import log2, prod
 
-from graphs.costs.aten_dense import ATEN_DENSE_OPS
+from graphs.costs.aten_dense import ATEN_DENSE_OPS, HIGHER_ORDER_OPS
+from graphs.costs.aten_writes import ATEN_WRITES
 from graphs.costs.formulas import (
     DIVISION,
     POWER,
@@ -79,6 +80,9 @@ ATEN_VIEWS = frozenset(
         "feature_dropout", "alpha_dropout", "atleast_1d", "atleast_2d", "hsplit",
     }
 )  # fmt: skip
+
+#: How `torch.vmap` enters and leaves a level: its rows are dimensions of one tensor.
+VMAP_VIEWS = frozenset({"_add_batch_dim", "_remove_batch_dim"})
 
 
 def _dropout(op: Signature) -> Work:
@@ -220,10 +224,45 @@ ATEN_OPS: dict[str, OpCost] = {
 
 TRAINING_DROPOUT = ATEN_OPS["native_dropout"]
 
+#: Operators beside ATen that programs of torch.export hold.
+_OTHER_OPS: dict[str, OpCost] = {
+    **HIGHER_ORDER_OPS,
+    **{name: OpCost(OpKind.VIEW, free) for name in VMAP_VIEWS},
+}
+
+
+_BITWISE = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+            "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift"}  # fmt: skip
+
+
+def is_in_place(base_name: str) -> bool:
+    """Whether an op changes its first argument: `add_`, `__iand__`, but not `__and__`."""
+    if base_name.startswith("__"):
+        return base_name[2:3] == "i" and base_name[3:].strip("_") in _BITWISE
+    return base_name.endswith("_")
+
+
+def without_underscore(base_name: str) -> str:
+    """The op that computes the same into a new tensor; ops of Python's operators by their name."""
+    if base_name.startswith("__"):
+        plain = base_name.strip("_")
+        return _BITWISE.get(plain, _BITWISE.get(plain[1:], base_name))
+    return base_name.rstrip("_")
+
 
 def aten_cost(base_name: str) -> OpCost | None:
-    """Kind and formula of an ATen op without its overload, or None where there is none."""
-    cost = ATEN_OPS.get(base_name)
-    if cost is None and base_name.endswith("_"):
-        return ATEN_OPS.get(base_name.rstrip("_"))
-    return cost
+    """Kind and formula of an ATen op without its overload, or None where there is none.
+
+    Ops that write in place move what they write, which for some is less than their functional
+    form moves. `_foreach_` ops do for each tensor what their name says.
+    """
+    in_place = ATEN_WRITES.get(base_name)
+    if in_place is not None:
+        return in_place
+    plain = without_underscore(base_name)
+    for table, name in (
+        (ATEN_OPS, base_name), (_OTHER_OPS, base_name), (ATEN_OPS, plain.removeprefix("_foreach_"))
+    ):  # fmt: skip
+        if name in table:
+            return table[name]
+    return None

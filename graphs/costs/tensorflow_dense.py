@@ -16,9 +16,14 @@ from graphs.kinds import OpKind
 
 
 def _matmul(op: Signature) -> Work:
-    """`MatMul(a, b)`: the inner size is what is left of `a` after the output's rows."""
+    """`MatMul(a, b)`: the inner size is what is left of `a` after the output's rows.
+
+    Of `a` of unknown rank it is what is left of `b` after the output's columns.
+    """
     rows, columns = op.outputs[0].shape[-2:]
     inner = op.inputs[0].elements // max(rows, 1)
+    if len(op.inputs[0].shape) != 2:
+        inner = op.inputs[1].elements // max(columns, 1)
     return streaming(matmul_flops(rows, inner, columns), op)
 
 

@@ -31,12 +31,19 @@ def export_device_map(request: ExportRequest) -> Exported:
                 "device map keeps each module on one device: place again with "
                 f"--colocate '{_pattern(modules, path)}'"
             )
-    entries = _coarsest({path: homes[0] for path, homes in devices.items()})
+    homes_of = {path: homes[0] for path, homes in devices.items()}
+    homes_of.update((path, homes_of[leader]) for path, leader in modules.followers.items())
+    entries = _coarsest(homes_of)
     table = {path: _target(request, device) for path, device in entries.items()}
     file = request.out / f"{request.stem}.device_map.json"
     write_whole(file, (json.dumps(table, indent=1) + "\n").encode())
     share = _share_elsewhere(request, modules, entries)
     notes = [f"{len(table)} entries: accelerate.dispatch_model(model, json.load(open('{file}')))"]
+    if modules.followers:
+        notes.append(
+            f"{len(modules.followers)} parameters and buffers that no op reads stand with their "
+            "module or a neighbour."
+        )
     if share > 0:
         notes.append(
             f"{share:.1%} of the compute time is in ops that the plan has on another device than "

@@ -1,8 +1,8 @@
 """Which module of a torch model an op belongs to, and which ops read each parameter."""
 
 import ast
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from placement.export.errors import ExportError
@@ -19,6 +19,8 @@ class TorchModules:
     """Op name to the innermost module that called it; ops of unknown origin are absent."""
     owners: Mapping[str, tuple[str, ...]]
     """Dotted name of a parameter, or path of a module with weights, to the ops that read it."""
+    followers: Mapping[str, str] = field(default_factory=dict)
+    """Parameters and buffers that no op reads, to the one of `owners` whose device they take."""
 
 
 def torch_modules(request: ExportRequest) -> TorchModules:
@@ -41,7 +43,7 @@ def torch_modules(request: ExportRequest) -> TorchModules:
 
 
 def _of_program(request: ExportRequest) -> TorchModules:
-    from graphs.importers.torch_models.exported import parameter_readers
+    from graphs.importers.torch_models.exported import parameter_readers, tied_names
 
     modules = {
         name: name.rpartition("/")[0]
@@ -54,7 +56,43 @@ def _of_program(request: ExportRequest) -> TorchModules:
         parameter: tuple(name for name in ops if name in known)
         for parameter, ops in readers.items()
     }
-    return TorchModules(modules, {name: ops for name, ops in owners.items() if ops})
+    followers = _followers(list(owners), {name for name, ops in owners.items() if ops},
+                           tied_names(request.model))  # fmt: skip
+    return TorchModules(modules, {name: ops for name, ops in owners.items() if ops}, followers)
+
+
+def _followers(
+    names: Sequence[str], read: Set[str], tied: Sequence[Sequence[str]]
+) -> dict[str, str]:
+    """Where each name goes that is not read: with the same tensor, its module, or a neighbour.
+
+    Args:
+        names: all parameters and buffers, in the program's order.
+        read: those that an op reads.
+        tied: names of one and the same tensor.
+    """
+    same = {name: group for group in tied for name in group}
+    places = {name: position for position, name in enumerate(names)}
+    followers: dict[str, str] = {}
+    for name, position in places.items():
+        if name in read or not read:
+            continue
+        twin = next((other for other in same.get(name, ()) if other in read), None)
+        followers[name] = twin or min(
+            (other for other in names if other in read),
+            key=lambda other: (-_shared_modules(name, other), abs(places[other] - position)),
+        )
+    return followers
+
+
+def _shared_modules(first: str, second: str) -> int:
+    """How many modules two names have in common, from the root down."""
+    count = 0
+    for one, other in zip(first.split(".")[:-1], second.split(".")[:-1], strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
 
 
 def _of_onnx(request: ExportRequest) -> TorchModules:

@@ -105,13 +105,6 @@ def _self_calling_function(definition: Any) -> None:
     del _node(definition, "result").attr["T"]
 
 
-def _missing_function(definition: Any) -> None:
-    call = definition.node.add(name="call", op="PartitionedCall", input=["result"])
-    call.attr["f"].func.name = "absent"
-    call.attr["Tin"].list.type.append(1)
-    call.attr["Tout"].list.type.append(1)
-
-
 def _lonely_exit(definition: Any) -> None:
     definition.node.add(name="leave", op="Exit", input=["result"]).attr["T"].type = 1
 
@@ -139,7 +132,6 @@ def _endless_enter(definition: Any) -> None:
         (_lying_constant, "both must be the same"),
         (_from_the_future, "refuses"),
         (_self_calling_function, "recursive"),
-        (_missing_function, "'absent'"),
         (_lonely_exit, "'leave'"),
         (_endless_enter, "nested|cycle"),
     ],

@@ -13,6 +13,7 @@ from google.protobuf import text_format
 from tensorflow_samples import PARAMETERS, run_all, training_graph
 
 from graphs import Graph, ModelError, OpKind, Phase, Storage, load
+from graphs.graph_file import write_graph
 from graphs.importers.tensorflow_models.graph import import_graph_def, import_tf_graph
 
 tf1 = tf.compat.v1
@@ -34,6 +35,15 @@ def _data_outputs(graph: Graph, op: int) -> list[int]:
     return [t for t in graph.outputs_of(op) if graph.tensor_storage[t] != Storage.CONTROL]
 
 
+def _after(graph: Graph, names: set[str]) -> set[str]:
+    """These ops and all that follow from them."""
+    reached = {graph.op_index[name] for name in names}
+    for op in range(graph.op_count):  # in topological order
+        if any(int(graph.tensor_producers[t]) in reached for t in graph.inputs_of(op)):
+            reached.add(op)
+    return {graph.op_names[op] for op in reached}
+
+
 @pytest.fixture(scope="module")
 def trained() -> tuple[Any, Graph]:
     graph, train_op = training_graph()
@@ -44,7 +54,7 @@ def test_bytes_are_those_of_a_session(trained: tuple[Any, Graph]) -> None:
     live, graph = trained
     names = [name for name in graph.op_names if "/chain_" not in name]
     measured = run_all(live, names)
-    upper_bounds = {name.rpartition(":")[0] for name in graph.report.unknown_shapes}
+    upper_bounds = _after(graph, {name.rpartition(":")[0] for name in graph.report.unknown_shapes})
     compared = 0
     for name in names:
         op = graph.op_index[name]
@@ -316,6 +326,65 @@ def test_saved_model_signature_with_nested_functions(tmp_path: Path) -> None:
     assert "RestoreV2" not in graph.op_types
 
 
+class _Several(tf.Module):
+    """Three signatures: a tensor, a sparse result beside a tensor, a ragged one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = tf.Variable(tf.ones((4, 4)))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4))])
+    def one(self, x: Any) -> Any:
+        return {"y": tf.matmul(x, self.kernel)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4))])
+    def two(self, x: Any) -> Any:
+        return {"picked": tf.sparse.from_dense(tf.exp(x)), "y": tf.tanh(x)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4))])
+    def three(self, x: Any) -> Any:
+        return {"rows": tf.RaggedTensor.from_tensor(tf.sin(x))}
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("signatures") / "saved"
+    model = _Several()
+    names = ("one", "two", "three")
+    tf.saved_model.save(model, str(folder), {name: getattr(model, name) for name in names})
+    return folder
+
+
+def test_a_signature_is_chosen_by_name(several: Path) -> None:
+    graph = load(several, {"batch": 5}, signature="one")
+    assert graph.flops.sum() == 2 * 5 * 4 * 4
+    assert any("'one'" in note for note in graph.report.notes)
+    assert any("three, two" in note for note in graph.report.notes)
+    assert load(several / "saved_model.pb", {"batch": 5}, signature="one") == graph
+    with pytest.raises(ModelError, match=r"no signature 'four'.*'one', 'three', 'two'"):
+        load(several, signature="four")
+    with pytest.raises(ModelError, match=r"'one', 'three', 'two'.*--signature"):
+        load(several)
+
+
+def test_every_kind_of_result_is_kept(several: Path) -> None:
+    two = load(several, signature="two")
+    assert {"Exp", "Tanh", "Where", "GatherNd"} <= set(two.op_types)
+    three = load(several, signature="three")
+    assert {"Sin", "Reshape"} <= set(three.op_types)
+
+
+def test_other_formats_have_no_signatures(tmp_path: Path) -> None:
+    live, _ = training_graph()
+    path = tmp_path / "model.pb"
+    path.write_bytes(live.as_graph_def().SerializeToString())
+    with pytest.raises(ModelError, match=r"GraphDef has no signatures.*SavedModel"):
+        load(path, signature="one")
+    write_graph(load(path), tmp_path / "model.gwgraph")
+    with pytest.raises(ModelError, match=r"has no signatures.*SavedModel"):
+        load(tmp_path / "model.gwgraph", signature="one")
+
+
 def test_concrete_function_with_gradient() -> None:
     kernel = tf.Variable(tf.ones((3, 4)))
 
@@ -364,10 +433,12 @@ def test_version_1_loops_collapse_so_that_the_graph_is_acyclic() -> None:
     assert not {"Enter", "NextIteration", "Exit", "MatMul"} & set(graph.op_types)
     product = 2 * 8 * 16 * 16
     forward, backward = graph.flops[loops].min(), graph.flops[loops].max()
-    assert product < forward < 2 * product
-    assert 2 * product < backward < 3 * product
+    assert 5 * product < forward < 10 * product
+    assert 10 * product < backward < 15 * product
     assert Phase.BACKWARD in graph.phases[loops]
-    assert any("bodies count once" in note for note in graph.report.notes)
+    assert not any("bodies count once" in note for note in graph.report.notes)
+    assert (graph.launches[loops] % 5 == 0).all()
+    assert graph.launches[loops].min() >= 5 * 3  # product, tanh, counter
 
 
 def test_version_2_loops_count_their_trips() -> None:
@@ -377,7 +448,11 @@ def test_version_2_loops_count_their_trips() -> None:
     assert len(loops) == 2
     assert sum(graph.report.composite_ops.values()) == 2
     product = 2 * 8 * 16 * 16
-    assert 5 * product < graph.flops[loops[0]] < 10 * product
+    forward, backward = graph.flops[loops].min(), graph.flops[loops].max()
+    assert 5 * product < forward < 10 * product
+    assert 10 * product < backward < 15 * product
+    assert graph.launches[loops].min() >= 5 * 3
+    assert not any("bodies count once" in note for note in graph.report.notes)
 
 
 @pytest.mark.parametrize("v2", [True, False])

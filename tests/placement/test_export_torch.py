@@ -87,6 +87,33 @@ def test_a_device_map_is_what_accelerate_wants(net: Net, program: Path, tmp_path
             accelerate.utils.check_device_map(net, broken)
 
 
+class Unread(Net):
+    """A net with a module that is never called, a buffer that is never read, and tied weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pooler = torch.nn.Linear(16, 16)
+        self.head.weight = self.embed.weight
+        for layer in self.layers:
+            layer.register_buffer("steps", torch.zeros(1))
+
+
+def test_a_device_map_covers_what_no_op_reads(tmp_path: Path) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    net = Unread().eval()
+    path = tmp_path / "unread.pt2"
+    torch.export.save(torch.export.export(net, (TOKENS,)), path)
+    plan = staged(load(path), {"layers.1.norm": 1, "layers.3.norm": 2, "mul": 2, "head": 0})
+    exported = export_device_map(request_for(path, tmp_path / "out", plan, CLUSTER))
+    table = json.loads(exported.files[0].read_text())
+    accelerate.utils.check_device_map(net, table)
+    assert table["layers.1"] == table["layers.2"] == 0  # buffers did not split their modules
+    assert table["layers.3"] == 1
+    assert table["embed"] == table["head"] == "cpu"  # one tensor, whichever name the program reads
+    assert "pooler" in table
+    assert any("no op reads" in note for note in exported.notes)
+
+
 def test_a_model_on_one_device_is_one_entry(program: Path, tmp_path: Path) -> None:
     graph = load(program)
     plan = Plan.of(np.full(graph.op_count, 2))

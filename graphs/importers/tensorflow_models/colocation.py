@@ -3,27 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from graphs.importers.groups import Groups
 from graphs.importers.tensorflow_models.nodes import TensorflowNode
-
-
-class _Groups:
-    """Union-find over names."""
-
-    def __init__(self) -> None:
-        self.parent: dict[str, str] = {}
-
-    def find(self, name: str) -> str:
-        root = name
-        while self.parent.setdefault(root, root) != root:
-            root = self.parent[root]
-        while self.parent[name] != root:
-            self.parent[name], name = root, self.parent[name]
-        return root
-
-    def join(self, first: str, second: str) -> None:
-        a, b = self.find(first), self.find(second)
-        if a != b:
-            self.parent[b] = a
 
 
 def colocation_keys(
@@ -38,7 +19,7 @@ def colocation_keys(
         is_resource: whether output `number` of node `name` is a resource handle.
         op_def: signature of an op type, to find inputs that are references.
     """
-    groups = _Groups()
+    groups = Groups()
     for node in nodes:
         for member in (node, *node.members):
             if "_class" in member.definition.attr:
@@ -51,7 +32,7 @@ def colocation_keys(
         for position, (source, number) in enumerate(node.inputs):
             if position in references or is_resource(source, number):
                 groups.join(source, node.name)
-    return {node.name: groups.find(node.name) for node in nodes if node.name in groups.parent}
+    return {node.name: groups.find(node.name) for node in nodes if node.name in groups}
 
 
 def _reference_inputs(op_def: Any | None) -> frozenset[int]:

@@ -5,37 +5,38 @@ collapsing a frame into one node makes the graph acyclic. Version-2 loops and br
 that name functions.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from graphs.costs.work import TensorSpec, Work
+from graphs.costs.work import TensorSpec, Work, repeated
 from graphs.errors import ModelError
-from graphs.importers.tensorflow_models.functions import Library, body_of
-from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode, parse_nodes, sources
+from graphs.importers.tensorflow_models.functions import Library, body_of, inline_calls
+from graphs.importers.tensorflow_models.nodes import (
+    Endpoint,
+    TensorflowNode,
+    parse_nodes,
+    sources,
+    split_input,
+)
 
 LOOP_FRAME = "WhileFrame"
 """Op type given to a collapsed version-1 loop."""
 
 _ENTER = frozenset({"Enter", "RefEnter"})
 _EXIT = frozenset({"Exit", "RefExit"})
-_LOOPS = frozenset({"While", "StatelessWhile"})
+LOOPS = frozenset({"While", "StatelessWhile"})
 _BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
-COMPOSITE_OPS = _LOOPS | _BRANCHES | {LOOP_FRAME}
-
-_COUNTED = re.compile(r"^(Less|LessEqual)$")
-_MAX_TRIPS = 1_000_000
-_MAX_IDENTITIES = 8
+COMPOSITE_OPS = LOOPS | _BRANCHES | {LOOP_FRAME}
 
 
 @dataclass(frozen=True)
 class Body:
     """A function that a control-flow op runs, as nodes."""
 
+    name: str
     nodes: Mapping[str, TensorflowNode]
     arguments: tuple[str, ...]
-    trips: int
-    """How often it runs; 1 where the number is decided at run time."""
+    results: tuple[Endpoint, ...]
 
 
 def collapse_frames(nodes: Mapping[str, TensorflowNode], origin: str) -> dict[str, TensorflowNode]:
@@ -47,7 +48,8 @@ def collapse_frames(nodes: Mapping[str, TensorflowNode], origin: str) -> dict[st
     Raises:
         ModelError: an Exit without an Enter, or frames that overlap.
     """
-    frame_of = _frames(nodes, origin)
+    stacks = frame_stacks(nodes, origin)
+    frame_of = {name: stack[0] for name, stack in stacks.items()}
     if not frame_of:
         return dict(nodes)
     members: dict[str, list[TensorflowNode]] = {}
@@ -92,12 +94,17 @@ def collapse_frames(nodes: Mapping[str, TensorflowNode], origin: str) -> dict[st
                 definition=members[frame][0].definition,
                 members=tuple(members[frame]),
                 exits=tuple(exits[frame]),
+                frames=tuple(stacks[member.name] for member in members[frame]),
             )
     return result
 
 
-def _frames(nodes: Mapping[str, TensorflowNode], origin: str) -> dict[str, str]:
-    """Node name to the outermost frame that it runs in; nodes outside of loops are absent."""
+def frame_stacks(nodes: Mapping[str, TensorflowNode], origin: str) -> dict[str, tuple[str, ...]]:
+    """Node name to the frames that it runs in, outermost first; others are absent.
+
+    Raises:
+        ModelError: an Exit without an Enter, or loops nested too deeply.
+    """
     readers: dict[str, list[str]] = {}
     for node in nodes.values():
         for source in sources(node):
@@ -126,11 +133,10 @@ def _frames(nodes: Mapping[str, TensorflowNode], origin: str) -> dict[str, str]:
             if len(new) > len(stacks.get(reader, ())):
                 stacks[reader] = new
                 work.append(reader)
-    frames = {name: stack[0] for name, stack in stacks.items()}
     for node in nodes.values():
-        if node.op_type in _EXIT and node.name not in frames:
+        if node.op_type in _EXIT and node.name not in stacks:
             raise ModelError(f"{origin}: {node.name!r} leaves a loop that nothing enters")
-    return frames
+    return stacks
 
 
 def _frame_name(enter: TensorflowNode) -> str:
@@ -144,30 +150,31 @@ def _free_name(frame: str, nodes: Mapping[str, TensorflowNode]) -> str:
     return name
 
 
-def bodies(
-    node: TensorflowNode, library: Library, nodes: Mapping[str, TensorflowNode]
-) -> list[list[Body]]:
+def bodies(node: TensorflowNode, library: Library) -> list[list[Body]]:
     """The functions of a version-2 loop or branch: alternatives, each a list of what runs.
+
+    A loop has one, of its condition and its body.
 
     Args:
         node: an op of a type in `COMPOSITE_OPS`.
         library: the functions of the graph.
-        nodes: the graph that holds it, to count a loop's trips.
 
     Raises:
         ModelError: a function is missing or invalid.
     """
-    attributes = node.definition.attr
-    if node.op_type in _LOOPS:
-        names = (attributes["cond"].func.name, attributes["body"].func.name)
-        condition, body = (_body(name, node, library) for name in names)
-        trips = _trips(node, condition, body, nodes)
-        return [[replace(condition, trips=trips), replace(body, trips=trips)]]
-    if "branches" in attributes:
-        names = tuple(function.name for function in attributes["branches"].list.func)
-    else:
-        names = (attributes["then_branch"].func.name, attributes["else_branch"].func.name)
+    names = function_names(node)
+    if node.op_type in LOOPS:
+        return [[_body(name, node, library) for name in names]]
     return [[_body(name, node, library)] for name in names]
+
+
+def function_names(node: TensorflowNode) -> tuple[str, ...]:
+    """The functions that a loop or a branch names: a loop's condition, then its body."""
+    attributes = node.definition.attr
+    if "branches" in attributes:
+        return tuple(function.name for function in attributes["branches"].list.func)
+    keys = ("cond", "body") if node.op_type in LOOPS else ("then_branch", "else_branch")
+    return tuple(attributes[key].func.name for key in keys)
 
 
 def _body(name: str, node: TensorflowNode, library: Library) -> Body:
@@ -177,62 +184,35 @@ def _body(name: str, node: TensorflowNode, library: Library) -> Body:
             f"{library.origin}: node {node.name!r} runs function {name!r}, which is not in the "
             "graph's library"
         )
-    definitions, _ = body_of(function, library)
+    definitions, results = body_of(function, library)
     arguments = tuple(arg.name for arg in function.signature.input_arg)
-    return Body(parse_nodes(definitions, library.origin), arguments, 1)
+    results = results[: len(function.signature.output_arg)]
+    whole, _ = inline_calls(definitions, library, [])
+    if len(whole) != len(definitions):
+        results = [inline_calls(definitions, library, [text])[1][0] for text in results]
+    returned = tuple(split_input(text) for text in results)
+    return Body(name, parse_nodes(whole, library.origin), arguments, returned)
 
 
-def _trips(
-    node: TensorflowNode, condition: Body, body: Body, outer: Mapping[str, TensorflowNode]
-) -> int:
-    """Trips of a loop that counts by ones from a constant to a constant; otherwise 1."""
-    data = [name for name, _ in node.inputs]
+def passed_to(node: TensorflowNode, body: Body, origin: str) -> tuple[Endpoint, ...]:
+    """The tensors that a control-flow op passes to a function; a branch's condition stays behind.
 
-    def value(nodes: Mapping[str, TensorflowNode], name: str) -> int | None:
-        for _ in range(_MAX_IDENTITIES):
-            if nodes[name].op_type != "Identity" or not nodes[name].inputs:
-                break
-            name = nodes[name].inputs[0][0]
-        if name in condition.arguments:
-            position = condition.arguments.index(name)
-            return scalar(outer[data[position]]) if position < len(data) else None
-        return scalar(nodes[name])
-
-    if not any("Add" in inner.op_type for inner in body.nodes.values()):
-        return 1
-    counts = []
-    for inner in condition.nodes.values():
-        if _COUNTED.match(inner.op_type) and len(inner.inputs) == 2:
-            start, limit = (value(condition.nodes, name) for name, _ in inner.inputs)
-            if start is not None and limit is not None:
-                counts.append(limit - start + (inner.op_type == "LessEqual"))
-    return min(max(min(counts), 1), _MAX_TRIPS) if counts else 1
-
-
-def scalar(node: TensorflowNode) -> int | None:
-    """The value of an integer scalar constant."""
-    if node.op_type != "Const":
-        return None
-    value = node.definition.attr["value"].tensor
-    if value.tensor_shape.dim:
-        return None
-    for values in (value.int_val, value.int64_val):
-        if len(values) == 1:
-            return int(values[0])
-    width = {3: 4, 9: 8}.get(value.dtype)
-    if width == len(value.tensor_content):
-        return int.from_bytes(value.tensor_content, "little", signed=True)
-    return None
+    Raises:
+        ModelError: it passes fewer than the function takes.
+    """
+    endpoints = node.inputs[len(node.inputs) - len(body.arguments) :]
+    if len(endpoints) != len(body.arguments):
+        raise ModelError(
+            f"{origin}: {node.name!r} passes {len(node.inputs)} tensors to a "
+            f"function that takes {len(body.arguments)}"
+        )
+    return endpoints
 
 
 def total_work(parts: Sequence[tuple[Work, Sequence[TensorSpec]]], trips: int) -> Work:
     """Work of a body that runs `trips` times; its largest op's results are scratch memory."""
-    return Work(
-        trips * sum(work.flops for work, _ in parts),
-        trips * sum(work.bytes_read for work, _ in parts),
-        trips * sum(work.bytes_written for work, _ in parts),
-        max(
-            (w.workspace_bytes + sum(spec.bytes for spec in outputs) for w, outputs in parts),
-            default=0,
-        ),
+    scratch = max(
+        (w.workspace_bytes + sum(spec.bytes for spec in outputs) for w, outputs in parts),
+        default=0,
     )
+    return replace(repeated([work for work, _ in parts], trips), workspace_bytes=scratch)

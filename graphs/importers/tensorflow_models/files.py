@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,49 +29,90 @@ class TensorflowModel:
     notes: tuple[str, ...] = ()
 
 
-def read_model(path: Path) -> TensorflowModel:
+def read_model(path: Path, signature: str | None = None) -> TensorflowModel:
     """Read a GraphDef file or a SavedModel folder.
+
+    Args:
+        path: the file or the folder.
+        signature: the SavedModel's signature that is meant; None is `serving_default`, or the
+            only one.
 
     Raises:
         ModelError: the file is unreadable, cut short, not a TensorFlow graph, or a SavedModel
-            whose signature is ambiguous; the message names the file.
+            whose signature is ambiguous or unknown; the message names the file.
     """
     if path.is_dir():
         for name in ("saved_model.pb", "saved_model.pbtxt"):
             if (path / name).exists():
-                return _read_saved_model(path / name)
+                return _read_saved_model(path / name, signature)
         raise ModelError(f"{path}: the folder holds no saved_model.pb; {_ALLOWED}")
     if path.name in {"saved_model.pb", "saved_model.pbtxt"}:
-        return _read_saved_model(path)
+        return _read_saved_model(path, signature)
+    if signature is not None:
+        raise ModelError(
+            f"{path}: a GraphDef has no signatures, but {signature!r} was asked for; leave it out, "
+            "or give the SavedModel folder"
+        )
     return TensorflowModel(parse_file(path, graph_pb2.GraphDef, "GraphDef"), None)
 
 
-def _read_saved_model(path: Path) -> TensorflowModel:
+def _read_saved_model(path: Path, signature: str | None) -> TensorflowModel:
     model = parse_file(path, saved_model_pb2.SavedModel, "SavedModel")
-    graphs = list(model.meta_graphs)
+    graphs = sorted(model.meta_graphs, key=lambda meta: "serve" not in meta.meta_info_def.tags)
     if not graphs:
         raise ModelError(f"{path}: the SavedModel holds no graph; {_ALLOWED}")
-    meta = next((graph for graph in graphs if "serve" in graph.meta_info_def.tags), graphs[0])
-    key = _signature_key(path, meta)
+    meta = next((meta for meta in graphs if signature in _signatures(meta)), graphs[0])
+    known = _signatures(meta)
+    key = _chosen(path, known, signature)
     if key is None:
         return TensorflowModel(meta.graph_def, None, ("The SavedModel has no signature.",))
     outputs = meta.signature_def[key].outputs
-    fetches = tuple(sorted({outputs[name].name for name in outputs if outputs[name].name}))
+    fetches = tuple(sorted({name for item in outputs for name in _tensors_of(outputs[item])}))
+    others = [name for name in known if name != key]
     note = f"Imported signature {key!r}; resource initialisation is not part of the step."
-    return TensorflowModel(meta.graph_def, fetches, (note,))
+    more = (f"The SavedModel's other signatures: {', '.join(others)}.",) if others else ()
+    return TensorflowModel(meta.graph_def, fetches, (note, *more))
 
 
-def _signature_key(path: Path, meta: meta_graph_pb2.MetaGraphDef) -> str | None:
-    keys = sorted(key for key in meta.signature_def if meta.signature_def[key].outputs)
-    keys = [key for key in keys if not key.startswith("__saved_model")]
-    if _SERVING in keys or not keys:
-        return _SERVING if keys else None
-    if len(keys) > 1:
+def _signatures(meta: meta_graph_pb2.MetaGraphDef) -> list[str]:
+    """Names of the signatures that compute something, in alphabetical order."""
+    return sorted(
+        key
+        for key in meta.signature_def
+        if meta.signature_def[key].outputs and not key.startswith("__saved_model")
+    )
+
+
+def _chosen(path: Path, known: Sequence[str], signature: str | None) -> str | None:
+    if signature is not None:
+        if signature not in known:
+            listed = ", ".join(map(repr, known)) or "none"
+            raise ModelError(f"{path}: no signature {signature!r}; the SavedModel has {listed}")
+        return signature
+    if _SERVING in known or not known:
+        return _SERVING if known else None
+    if len(known) > 1:
         raise ModelError(
-            f"{path}: signatures {', '.join(map(repr, keys))}, none of them {_SERVING!r}; "
-            f"save the model with one signature or with {_SERVING!r}"
+            f"{path}: signatures {', '.join(map(repr, known))}, none of them {_SERVING!r}; "
+            "choose one with --signature, or signature= in Python"
         )
-    return keys[0]
+    return known[0]
+
+
+def _tensors_of(result: Any) -> list[str]:
+    """Names of the tensors of one result: a tensor, the parts of a sparse or a composite one."""
+    encoding = result.WhichOneof("encoding")
+    if encoding == "name":
+        return [result.name] if result.name else []
+    if encoding == "coo_sparse":
+        sparse = result.coo_sparse
+        names = (
+            sparse.values_tensor_name, sparse.indices_tensor_name, sparse.dense_shape_tensor_name
+        )  # fmt: skip
+        return [name for name in names if name]
+    if encoding == "composite_tensor":
+        return [name for part in result.composite_tensor.components for name in _tensors_of(part)]
+    return []
 
 
 def parse_file(path: Path, message_type: Callable[[], Any], what: str) -> Any:

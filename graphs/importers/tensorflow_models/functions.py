@@ -81,7 +81,7 @@ def inline_calls(
     function runs for their effects are fetched as well.
 
     Raises:
-        ModelError: a function calls itself, is not in the library, or grows without bounds.
+        ModelError: a function calls itself, or grows without bounds.
     """
     if not any(_callee(node, library) for node in definitions):
         return list(definitions), list(fetches)
@@ -123,9 +123,14 @@ def body_of(function: Any, library: Library) -> tuple[list[Any], list[str]]:
     return [*placeholders, *nodes], [*results, *(text.removeprefix("^") for text in effects)]
 
 
+def calls_nothing(node: Any, library: Library) -> bool:
+    """Whether a node calls a function that the graph does not hold: what it does is hidden."""
+    return node.op in _CALLS and node.attr["f"].func.name not in library.functions
+
+
 def _callee(node: Any, library: Library) -> str | None:
     if node.op in _CALLS:
-        return str(node.attr["f"].func.name)
+        return None if calls_nothing(node, library) else str(node.attr["f"].func.name)
     return node.op if node.op in library.functions else None
 
 
@@ -138,12 +143,7 @@ def _expand(node: Any, work: _Inlining, depth: int) -> None:
                 f"{work.library.origin}: more than {_MAX_NODES} nodes after inlining functions"
             )
         return
-    function = work.library.functions.get(name)
-    if function is None:
-        raise ModelError(
-            f"{work.library.origin}: node {node.name!r} calls function {name!r}, which is not in "
-            "the graph's library"
-        )
+    function = work.library.functions[name]
     if depth >= _MAX_DEPTH:
         raise ModelError(
             f"{work.library.origin}: function {name!r} is nested more than {_MAX_DEPTH} deep; "

@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from graphs.builder import GraphBuilder, OpRecord
+from graphs.costs.tensorflow_ops import MISSING_FUNCTION, OPAQUE_OPS
 from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
+from graphs.importers.tensorflow_models.bodies import Bodies
+from graphs.importers.tensorflow_models.captured import reveal_captured
 from graphs.importers.tensorflow_models.colocation import colocation_keys
-from graphs.importers.tensorflow_models.control_flow import collapse_frames
+from graphs.importers.tensorflow_models.control_flow import LOOPS, collapse_frames, frame_stacks
 from graphs.importers.tensorflow_models.dimensions import Dimensions, check_dims, has_open_inputs
 from graphs.importers.tensorflow_models.files import read_model
+from graphs.importers.tensorflow_models.frames import Frames, Stack
 from graphs.importers.tensorflow_models.functions import inline_calls, library_of, reveal_variables
 from graphs.importers.tensorflow_models.lowering import chain_accumulations
 from graphs.importers.tensorflow_models.nodes import (
@@ -23,7 +27,7 @@ from graphs.importers.tensorflow_models.nodes import (
 )
 from graphs.importers.tensorflow_models.phases import phases_of
 from graphs.importers.tensorflow_models.prune import chosen_fetches, prune
-from graphs.importers.tensorflow_models.shapes import Specs, infer_specs, specs_in
+from graphs.importers.tensorflow_models.shapes import Given, Returned, Scope, infer_scope
 from graphs.importers.tensorflow_models.storage import (
     kind_in_context,
     output_tensors,
@@ -34,17 +38,18 @@ from graphs.importers.tensorflow_models.work import WorkEstimator
 from graphs.kinds import DType, OpKind
 
 
-def import_tensorflow(path: Path, dims: Mapping[str, int]) -> Graph:
+def import_tensorflow(path: Path, dims: Mapping[str, int], signature: str | None = None) -> Graph:
     """Read a GraphDef file or SavedModel folder.
 
     Args:
         path: `.pb`, `.pbtxt`, either gzipped, or a folder with `saved_model.pb`.
         dims: sizes for open dimensions: `batch` for leading ones, `node:axis` for any.
+        signature: which signature of a SavedModel is meant; see `graphs.load`.
 
     Raises:
         ModelError: the file is damaged, or TensorFlow cannot make a graph of it.
     """
-    model = read_model(path)
+    model = read_model(path, signature)
     return _import(model.graph_def, str(path), path.name, model.fetches, dims, notes=model.notes)
 
 
@@ -93,7 +98,7 @@ def import_tf_graph(
             fetches = [*inner.outputs, *inner.control_outputs]
         graph = inner
     names = None if fetches is None else [getattr(item, "name", item) for item in fetches]
-    graph_def = graph.as_graph_def()
+    graph_def = graph.as_graph_def(add_shapes=True)
     if is_function:
         reveal_variables(graph_def, graph)
     return _import(graph_def, name, name, names, dims or {}, graph)
@@ -128,15 +133,23 @@ def _import(
     if not nodes:
         raise ModelError(f"{origin}: the fetches {list(fetches)} leave no node to run")
     check_dims(dims, nodes, origin)
+    nodes, shapeless = reveal_captured(nodes)
     dimensions = Dimensions(dims)
-    if live_graph is not None and not inlined and not has_open_inputs(nodes):
-        specs = specs_in(live_graph, nodes, dimensions)
-    else:
-        specs = infer_specs(nodes, graph_def.versions, library, dimensions)
-    estimator = WorkEstimator(library, graph_def.versions)
-    builder, chained = _assemble(name, nodes, specs, estimator)
+    if inlined or has_open_inputs(nodes):
+        live_graph = None
+    stacks = frame_stacks(nodes, origin)
+    functions = Bodies(library, graph_def.versions, dimensions)
+    loops = _loops(nodes, stacks, functions)
+    scope = infer_scope(
+        nodes, graph_def.versions, library, dimensions, Given(), functions.result,
+        functions.held, loops, live_graph,
+    )  # fmt: skip
+    specs = scope.specs
+    estimator = WorkEstimator(library, functions, Frames(nodes, stacks, scope.values.integer))
+    builder, chained = _assemble(name, scope, estimator)
     shape_ops = {record.name for record in builder.records if record.kind is OpKind.SHAPE}
     unknown = tuple(t for t in specs.unknown if t.rpartition(":")[0] not in shape_ops)
+    unknown += tuple(estimator.unknown_inside)
     if chained:
         said.append(
             f"{chained} AddN ops of more than two inputs are chains of ACCUMULATE ops, as "
@@ -148,8 +161,23 @@ def _import(
         )
     if unknown:
         said.append(
-            "Leading dimensions that TensorFlow could not infer count as the largest that enters "
-            "the op, or as the batch size; other dimensions count as 1, unknown ranks as 0."
+            "Sizes that TensorFlow could not infer are those of the data that enter the op, or the "
+            "batch size; what is searched counts as found; unknown ranks count as 0."
+        )
+    said += [
+        f"{count} x {op_type} hides its work, costed from its tensors: "
+        f"{OPAQUE_OPS.get(op_type, MISSING_FUNCTION)}."
+        for op_type, count in estimator.opaque.items()
+    ]
+    if shapeless:
+        said.append(
+            f"{len(shapeless)} captured variables ({shapeless[0]} and the like) have no shape in "
+            "the file: write it with graph.as_graph_def(add_shapes=True)."
+        )
+    if specs.contradictions:
+        said.append(
+            f"{len(specs.contradictions)} tensors are of another shape than their _output_shapes "
+            f"says ({specs.contradictions[0]} and the like): TensorFlow's inference counts."
         )
     report = ImportReport(
         source_format="tensorflow",
@@ -158,16 +186,29 @@ def _import(
         unknown_shapes=unknown,
         estimated_ops=dict(estimator.estimated),
         composite_ops=dict(estimator.composite),
+        opaque_ops=dict(estimator.opaque),
         notes=tuple(said),
     )
     return builder.build(report)
 
 
-def _assemble(
-    name: str, nodes: Mapping[str, TensorflowNode], specs: Specs, estimator: WorkEstimator
-) -> tuple[GraphBuilder, int]:
+def _loops(
+    nodes: Mapping[str, TensorflowNode], stacks: Mapping[str, Stack], functions: Bodies
+) -> Returned:
+    """What counters are when their loops have ended, of either version."""
+
+    def returned(node: TensorflowNode, number: int, outer: Any) -> int | None:
+        if node.op_type in LOOPS:
+            return functions.returned(node, number, outer)
+        return Frames(nodes, stacks, outer.values.integer).exit_value(node)
+
+    return returned
+
+
+def _assemble(name: str, scope: Scope, estimator: WorkEstimator) -> tuple[GraphBuilder, int]:
     """Turn nodes with known shapes into records; also the number of sums made chains."""
     library = estimator.library
+    nodes, specs = scope.nodes, scope.specs
     collapsed = collapse_frames(nodes, library.origin)
     outputs = dict(specs.outputs)
     for node in collapsed.values():
@@ -191,7 +232,7 @@ def _assemble(
         kind = kinds[node.name]
         inputs = [estimator.spec(outputs, endpoint) for endpoint in node.inputs]
         own = outputs[node.name]
-        work = estimator.work(node, kind, inputs, own, specs, collapsed)
+        work = estimator.work(node, kind, inputs, own, scope)
         detached = reads_static_shapes(node, specs.incomplete)
         record = OpRecord(
             name=node.name,

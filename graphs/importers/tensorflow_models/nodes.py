@@ -23,6 +23,8 @@ class TensorflowNode:
     """The nodes of a loop that was collapsed into this one."""
     exits: tuple[Endpoint, ...] = field(default=())
     """For a collapsed loop: the members' tensors that became its outputs, in order."""
+    frames: tuple[tuple[str, ...], ...] = field(default=())
+    """For a collapsed loop: the frames that each member runs in, outermost first."""
 
 
 def split_input(text: str) -> Endpoint:
@@ -108,3 +110,13 @@ def topological_order(nodes: Mapping[str, TensorflowNode], origin: str) -> list[
 def sources(node: TensorflowNode) -> Sequence[str]:
     """Names of the nodes that a node waits for."""
     return [*(name for name, _ in node.inputs), *node.controls]
+
+
+def int_attribute(definition: Any, key: str, default: int = 0) -> int:
+    """An integer attribute of a NodeDef, which is not changed where it has none."""
+    return int(definition.attr[key].i) if key in definition.attr else default
+
+
+def type_attribute(definition: Any, key: str) -> int:
+    """TensorFlow's number of a type attribute; 0 where the NodeDef has none."""
+    return int(definition.attr[key].type) if key in definition.attr else 0

@@ -12,9 +12,10 @@ from tensorflow.core.framework import graph_pb2, node_def_pb2, types_pb2
 
 from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
+from graphs.importers.tensorflow_models.completion import Pin, pin_name
 from graphs.importers.tensorflow_models.dimensions import Dimensions, input_shapes
-from graphs.importers.tensorflow_models.functions import Library
-from graphs.importers.tensorflow_models.nodes import TensorflowNode
+from graphs.importers.tensorflow_models.functions import Library, calls_nothing
+from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode, split_input
 
 _LARGE_CONSTANT_ELEMENTS = 1024
 _MAX_OUTPUTS = 4096
@@ -26,6 +27,7 @@ def inferable_graph_def(
     library: Library,
     dimensions: Dimensions,
     known: Mapping[str, TensorSpec],
+    pins: Mapping[Endpoint, Pin],
 ) -> Any:
     """A GraphDef whose nodes have the names and output shapes of `nodes`.
 
@@ -34,7 +36,8 @@ def inferable_graph_def(
         versions: the GraphDef's version record.
         library: functions that control-flow ops refer to.
         dimensions: sizes for open dimensions of the inputs; records what it is asked.
-        known: specs of placeholders and stack pops, by name.
+        known: specs of placeholders, by name.
+        pins: shapes of tensors that inference does not find; their readers see them.
 
     Raises:
         ModelError: a constant contradicts itself, or an op cannot be stood in for.
@@ -44,7 +47,8 @@ def inferable_graph_def(
     graph_def.library.function.extend(library.functions.values())
     output_counts = _output_counts(nodes)
     for node in nodes.values():
-        if library.op_def(node.op_type) is None:
+        hidden = calls_nothing(node.definition, library)
+        if hidden or library.op_def(node.op_type) is None:
             count = output_counts.get(node.name, 0)
             graph_def.node.append(_stand_in(node, count, library.origin))
             continue
@@ -56,7 +60,25 @@ def inferable_graph_def(
         target = graph_def.node.add()
         target.CopyFrom(node.definition)
         _adapt(target, node, nodes, dimensions, known)
+    _pin(graph_def, pins)
     return graph_def
+
+
+def _pin(graph_def: Any, pins: Mapping[Endpoint, Pin]) -> None:
+    """Put an op that states the shape between each pinned tensor and its readers."""
+    for target in graph_def.node:
+        for index, text in enumerate(target.input):
+            endpoint = split_input(text)
+            if not text.startswith("^") and endpoint in pins:
+                target.input[index] = pin_name(endpoint)
+    for endpoint, pin in pins.items():
+        stated = graph_def.node.add(name=pin_name(endpoint), op="EnsureShape")
+        stated.input.append(f"{endpoint[0]}:{endpoint[1]}")
+        stated.attr["T"].type = pin.dtype_enum
+        shape = stated.attr["shape"].shape
+        shape.SetInParent()
+        for size in pin.shape:
+            shape.dim.add(size=size)
 
 
 def _adapt(
@@ -86,12 +108,6 @@ def _adapt(
 
 
 def _give_shape(target: Any, spec: TensorSpec) -> None:
-    if target.op == "StackPopV2":
-        element_type = target.attr["elem_type"].type
-        name = target.name
-        target.Clear()
-        target.name, target.op = name, "Placeholder"
-        target.attr["dtype"].type = element_type
     shape = target.attr["shape"].shape
     shape.Clear()
     for size in spec.shape:
@@ -147,10 +163,13 @@ def _stand_in(node: TensorflowNode, output_count: int, origin: str) -> Any:
         )
     attributes = node.definition.attr
     typed = next((attributes[key].type for key in ("T", "dtype", "Tout") if key in attributes), 0)
+    types = [typed or types_pb2.DT_FLOAT] * output_count
+    listed = list(attributes["Tout"].list.type) if "Tout" in attributes else []
+    types = [*listed, *types[len(listed) :]]
     stand_in = node_def_pb2.NodeDef(name=node.name, op="PyFunc")
     stand_in.attr["token"].s = b"unknown op"
     stand_in.attr["Tin"].list.SetInParent()
-    stand_in.attr["Tout"].list.type.extend([typed or types_pb2.DT_FLOAT] * output_count)
+    stand_in.attr["Tout"].list.type.extend(types)
     stand_in.input.extend(f"^{name}" for name in dict.fromkeys(s for s, _ in node.inputs))
     return stand_in
 

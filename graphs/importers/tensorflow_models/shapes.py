@@ -1,37 +1,44 @@
-"""Shapes and element types of a TensorFlow graph's tensors, by TensorFlow's own inference."""
+"""Shapes and element types of a TensorFlow graph's tensors, by TensorFlow's own inference.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+Where it stops, the file's own `_output_shapes`, what arrays and lists hold, or an estimate is
+stated to it, and it goes on from there: so what follows an unknown size is inferred from it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
 
 from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
+from graphs.importers.tensorflow_models.completion import (
+    Dims,
+    Estimator,
+    Pin,
+    completed,
+    contradict,
+    declared_dims,
+    followers,
+    merged,
+    weights_among,
+)
+from graphs.importers.tensorflow_models.control_flow import COMPOSITE_OPS
 from graphs.importers.tensorflow_models.dimensions import Dimensions
+from graphs.importers.tensorflow_models.dtypes import dtype_of
+from graphs.importers.tensorflow_models.elements import READERS, Elements
 from graphs.importers.tensorflow_models.functions import Library
-from graphs.importers.tensorflow_models.nodes import TensorflowNode
+from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode
 from graphs.importers.tensorflow_models.sanitize import inferable_graph_def
+from graphs.importers.tensorflow_models.values import Value, Values
 from graphs.kinds import DType
 
+_MAX_ROUNDS = 24
 _REFERENCE = 100
 
 #: Outputs that only cuDNN fills, of a size that nothing else knows.
 _SCRATCH_OUTPUTS = frozenset({("FusedBatchNormV3", 5)})
-
-_DTYPES = {
-    "DT_FLOAT": DType.FLOAT32, "DT_HALF": DType.FLOAT16, "DT_BFLOAT16": DType.BFLOAT16,
-    "DT_DOUBLE": DType.FLOAT64, "DT_FLOAT8_E5M2": DType.FLOAT8, "DT_FLOAT8_E4M3FN": DType.FLOAT8,
-    "DT_INT4": DType.INT4, "DT_UINT4": DType.INT4, "DT_INT8": DType.INT8, "DT_UINT8": DType.INT8,
-    "DT_QINT8": DType.INT8, "DT_QUINT8": DType.INT8, "DT_INT16": DType.INT16,
-    "DT_UINT16": DType.INT16, "DT_QINT16": DType.INT16, "DT_QUINT16": DType.INT16,
-    "DT_INT32": DType.INT32, "DT_UINT32": DType.INT32, "DT_QINT32": DType.INT32,
-    "DT_INT64": DType.INT64, "DT_UINT64": DType.INT64, "DT_BOOL": DType.BOOL,
-    "DT_COMPLEX64": DType.COMPLEX64, "DT_COMPLEX128": DType.COMPLEX128,
-    "DT_STRING": DType.STRING, "DT_RESOURCE": DType.RESOURCE, "DT_VARIANT": DType.RESOURCE,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,32 +48,64 @@ class Specs:
     outputs: Mapping[str, tuple[TensorSpec, ...]]
     """Node name to its outputs."""
     unknown: tuple[str, ...]
-    """Tensors whose shape TensorFlow could not infer in full."""
+    """Tensors whose shape was estimated, or that nothing is known of."""
+    dynamic: tuple[str, ...] = ()
+    """Tensors whose shape follows from such a one, and those themselves."""
+    contradictions: tuple[str, ...] = ()
+    """Tensors whose `_output_shapes` TensorFlow's inference contradicts."""
 
     @cached_property
     def incomplete(self) -> frozenset[str]:
-        return frozenset(self.unknown)
+        """Names of the tensors whose shape only the run decides."""
+        return frozenset((*self.unknown, *self.dynamic))
 
 
-def dtype_of(enum: int) -> DType:
-    """Our element type for a TensorFlow DataType; references count as their values."""
-    return _dtype(enum % _REFERENCE)
+@dataclass(frozen=True)
+class Given:
+    """What the caller of a function knows of its arguments, by name."""
+
+    specs: Mapping[str, TensorSpec] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
+    elements: Mapping[str, TensorSpec] = field(default_factory=dict)
+    """What lists and arrays hold."""
 
 
-@cache
-def _dtype(enum: int) -> DType:
-    if enum not in types_pb2.DataType.values():
-        return DType.RESOURCE
-    return _DTYPES.get(types_pb2.DataType.Name(enum), DType.RESOURCE)
+@dataclass(frozen=True)
+class Scope:
+    """A graph or a function body with all that is known of its tensors."""
+
+    nodes: Mapping[str, TensorflowNode]
+    specs: Specs
+    values: Values
+    elements: Elements
+
+    def spec(self, endpoint: Endpoint) -> TensorSpec | None:
+        """The spec of a tensor; None where its node has no such output."""
+        specs = self.specs.outputs.get(endpoint[0], ())
+        return specs[endpoint[1]] if endpoint[1] < len(specs) else None
+
+    def is_estimate(self, endpoint: Endpoint) -> bool:
+        """Whether a tensor's shape rests on an estimate."""
+        return f"{endpoint[0]}:{endpoint[1]}" in self.specs.incomplete
 
 
-def infer_specs(
+#: Spec of result `number` of the function that a control-flow op runs, and of what it holds.
+Results = Callable[[TensorflowNode, int, Any], TensorSpec | None]
+#: What a counter is when the loop has ended that returns it as a result of a number.
+Returned = Callable[[TensorflowNode, int, Any], int | None]
+
+
+def infer_scope(
     nodes: Mapping[str, TensorflowNode],
     versions: Any,
     library: Library,
     dimensions: Dimensions,
-    known: Mapping[str, TensorSpec] | None = None,
-) -> Specs:
+    given: Given = Given(),
+    results: Results | None = None,
+    held: Results | None = None,
+    returned: Returned | None = None,
+    live_graph: Any = None,
+) -> Scope:
     """Shapes by importing the graph into TensorFlow, without its large constants.
 
     Args:
@@ -74,109 +113,223 @@ def infer_specs(
         versions: the GraphDef's version record.
         library: functions that control-flow ops refer to.
         dimensions: sizes for open dimensions of the inputs; records what it is asked.
-        known: specs of placeholders, by name.
+        given: what is known of a body's arguments.
+        results: specs of what control-flow ops return, where TensorFlow does not say.
+        held: specs of what the lists hold that control-flow ops return.
+        returned: what loops leave in their counters.
+        live_graph: a `tf.Graph` with these nodes, which saves importing them.
 
     Raises:
         ModelError: TensorFlow refuses the graph; the message carries TensorFlow's reason.
     """
-    specs = _infer(nodes, versions, library, dimensions, known or {})
-    # What a loop's gradient pops has the shape of what the loop pushed, which is known by now.
-    popped = popped_specs(nodes, specs.outputs, specs.incomplete)
-    if popped:
-        specs = _infer(nodes, versions, library, dimensions, {**(known or {}), **popped})
-    return specs
+    inference = _Inference(nodes, versions, library, dimensions, given, results, held, returned)
+    return inference.run(live_graph)
 
 
-def _infer(
-    nodes: Mapping[str, TensorflowNode],
-    versions: Any,
-    library: Library,
-    dimensions: Dimensions,
-    known: Mapping[str, TensorSpec],
-) -> Specs:
-    graph_def = inferable_graph_def(nodes, versions, library, dimensions, known)
-    graph = tf.Graph()
-    try:
-        with graph.as_default():
-            tf.import_graph_def(graph_def, name="")
-    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:400]
-        raise ModelError(
-            f"{library.origin}: TensorFlow {tf.__version__} refuses the graph ({reason}); "
-            "the graph must be valid for this version"
-        ) from error
-    return specs_in(graph, nodes, dimensions)
+class _Round:
+    """What is known of the tensors after TensorFlow has inferred once."""
 
+    def __init__(self, inference: "_Inference", graph: Any) -> None:
+        nodes = inference.nodes
+        self.dims: dict[Endpoint, Dims] = {}
+        self.enums: dict[Endpoint, int] = {}
+        self.nodes = nodes
+        self.inference = inference
+        for name in nodes:
+            for number, tensor in enumerate(graph.get_operation_by_name(name).outputs):
+                endpoint = (name, number)
+                shape = tensor.shape
+                self.dims[endpoint] = None if shape.rank is None else shape.as_list()
+                self.enums[endpoint] = tensor.dtype.as_datatype_enum
+        for endpoint, pin in inference.pins.items():
+            self.dims[endpoint] = list(pin.shape)
+        self.values = Values(nodes, self.spec, inference.given.values, self.returned)
+        self.elements = Elements(
+            nodes, self.spec, self.values,
+            self.held,
+            inference.dimensions.batch, inference.given.elements,
+        )  # fmt: skip
 
-def specs_in(graph: Any, nodes: Mapping[str, TensorflowNode], dimensions: Dimensions) -> Specs:
-    """Shapes of the nodes as a `tf.Graph` knows them, completed where it does not.
+    def returned(self, node: TensorflowNode, number: int) -> int | None:
+        """What a counter is when the loop has ended that returns it."""
+        ask = self.inference.returned
+        return None if ask is None else ask(node, number, self)
 
-    A leading dimension that depends on data (the number of distinct tokens, say) counts as the
-    largest that enters the op, or as the batch size; other unknown dimensions count as 1.
-    """
-    outputs: dict[str, tuple[TensorSpec, ...]] = {}
-    unknown: list[str] = []
-    spec = cache(TensorSpec)
-    for name, node in nodes.items():
-        specs = []
-        for index, tensor in enumerate(graph.get_operation_by_name(name).outputs):
-            dtype = dtype_of(tensor.dtype.as_datatype_enum)
-            dims = None if tensor.shape.rank is None else tensor.shape.as_list()
+    def held(self, node: TensorflowNode, number: int) -> TensorSpec | None:
+        """What a loop's body puts into a list that the loop returns."""
+        ask = self.inference.held
+        return None if ask is None else ask(node, number, self)
+
+    def spec(self, endpoint: Endpoint) -> TensorSpec | None:
+        """The spec of a tensor; None where its shape is not known in full."""
+        dims = self.dims.get(endpoint)
+        if dims is None:
+            return None
+        sizes = [size for size in dims if size is not None]
+        if len(sizes) < len(dims):
+            return None
+        return TensorSpec(tuple(sizes), dtype_of(self.enums[endpoint]))
+
+    def is_estimate(self, endpoint: Endpoint) -> bool:
+        """Whether a tensor's shape rests on an estimate."""
+        return endpoint in self.inference.dynamic
+
+    def unknown(self) -> Iterator[Endpoint]:
+        """Tensors of numbers whose shape is not known in full."""
+        for endpoint, dims in self.dims.items():
             if dims is None or None in dims:
-                if dtype is not DType.RESOURCE and (node.op_type, index) not in _SCRATCH_OUTPUTS:
-                    unknown.append(f"{name}:{index}")
-                dims = _complete(dims or [], node, outputs, dimensions)
-            specs.append(spec(tuple(dims), dtype))
-        outputs[name] = tuple(specs)
-    return Specs(outputs, tuple(unknown))
+                scratch = (self.nodes[endpoint[0]].op_type, endpoint[1]) in _SCRATCH_OUTPUTS
+                if dtype_of(self.enums[endpoint]) is not DType.RESOURCE and not scratch:
+                    yield endpoint
 
 
-def _complete(
-    dims: Sequence[int | None],
-    node: TensorflowNode,
-    outputs: Mapping[str, Sequence[TensorSpec]],
-    dimensions: Dimensions,
-) -> list[int]:
-    sizes = [1 if size is None else size for size in dims]
-    if dims and dims[0] is None:
-        entering = [
-            outputs[source][number].shape[0]
-            for source, number in node.inputs
-            if source in outputs
-            and number < len(outputs[source])
-            and len(outputs[source][number].shape) == len(dims)
-        ]
-        sizes[0] = max(entering, default=dimensions.batch)
-    return sizes
+@dataclass
+class _Inference:
+    nodes: Mapping[str, TensorflowNode]
+    versions: Any
+    library: Library
+    dimensions: Dimensions
+    given: Given
+    results: Results | None
+    held: Results | None
+    returned: Returned | None
+    pins: dict[Endpoint, Pin] = field(default_factory=dict)
+    estimated: dict[Endpoint, None] = field(default_factory=dict)
+    dynamic: frozenset[Endpoint] = frozenset()
+    """Tensors whose shapes were not known before the first estimate."""
 
-
-def popped_specs(
-    nodes: Mapping[str, TensorflowNode],
-    outputs: Mapping[str, Sequence[TensorSpec]],
-    incomplete: frozenset[str],
-) -> dict[str, TensorSpec]:
-    """Specs of what stacks return, by popping node, where inference does not know them."""
-
-    def stack(name: str) -> str:
-        for _ in range(len(nodes)):
-            node = nodes[name]
-            if node.op_type == "StackV2" or not node.inputs:
+    def run(self, live_graph: Any) -> Scope:
+        current = _Round(self, live_graph if live_graph is not None else self.imported({}))
+        contradictions = tuple(
+            f"{name}:{number}"
+            for (name, number), dims in current.dims.items()
+            if contradict(dims, declared_dims(self.nodes[name], number))
+        )
+        weights: frozenset[str] | None = None
+        for _ in range(_MAX_ROUNDS):
+            unknown = list(current.unknown())
+            if not unknown:
                 break
-            name = node.inputs[0][0]
-        return name
+            new = self.found(current, unknown)
+            estimates: dict[Endpoint, Pin] = {}
+            if not new:
+                self.dynamic = self.dynamic or frozenset(unknown)
+                if weights is None:
+                    weights = weights_among(self.nodes)
+                estimates = self.guessed(current, unknown, weights)
+            if not new and not estimates:
+                break
+            attempt = self.advanced({**new, **estimates}, current)
+            if attempt is None:
+                break
+            current = attempt
+            self.estimated.update(dict.fromkeys(e for e in estimates if e in self.pins))
+        return self.scope(current, contradictions)
 
-    pops = [
-        node
-        for node in nodes.values()
-        if node.op_type == "StackPopV2" and node.inputs and f"{node.name}:0" in incomplete
-    ]
-    if not pops:
-        return {}
-    pushed = {
-        stack(node.name): outputs[node.inputs[1][0]][node.inputs[1][1]]
-        for node in nodes.values()
-        if node.op_type == "StackPushV2"
-        and len(node.inputs) > 1
-        and f"{node.inputs[1][0]}:{node.inputs[1][1]}" not in incomplete
-    }
-    return {pop.name: pushed[stack(pop.name)] for pop in pops if stack(pop.name) in pushed}
+    def found(self, current: _Round, unknown: list[Endpoint]) -> dict[Endpoint, Pin]:
+        """Shapes that the file states, and those of what arrays, lists and functions return."""
+        pins: dict[Endpoint, Pin] = {}
+        for name, number in unknown:
+            node = self.nodes[name]
+            dims = merged(current.dims[name, number], declared_dims(node, number))
+            spec = None
+            if node.op_type in READERS:
+                read = current.elements.read(node)
+                spec = read[1] if read is not None and read[0] == number else None
+            elif self.results is not None:
+                spec = self.results(node, number, current)
+            if spec is not None and not contradict(dims, spec.shape):
+                dims = merged(dims, spec.shape)
+            if dims is not None and None not in dims:
+                sizes = tuple(size for size in dims if size is not None)
+                self.pin(pins, current, (name, number), sizes)
+        return pins
+
+    def guessed(
+        self, current: _Round, unknown: list[Endpoint], weights: frozenset[str]
+    ) -> dict[Endpoint, Pin]:
+        """Estimates for the tensors from which unknown sizes come.
+
+        First for those that depend on no other unknown size, not even by way of a value. What is
+        read from arrays and lists, or returned by loops, comes after, for it may yet be found.
+        """
+        missing = {(name, number) for name, number in unknown}
+        sources = {name for name, _ in missing}
+        behind = followers(self.nodes, sources, around=False)
+        around = followers(self.nodes, sources, around=True)
+        stages: tuple[dict[Endpoint, Pin], ...] = ({}, {}, {}, {})
+        estimator = Estimator(self.nodes, weights, current.values, self.dimensions.batch)
+        for name, number in unknown:
+            node = self.nodes[name]
+            back = {e for e in node.inputs if self.nodes[e[0]].op_type == "NextIteration"}
+            if any(
+                endpoint in missing and endpoint not in back
+                for endpoint in node.inputs
+                if dtype_of(current.enums.get(endpoint, 0)) is not DType.STRING  # no size of ours
+            ):
+                continue
+            inputs = [current.spec(endpoint) for endpoint in node.inputs]
+            dims = merged(current.dims[name, number], declared_dims(node, number))
+            sizes = estimator.shape(node, number, dims, inputs)
+            if sizes is not None:
+                late = node.op_type in READERS or node.op_type in COMPOSITE_OPS
+                stage = late + 2 * (name in (around if late else behind))
+                self.pin(stages[stage], current, (name, number), sizes)
+        return next((pins for pins in stages if pins), {})
+
+    def pin(
+        self,
+        pins: dict[Endpoint, Pin],
+        current: _Round,
+        endpoint: Endpoint,
+        sizes: tuple[int, ...],
+    ) -> None:
+        enum = current.enums[endpoint]
+        if enum < _REFERENCE and endpoint not in self.pins:
+            pins[endpoint] = Pin(sizes, enum)
+
+    def advanced(self, new: Mapping[Endpoint, Pin], current: _Round) -> _Round | None:
+        """The next round, with what is stated anew as far as TensorFlow accepts it."""
+        kept = dict(self.pins)
+        certain = {e: pin for e, pin in new.items() if current.dims[e] is not None}
+        for attempt in (dict(new), certain):
+            if not attempt:
+                continue
+            try:
+                graph = self.imported({**kept, **attempt})
+            except ModelError:
+                continue  # an estimate contradicts what follows
+            self.pins = {**kept, **attempt}
+            return _Round(self, graph)
+        return None
+
+    def imported(self, pins: Mapping[Endpoint, Pin]) -> Any:
+        graph_def = inferable_graph_def(
+            self.nodes, self.versions, self.library, self.dimensions, self.given.specs, pins
+        )
+        graph = tf.Graph()
+        try:
+            with graph.as_default():
+                tf.import_graph_def(graph_def, name="")
+        except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:400]
+            raise ModelError(
+                f"{self.library.origin}: TensorFlow {tf.__version__} refuses the graph ({reason}); "
+                "the graph must be valid for this version"
+            ) from error
+        return graph
+
+    def scope(self, current: _Round, contradictions: tuple[str, ...]) -> Scope:
+        spec = cache(TensorSpec)
+        outputs: dict[str, list[TensorSpec]] = {name: [] for name in self.nodes}
+        rest = dict.fromkeys(current.unknown())
+        for endpoint, dims in current.dims.items():
+            sizes = completed(dims, self.dimensions.batch)
+            outputs[endpoint[0]].append(spec(sizes, dtype_of(current.enums[endpoint])))
+        specs = Specs(
+            {name: tuple(items) for name, items in outputs.items()},
+            tuple(f"{name}:{number}" for name, number in {**self.estimated, **rest}),
+            tuple(f"{name}:{number}" for name, number in sorted(self.dynamic)),
+            contradictions,
+        )
+        return Scope(self.nodes, specs, current.values, current.elements)

@@ -6,8 +6,8 @@ from typing import Any
 from graphs.builder import OutputTensor
 from graphs.costs.tensorflow_movement import VIEW_OPS
 from graphs.costs.work import TensorSpec
+from graphs.importers.tensorflow_models.dtypes import dtype_of
 from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode
-from graphs.importers.tensorflow_models.shapes import dtype_of
 from graphs.kinds import DType, OpKind, Storage
 
 _SMALL_ELEMENTS = 64

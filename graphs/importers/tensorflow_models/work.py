@@ -5,23 +5,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphs.costs.tensorflow_ops import COST_ATTRIBUTES, ESTIMATED, TENSORFLOW_OPS
+from graphs.costs.tensorflow_ops import (
+    COST_ATTRIBUTES,
+    ESTIMATED,
+    OPAQUE_OPS,
+    TENSORFLOW_OPS,
+)
 from graphs.costs.work import OpCost, Signature, TensorSpec, Work
 from graphs.errors import ModelError
+from graphs.importers.tensorflow_models.bodies import Bodies
 from graphs.importers.tensorflow_models.control_flow import (
     COMPOSITE_OPS,
     LOOP_FRAME,
+    LOOPS,
     Body,
-    bodies,
     total_work,
 )
-from graphs.importers.tensorflow_models.dimensions import Dimensions
-from graphs.importers.tensorflow_models.functions import Library, inline_calls
-from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode, parse_nodes
-from graphs.importers.tensorflow_models.shapes import Specs, infer_specs
-from graphs.kinds import DType, OpKind
-
-_MAX_NESTING = 32
+from graphs.importers.tensorflow_models.frames import Frames, Stack
+from graphs.importers.tensorflow_models.functions import Library, calls_nothing
+from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode
+from graphs.importers.tensorflow_models.shapes import Scope
+from graphs.kinds import OpKind
 
 Outputs = Mapping[str, tuple[TensorSpec, ...]]
 
@@ -31,14 +35,20 @@ class WorkEstimator:
     """Works of the ops of one graph; keeps count of what it had to estimate."""
 
     library: Library
-    versions: Any
-    """The GraphDef's version record, under which bodies are inferred."""
+    bodies: Bodies
+    """What is known inside of functions."""
+    frames: Frames
+    """The version-1 loops of the graph."""
     estimated: Counter[str] = field(default_factory=Counter)
     """Op types without a formula, and how many ops there are."""
+    opaque: Counter[str] = field(default_factory=Counter)
+    """Op types that hide what they do, and how many ops there are."""
     composite: Counter[str] = field(default_factory=Counter)
     """Control-flow op types, and how many ops there are."""
     uncounted_loops: int = 0
     """Loops whose number of trips is decided at run time."""
+    unknown_inside: dict[str, None] = field(default_factory=dict)
+    """Tensors of function bodies whose shape was estimated, behind the name of their op."""
     _works: dict[Any, Work] = field(default_factory=dict)
     """By signature: unrolled networks repeat a few signatures thousands of times."""
 
@@ -56,11 +66,17 @@ class WorkEstimator:
             )
         return outputs[name][number]
 
+    def is_opaque(self, node: TensorflowNode) -> bool:
+        """Whether a node hides what it does."""
+        return node.op_type in OPAQUE_OPS or calls_nothing(node.definition, self.library)
+
     def cost(self, node: TensorflowNode) -> OpCost:
         """The kind and formula of a node; op types without one are counted."""
         if node.op_type in COMPOSITE_OPS:
             return OpCost(OpKind.CONTROL_FLOW, ESTIMATED.formula)
         cost = TENSORFLOW_OPS.get(node.op_type)
+        if cost is None and self.is_opaque(node):
+            return ESTIMATED
         if cost is None:
             self.estimated[node.op_type] += 1
             return ESTIMATED
@@ -72,23 +88,39 @@ class WorkEstimator:
         kind: OpKind,
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
-        specs: Specs,
-        nodes: Mapping[str, TensorflowNode],
+        scope: Scope,
     ) -> Work:
-        """The work of a node of `nodes`; `specs` also has those of loop frames' members."""
+        """The work of a node; `scope` is the graph's, loops not collapsed."""
         if node.op_type == LOOP_FRAME:
             self.composite[node.op_type] += 1
-            self.uncounted_loops += 1
-            return total_work(self._parts({m.name: m for m in node.members}, specs), 1)
+            return self._frame_work(node, scope)
         if node.op_type in COMPOSITE_OPS:
-            return self._branching_work(node, specs, nodes, 0)
+            return self._branching_work(node, scope)
         if kind is OpKind.SHAPE:
             return Work()
         return self._plain_work(node, inputs, outputs)
 
+    def _frame_work(self, node: TensorflowNode, scope: Scope) -> Work:
+        """The work of a version-1 loop: each member as often as all loops around it run."""
+        members: dict[Stack, dict[str, TensorflowNode]] = {}
+        for member, stack in zip(node.members, node.frames, strict=True):
+            members.setdefault(stack, {})[member.name] = member
+        works = []
+        for stack, inside in members.items():
+            trips = 1
+            for depth in range(1, len(stack) + 1):
+                counted = self.frames.trips(stack[:depth])
+                trips *= 1 if counted is None else counted
+            self.uncounted_loops += self.frames.trips(stack) is None
+            works.append((total_work(self._parts(inside, scope), trips), ()))
+        return total_work(works, 1)
+
     def _plain_work(
         self, node: TensorflowNode, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
     ) -> Work:
+        if self.is_opaque(node):
+            self.opaque[node.op_type] += 1
+            return ESTIMATED.formula(Signature(node.op_type, inputs, outputs))
         attributes = _attributes(node.definition)
         key = (node.op_type, tuple(inputs), tuple(outputs), tuple(attributes.items()))
         if key not in self._works:
@@ -103,72 +135,42 @@ class WorkEstimator:
         return self._works[key]
 
     def _parts(
-        self, nodes: Mapping[str, TensorflowNode], specs: Specs, depth: int = 0
+        self, nodes: Mapping[str, TensorflowNode], scope: Scope
     ) -> list[tuple[Work, Sequence[TensorSpec]]]:
+        outputs = scope.specs.outputs
         parts: list[tuple[Work, Sequence[TensorSpec]]] = []
         for node in nodes.values():
             if node.op_type in COMPOSITE_OPS:
-                work = self._branching_work(node, specs, nodes, depth + 1)
+                work = self._branching_work(node, scope)
             else:
                 self.cost(node)
-                inputs = [self.spec(specs.outputs, endpoint) for endpoint in node.inputs]
-                work = self._plain_work(node, inputs, specs.outputs[node.name])
-            parts.append((work, specs.outputs[node.name]))
+                inputs = [self.spec(outputs, endpoint) for endpoint in node.inputs]
+                work = self._plain_work(node, inputs, outputs[node.name])
+            parts.append((work, outputs[node.name]))
         return parts
 
-    def _branching_work(
-        self, node: TensorflowNode, specs: Specs, nodes: Mapping[str, TensorflowNode], depth: int
-    ) -> Work:
+    def _branching_work(self, node: TensorflowNode, scope: Scope) -> Work:
         """The work of a loop's condition and body, or of the dearest branch."""
-        if depth > _MAX_NESTING:
-            raise ModelError(
-                f"{self.library.origin}: control flow is nested more than {_MAX_NESTING} deep at "
-                f"{node.name!r}; recursive functions cannot become a finite graph"
-            )
         self.composite[node.op_type] += 1
+        trips = 1
+        if node.op_type in LOOPS:
+            counted = self.bodies.trips(node, scope)
+            self.uncounted_loops += counted is None
+            trips = 1 if counted is None else counted
         alternatives = []
-        for alternative in bodies(node, self.library, nodes):
-            works = [self._body_work(node, body, specs, nodes, depth) for body in alternative]
-            alternatives.append(total_work([(work, ()) for work in works], 1))
-            if "While" in node.op_type and alternative[0].trips == 1:
-                self.uncounted_loops += 1
+        for alternative in self.bodies.alternatives(node):
+            works = [(self._body_work(node, body, scope), ()) for body in alternative]
+            alternatives.append(total_work(works, trips))
         return max(alternatives, key=lambda work: (work.flops, work.bytes_read), default=Work())
 
-    def _body_work(
-        self,
-        node: TensorflowNode,
-        body: Body,
-        specs: Specs,
-        outer: Mapping[str, TensorflowNode],
-        depth: int,
-    ) -> Work:
-        # If and Case take the condition first and do not pass it on.
-        passed = node.inputs[len(node.inputs) - len(body.arguments) :]
-        if len(passed) != len(body.arguments):
+    def _body_work(self, node: TensorflowNode, body: Body, scope: Scope) -> Work:
+        inner = self.bodies.enter(node, body, scope)
+        if inner is None:
             raise ModelError(
-                f"{self.library.origin}: {node.name!r} passes {len(node.inputs)} tensors to a "
-                f"function that takes {len(body.arguments)}"
+                f"{self.library.origin}: {node.name!r} passes a tensor that its producer lacks"
             )
-        nodes = dict(body.nodes)
-        known: dict[str, TensorSpec] = {}
-        for argument, (source, number) in zip(body.arguments, passed, strict=True):
-            spec = self.spec(specs.outputs, (source, number))
-            origin = outer.get(source)
-            if origin is not None and origin.op_type == "VarHandleOp":
-                # A handle's placeholder would hide what the variable's values look like.
-                nodes[argument] = TensorflowNode(argument, "VarHandleOp", (), (), origin.definition)
-            elif spec.dtype is not DType.RESOURCE and f"{source}:{number}" not in specs.incomplete:
-                known[argument] = spec
-        definitions, _ = inline_calls(
-            [inner.definition for inner in nodes.values()], self.library, list(nodes)
-        )
-        if len(definitions) != len(nodes):
-            handles = {
-                name: inner for name, inner in nodes.items() if inner.op_type == "VarHandleOp"
-            }
-            nodes = {**parse_nodes(definitions, self.library.origin), **handles}
-        inner_specs = infer_specs(nodes, self.versions, self.library, Dimensions({}), known)
-        return total_work(self._parts(nodes, inner_specs, depth), body.trips)
+        self.unknown_inside.update((f"{node.name}/{name}", None) for name in inner.specs.unknown)
+        return total_work(self._parts(inner.nodes, inner), 1)
 
 
 def _attributes(definition: Any) -> dict[str, Any]:

@@ -6,7 +6,13 @@ from typing import Any
 from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.importers.dimensions import evaluate_dimension, names_in, refuse_unknown_dims
-from graphs.importers.torch_models.graph import ExportedGraph, ExportedOp
+from graphs.importers.torch_models.calls import (
+    CARRIERS,
+    ExportedGraph,
+    ExportedOp,
+    written_operands,
+)
+from graphs.importers.torch_models.data_sizes import DataSizes, is_unbacked, upper_estimate
 from graphs.kinds import DType
 
 #: Newest layout of the document that is understood (`SCHEMA_VERSION` of torch's exporter).
@@ -30,8 +36,8 @@ _LAYOUT_ERRORS = (KeyError, TypeError, IndexError, AttributeError, ValueError)
 
 def read_document(
     document: Any, dims: Mapping[str, int], origin: str
-) -> tuple[ExportedGraph, dict[str, int]]:
-    """Turn the document into an `ExportedGraph`, and tell which dimensions were assumed.
+) -> tuple[ExportedGraph, dict[str, int], DataSizes]:
+    """Turn the document into an `ExportedGraph`; also the sizes that were assumed or estimated.
 
     Raises:
         ModelError: another layout, or an unknown dimension.
@@ -43,8 +49,9 @@ def read_document(
                 f"{origin}: exported-program schema {major}; this graphwright reads {_SCHEMA_MAJOR}"
             )
         module = document["graph_module"]
-        reader = _Reader(origin, *_bind(module, dims, origin))
-        return reader.program(module), reader.assumed
+        sizes, assumed, given = _bind(module, dims, origin)
+        reader = _Reader(origin, sizes, assumed, DataSizes(given, _bounds(document)))
+        return reader.program(module), reader.assumed, reader.data_sizes
     except _LAYOUT_ERRORS as error:
         raise ModelError(
             f"{origin}: not an exported program of schema {_SCHEMA_MAJOR}, or damaged "
@@ -64,12 +71,24 @@ def parameter_names(document: Any) -> dict[str, str]:
     return named
 
 
+def _bounds(document: Mapping[str, Any]) -> dict[str, int]:
+    """The largest value that torch allows for each symbol, where it says one."""
+    ranges = document.get("range_constraints") or {}
+    return {
+        symbol: limits["max_val"]
+        for symbol, limits in ranges.items()
+        if isinstance(limits.get("max_val"), int)
+    }
+
+
 def _bind(
     module: Mapping[str, Any], dims: Mapping[str, int], origin: str
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Sizes of all symbols, and of those the ones that are merely the example's."""
+) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Sizes of the inputs' symbols, of those the ones that are merely the example's, and the
+    sizes that the user gave."""
     graph = module["graph"]
     hints: dict[str, int] = {}
+    by_data: set[str] = set()
     places: dict[str, str] = {}
     inputs = set(_user_inputs(module["signature"]))
     for name, meta in graph["tensor_values"].items():
@@ -78,15 +97,18 @@ def _bind(
                 continue
             expression, hint = size["as_expr"]["expr_str"], size["as_expr"].get("hint") or {}
             symbols = names_in(expression) or {expression}
+            by_data.update(filter(is_unbacked, symbols))
+            if by_data.issuperset(symbols):
+                continue
             if len(symbols) == 1 and evaluate_dimension(expression, dict.fromkeys(symbols, 7)) == 7:
                 (symbol,) = symbols
                 hints.setdefault(symbol, int(hint.get("as_int", 1)))
                 if name in inputs:
                     places[f"{name}[{axis}]"] = symbol
-    refuse_unknown_dims(dims, frozenset(hints) | frozenset(places), origin)
+    refuse_unknown_dims(dims, frozenset(hints) | frozenset(places) | by_data, origin)
     given = {places.get(name, name): size for name, size in dims.items()}
     assumed = {symbol: hint for symbol, hint in sorted(hints.items()) if symbol not in given}
-    return {**assumed, **given}, assumed
+    return {**assumed, **given}, assumed, given
 
 
 def _user_inputs(signature: Mapping[str, Any]) -> Iterator[str]:
@@ -99,13 +121,21 @@ def _user_inputs(signature: Mapping[str, Any]) -> Iterator[str]:
 class _Reader:
     """Reads graphs and their nested bodies with one binding of symbols."""
 
-    def __init__(self, origin: str, sizes: Mapping[str, int], assumed: dict[str, int]) -> None:
+    def __init__(
+        self,
+        origin: str,
+        sizes: Mapping[str, int],
+        assumed: dict[str, int],
+        data_sizes: DataSizes,
+    ) -> None:
         self.origin = origin
-        self.sizes = sizes
+        self.sizes = dict(sizes)
         self.assumed = assumed
+        self.data_sizes = data_sizes
 
     def program(self, module: Mapping[str, Any]) -> ExportedGraph:
         graph, signature = module["graph"], module["signature"]
+        self.settle(graph)
         specs = self.specs(graph)
         weights = [
             item[kind]["arg"]["name"]
@@ -120,7 +150,37 @@ class _Reader:
             {name: specs[name] for name in weights},
             [self.op(node, index, specs) for index, node in enumerate(graph["nodes"])],
             outputs,
+            _mutations(signature),
         )
+
+    def settle(self, graph: Mapping[str, Any]) -> None:
+        """Decide the sizes that depend on data, where they first occur, also in bodies."""
+        values = graph["tensor_values"]
+        for node in graph["nodes"]:
+            names = [name for item in node["outputs"] for name in _tensors_of(item)]
+            for name in names:
+                for axis, size in enumerate(values[name]["sizes"]):
+                    self.settle_size(node, size, axis, len(names), values)
+            for item in node["inputs"]:
+                if "as_graph" in item["arg"]:
+                    self.settle(item["arg"]["as_graph"]["graph"])
+
+    def settle_size(
+        self,
+        node: Mapping[str, Any],
+        size: Mapping[str, Any],
+        axis: int,
+        outputs: int,
+        values: Mapping[str, Any],
+    ) -> None:
+        expression = size["as_expr"]["expr_str"] if "as_expr" in size else ""
+        for symbol in sorted(filter(is_unbacked, names_in(expression) or {expression})):
+            if symbol not in self.sizes:
+                sources = [name for item in node["inputs"] for name in _tensors_of(item["arg"])]
+                specs = [self.spec(name, values[name]) for name in sources if name in values]
+                estimate = upper_estimate(_target(node), specs, outputs, axis)
+                self.data_sizes.settle(symbol, estimate)
+                self.sizes[symbol] = self.data_sizes.known()[symbol]
 
     def body(self, graph: Mapping[str, Any]) -> ExportedGraph:
         specs = self.specs(graph)
@@ -145,7 +205,6 @@ class _Reader:
         expression = size["as_expr"]["expr_str"]
         known = evaluate_dimension(expression, self.sizes)
         if known is None:
-            # Sizes that depend on data have a symbol of their own and at best a hint.
             known = int((size["as_expr"].get("hint") or {}).get("as_int", 1))
             self.assumed[expression] = known
         return known
@@ -154,20 +213,63 @@ class _Reader:
         self, node: Mapping[str, Any], index: int, specs: Mapping[str, TensorSpec]
     ) -> ExportedOp:
         outputs = [name for item in node["outputs"] for name in _tensors_of(item)]
+        arguments = [
+            (item["name"] or str(position), tensors)
+            for position, item in enumerate(node["inputs"])
+            if (tensors := _tensors_of(item["arg"]))
+        ]
+        attributes = {
+            item["name"] or str(position): _plain(item["arg"])
+            for position, item in enumerate(node["inputs"])
+        }
         own = node.get("name") or (outputs[0] if outputs else f"call_{index}")
         stack = (node.get("metadata") or {}).get("nn_module_stack", "")
         return ExportedOp(
             name=_label(stack, own),
-            target=node["target"].removeprefix("torch.ops."),
-            inputs=[name for item in node["inputs"] for name in _tensors_of(item["arg"])],
+            target=_target(node),
+            inputs=[name for _, group in arguments for name in group],
             outputs=[(name, specs[name]) for name in outputs],
-            attributes={item["name"]: _plain(item["arg"]) for item in node["inputs"]},
+            attributes=attributes,
             bodies=[
                 self.body(item["arg"]["as_graph"]["graph"])
                 for item in node["inputs"]
                 if "as_graph" in item["arg"]
             ],
+            arguments=arguments,
+            written=written_operands(_target(node), arguments, outputs, attributes),
         )
+
+
+def _target(node: Mapping[str, Any]) -> str:
+    """The operator; where a higher-order one runs another on its operands, that other."""
+    target = str(node["target"]).removeprefix("torch.ops.")
+    if target in CARRIERS:
+        for item in node["inputs"]:
+            if "as_operator" in item["arg"]:
+                return str(item["arg"]["as_operator"]).removeprefix("torch.ops.")
+    return target
+
+
+def _mutations(signature: Mapping[str, Any]) -> dict[str, str]:
+    """Results that are copied into a buffer or an input when the program ends."""
+    buffers = {
+        item["buffer"]["buffer_name"]: item["buffer"]["arg"]["name"]
+        for item in signature["input_specs"]
+        if "buffer" in item
+    }
+    found = {}
+    for item in signature.get("output_specs", ()):
+        if "buffer_mutation" in item:
+            change = item["buffer_mutation"]
+            if change["buffer_name"] in buffers:
+                found[str(change["arg"]["name"])] = buffers[change["buffer_name"]]
+        elif "user_input_mutation" in item:
+            change = item["user_input_mutation"]
+            found.update(
+                dict.fromkeys(_tensors_of(change["arg"]) if "as_tensor" in change["arg"]
+                              else [change["arg"]["name"]], change["user_input_name"])
+            )  # fmt: skip
+    return found
 
 
 def _label(stack: str, own: str) -> str:

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
+from graphs.importers.torch_models.data_sizes import DataSizes
 from graphs.importers.torch_models.document import parameter_names, read_document
-from graphs.importers.torch_models.graph import build_exported
+from graphs.importers.torch_models.graph import build_exported, dataflow
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 _LARGEST_DOCUMENT = 1 << 30
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
+#: RuntimeError: an encrypted member.
+_PROGRAM_ERRORS = (ValueError, RecursionError, RuntimeError)
 _WANTED = "a torch.export program holds models/<name>.json (torch 2.8 or newer)"
 
 
@@ -37,8 +41,8 @@ def import_torch_export(path: Path, dims: Mapping[str, int]) -> Graph:
         ModelError: not such an archive, a damaged program, or an unknown dimension.
     """
     document = _document(path)
-    exported, assumed = read_document(document, dims, str(path))
-    return build_exported(exported, str(path), _report(assumed, dims))
+    exported, assumed, data_sizes = read_document(document, dims, str(path))
+    return build_exported(exported, str(path), _report(assumed, data_sizes, dims))
 
 
 def parameter_readers(path: Path) -> Mapping[str, list[str]]:
@@ -48,14 +52,33 @@ def parameter_readers(path: Path) -> Mapping[str, list[str]]:
         ModelError: as for `import_torch_export`.
     """
     document = _document(path)
-    exported, _ = read_document(document, {}, str(path))
+    exported, _, _ = read_document(document, {}, str(path))
     readers: dict[str, list[str]] = {name: [] for name in parameter_names(document).values()}
     names = parameter_names(document)
-    for op in exported.ops:
-        for tensor in op.inputs:
+    for op in dataflow(exported).ops:
+        for tensor in (*op.inputs, *op.carried):
             if tensor in names:
                 readers[names[tensor]].append(op.name)
     return readers
+
+
+def tied_names(path: Path) -> list[list[str]]:
+    """Parameters and buffers of a `.pt2` file that are one tensor under several names.
+
+    Raises:
+        ModelError: as for `import_torch_export`.
+    """
+    origin = str(path)
+    names: dict[str, list[str]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                if member.endswith("_weights_config.json"):
+                    for name, stored in json.loads(archive.read(member))["config"].items():
+                        names.setdefault(str(stored["path_name"]), []).append(name)
+    except (*_ARCHIVE_ERRORS, *_PROGRAM_ERRORS, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{origin}: its list of weights is damaged ({error})") from error
+    return [group for group in names.values() if len(group) > 1]
 
 
 def _document(path: Path) -> Any:
@@ -63,10 +86,9 @@ def _document(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             return json.loads(_program_member(archive, origin))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except _ARCHIVE_ERRORS as error:
         raise ModelError(f"{origin}: not a readable .pt2 archive ({error}); {_WANTED}") from error
-    except (ValueError, RecursionError, RuntimeError) as error:
-        # RuntimeError: an encrypted member.
+    except _PROGRAM_ERRORS as error:
         raise ModelError(f"{origin}: its program is damaged ({error})") from error
 
 
@@ -85,8 +107,8 @@ def import_exported_program(
     """
     from graphs.importers.torch_models.program import read_program
 
-    exported, assumed = read_program(program, dims or {}, name)
-    return build_exported(exported, name, _report(assumed, dims or {}))
+    exported, assumed, data_sizes = read_program(program, dims or {}, name)
+    return build_exported(exported, name, _report(assumed, data_sizes, dims or {}))
 
 
 def import_training_program(
@@ -107,9 +129,10 @@ def import_training_program(
     from graphs.importers.torch_models.program import read_gradients, read_program
     from graphs.importers.torch_models.training import build_training
 
-    exported, assumed = read_program(program, {}, name)
+    exported, assumed, data_sizes = read_program(program, {}, name)
     gradients = read_gradients(program, name)
-    return build_training(exported, gradients, optimizer, name, _report(assumed, {}))
+    report = _report(assumed, data_sizes, {})
+    return build_training(exported, gradients, optimizer, name, report)
 
 
 def _program_member(archive: zipfile.ZipFile, origin: str) -> bytes:
@@ -132,10 +155,15 @@ def _program_member(archive: zipfile.ZipFile, origin: str) -> bytes:
     return archive.read(members[0])
 
 
-def _report(assumed: Mapping[str, int], dims: Mapping[str, int]) -> ImportReport:
-    notes: list[str] = []
+def _report(
+    assumed: Mapping[str, int], data_sizes: DataSizes, dims: Mapping[str, int]
+) -> ImportReport:
+    notes = data_sizes.notes()
     if assumed:
-        notes.append("Open dimensions have the size of the program's example inputs.")
+        notes.insert(0, "Open dimensions of inputs have the size of the program's example inputs.")
     return ImportReport(
-        "torch-export", assumed_dims=assumed, bound_dims=dict(dims), notes=tuple(notes)
+        "torch-export",
+        assumed_dims={**assumed, **data_sizes.estimated},
+        bound_dims=dict(dims),
+        notes=tuple(notes),
     )

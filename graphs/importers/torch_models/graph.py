@@ -1,50 +1,33 @@
-"""An exported torch program, free of torch: what both the file and the memory form become."""
+"""Builds a graph of an exported torch program."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
 from graphs.builder import GraphBuilder, OpRecord, OutputTensor
-from graphs.costs.aten_ops import ATEN_VIEWS, TRAINING_DROPOUT, aten_cost
-from graphs.costs.onnx_ops import ESTIMATE, estimate_work, refined_kind
-from graphs.costs.work import OpCost, Signature, TensorSpec, Work
+from graphs.costs.work import TensorSpec, Work
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
+from graphs.importers.torch_models.calls import ExportedGraph, ExportedOp
+from graphs.importers.torch_models.inlining import inlined
+from graphs.importers.torch_models.vmapped import unbatched
+from graphs.importers.torch_models.work import Tally, op_cost
+from graphs.importers.torch_models.writes import with_versions
 from graphs.kinds import DType, OpKind, Phase, Storage
 
 #: Tied parameters and buffers up to this size are counted once per reader.
 TINY_BYTES = 64
 
-_FORMULA_ERRORS = (IndexError, KeyError, ValueError, TypeError, ZeroDivisionError, OverflowError)
-_DROPOUTS = frozenset({"dropout", "feature_dropout", "alpha_dropout"})
 _INTEGERS = frozenset({DType.INT8, DType.INT16, DType.INT32, DType.INT64, DType.BOOL})
+_PRODUCTS = frozenset({OpKind.MATMUL, OpKind.CONV, OpKind.DEPTHWISE_CONV, OpKind.ATTENTION})
 
 
-@dataclass(frozen=True)
-class ExportedOp:
-    """One call of an operator; operands are tensor names."""
+def dataflow(exported: ExportedGraph) -> ExportedGraph:
+    """The program as calls that depend on each other by their operands alone.
 
-    name: str
-    target: str
-    """As torch prints it, without `torch.ops.`: `aten.linear.default`."""
-    inputs: Sequence[str]
-    outputs: Sequence[tuple[str, TensorSpec]]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    bodies: Sequence["ExportedGraph"] = ()
-    """The branches or the body of a higher-order operator."""
-
-
-@dataclass(frozen=True)
-class ExportedGraph:
-    """A program or a body of one, with every dimension a number."""
-
-    inputs: Mapping[str, TensorSpec]
-    """What the caller passes; tensors only."""
-    weights: Mapping[str, TensorSpec]
-    """Parameters, buffers and lifted constants."""
-    ops: Sequence[ExportedOp]
-    outputs: Sequence[str]
+    Regions are inlined, rows of `vmap` are whole tensors, and writes in place make versions.
+    """
+    return with_versions(unbatched(inlined(exported)))
 
 
 def build_exported(exported: ExportedGraph, name: str, report: ImportReport) -> Graph:
@@ -55,62 +38,50 @@ def build_exported(exported: ExportedGraph, name: str, report: ImportReport) -> 
     Raises:
         ModelError: no operators, a tensor without or with two producers, or a cycle.
     """
+    exported = dataflow(exported)
     builder = GraphBuilder(name)
-    estimates: dict[str, int] = {}
-    composites: dict[str, int] = {}
+    tally = Tally()
     specs = {**exported.inputs, **exported.weights}
     kept, dropped = needed_ops(exported)
     readers: dict[str, int] = {}
     for op in kept:
-        for source in dict.fromkeys(op.inputs):
+        for source in dict.fromkeys((*op.inputs, *op.carried)):
             readers[source] = readers.get(source, 0) + 1
     for source, spec in exported.inputs.items():
         if source in readers:
-            builder.add(source_record(source, spec, "Input", OpKind.INPUT, Storage.BUFFER))
+            record = source_record(source, spec, "Input", OpKind.INPUT, Storage.BUFFER)
+            builder.add(replace(record, colocation=exported.groups.get(source)))
     shared = {
         source
         for source, spec in exported.weights.items()
-        if readers.get(source, 0) > 1 and spec.bytes > TINY_BYTES
+        if (readers.get(source, 0) > 1 and spec.bytes > TINY_BYTES) or source in exported.groups
+        if source in readers
     }
     for source in sorted(shared):
-        spec = specs[source]
-        builder.add(source_record(source, spec, "Parameter", OpKind.VARIABLE, Storage.WEIGHT))
+        builder.add(weight_record(exported, source))
     for op in kept:
-        known = [specs[source] for source in op.inputs if source in specs]
-        specs.update(op.outputs)
-        cost, work = op_cost(op, known, estimates, composites)
-        builder.add(op_record(op, known, cost, work, exported.weights, shared))
+        builder.add(costed_record(op, specs, tally, exported.weights, shared))
     if not kept:
         raise ModelError(f"{name!r}: no operator reaches an output; a model needs at least one")
-    notes = (*report.notes, *([f"{dropped} calls reach no output, left out."] if dropped else []))
-    complete = ImportReport(
-        source_format=report.source_format,
-        assumed_dims=report.assumed_dims,
-        bound_dims=report.bound_dims,
-        estimated_ops=dict(sorted(estimates.items())),
-        composite_ops=dict(sorted(composites.items())),
-        notes=notes,
-    )
-    return builder.build(complete)
+    notes = [f"{dropped} calls reach no output, left out."] if dropped else []
+    return builder.build(tally.report(report, notes))
 
 
 def needed_ops(exported: ExportedGraph) -> tuple[list[ExportedOp], int]:
-    """Operators whose tensors reach an output, and how many do not."""
-    wanted = set(exported.outputs)
+    """Operators whose tensors reach an output or that write in place, and how many do not."""
+    wanted = {*exported.outputs, *exported.mutations}
     kept: list[ExportedOp] = []
     dropped = 0
     for op in reversed(exported.ops):
-        if any(name in wanted for name, _ in op.outputs) or _mutates(op):
+        if op.written or any(name in wanted for name, _ in op.outputs):
             wanted.update(op.inputs)
+            wanted.update(op.carried)
             kept.append(op)
         else:
             dropped += bool(op.outputs)
+    names = {op.name for op in kept}
+    kept = [replace(op, waits=[name for name in op.waits if name in names]) for op in kept]
     return kept[::-1], dropped
-
-
-def _mutates(op: ExportedOp) -> bool:
-    """An in-place call has an effect even where nobody reads its result."""
-    return _base_name(op.target).endswith("_") and bool(op.outputs)
 
 
 def source_record(
@@ -127,56 +98,31 @@ def source_record(
     )
 
 
-def _base_name(target: str) -> str:
-    """`aten.add_.Tensor` is `add_`; operators of other namespaces keep theirs."""
-    parts = target.split(".")
-    if parts[0] == "aten" and len(parts) > 1:
-        return parts[1]
-    return target
+def weight_record(exported: ExportedGraph, name: str, op_type: str = "Parameter") -> OpRecord:
+    """A weight that is copied wherever it is read, or a buffer that is changed: it has one home."""
+    spec = exported.weights[name]
+    if name not in exported.groups:
+        return source_record(name, spec, op_type, OpKind.VARIABLE, Storage.WEIGHT)
+    record = source_record(name, spec, "Buffer", OpKind.VARIABLE, Storage.RESIDENT)
+    return replace(record, resident_bytes=spec.bytes, colocation=exported.groups[name])
 
 
-def op_cost(
+def costed_record(
     op: ExportedOp,
-    known: Sequence[TensorSpec],
-    estimates: dict[str, int],
-    composites: dict[str, int],
-) -> tuple[OpKind, Work]:
-    """Kind and work of a call; `estimates` and `composites` count ops without a formula."""
-    if op.bodies:
-        composites[op.target] = composites.get(op.target, 0) + 1
-        works = [_body_work(body, estimates, composites) for body in op.bodies]
-        return OpKind.CONTROL_FLOW, max(works, key=lambda work: (work.flops, work.bytes_read))
-    base = _base_name(op.target)
-    signature = Signature(base, known, [spec for _, spec in op.outputs], op.attributes)
-    training = base in _DROPOUTS and bool(op.attributes.get("train"))
-    cost: OpCost | None = TRAINING_DROPOUT if training else aten_cost(base)
-    if cost is None:
-        estimates[op.target] = estimates.get(op.target, 0) + 1
-        return OpKind.CUSTOM, estimate_work(signature)
-    try:
-        work = cost.formula(signature)
-    except _FORMULA_ERRORS:
-        estimates[op.target] = estimates.get(op.target, 0) + 1
-        work = ESTIMATE.formula(signature)
-    attributes = {**op.attributes, "group": op.attributes.get("groups", 1)}
-    return refined_kind(cost, Signature(base, known, signature.outputs, attributes)), work
+    specs: dict[str, TensorSpec],
+    tally: Tally,
+    weights: Mapping[str, TensorSpec],
+    shared: Set[str],
+) -> OpRecord:
+    """The call as an op; `specs` learns its results, and weights not `shared` are resident."""
+    kind, work = op_cost(op, specs, tally)
+    known = [specs[source] for source in op.inputs if source in specs]
+    specs.update(op.outputs)
+    specs.update({version.name: version.spec for version in op.versions})
+    return _record(op, known, kind, work, weights, shared)
 
 
-def _body_work(body: ExportedGraph, estimates: dict[str, int], composites: dict[str, int]) -> Work:
-    specs = {**body.inputs, **body.weights}
-    flops = read = written = 0.0
-    for op in body.ops:
-        known = [specs[source] for source in op.inputs if source in specs]
-        specs.update(op.outputs)
-        if op.outputs:
-            _, work = op_cost(op, known, estimates, composites)
-            flops += work.flops
-            read += work.bytes_read
-            written += work.bytes_written
-    return Work(flops, read, written)
-
-
-def op_record(
+def _record(
     op: ExportedOp,
     known: Sequence[TensorSpec],
     kind: OpKind,
@@ -184,31 +130,45 @@ def op_record(
     weights: Mapping[str, TensorSpec],
     shared: Set[str],
 ) -> OpRecord:
-    """The call as an op; weights that are not `shared` are resident bytes of it."""
-    base = _base_name(op.target)
-    names = list(dict.fromkeys(op.inputs))
+    names = list(dict.fromkeys((*op.inputs, *op.carried)))
     own = [name for name in names if name in weights and name not in shared]
     storage, source = Storage.BUFFER, None
-    in_place = base.endswith("_") and op.target.startswith("aten.")
-    if op.inputs and ((base in ATEN_VIEWS and kind == OpKind.VIEW) or in_place):
-        first = op.inputs[0]
+    if op.written or (op.is_view and kind == OpKind.VIEW):
+        first = op.written[0] if op.written else op.inputs[0]
         storage = Storage.RESIDENT if first in own else Storage.ALIAS
         source = None if first in own else first
     outputs = [OutputTensor(name, spec.bytes, storage, source) for name, spec in op.outputs]
-    floats = [spec.dtype for spec in known if spec.dtype not in _INTEGERS]
-    produced = op.outputs[0][1] if op.outputs else TensorSpec(())
+    outputs += [
+        OutputTensor(version.name, version.spec.bytes, Storage.ALIAS, version.of)
+        for version in op.versions
+    ]
+    results = [spec for _, spec in op.outputs] or [version.spec for version in op.versions]
+    produced = results[0] if results else TensorSpec(())
     return OpRecord(
         name=op.name,
         op_type=op.target,
         kind=kind,
         inputs=[name for name in names if name not in own],
         outputs=outputs,
-        phase=Phase.BACKWARD if "backward" in base else Phase.FORWARD,
-        dtype=floats[0] if floats else produced.dtype,
+        control_inputs=op.waits,
+        phase=Phase.BACKWARD if "backward" in op.base_name else Phase.FORWARD,
+        dtype=_compute_type(kind, known, produced),
         flops=work.flops,
         bytes_read=work.bytes_read,
         bytes_written=work.bytes_written,
+        workspace_bytes=work.workspace_bytes,
         resident_bytes=sum(weights[name].bytes for name in own),
-        launches=work.launches,
+        launches=max(work.launches, 1),
         output_shape=produced.shape,
+        colocation=op.colocation,
     )
+
+
+def _compute_type(kind: OpKind, known: Sequence[TensorSpec], produced: TensorSpec) -> DType:
+    """The first operand's floating-point type; autocast computes products in the result's."""
+    floats = [spec.dtype for spec in known if spec.dtype not in _INTEGERS]
+    if not floats:
+        return produced.dtype
+    if kind in _PRODUCTS and produced.dtype not in _INTEGERS:
+        return min(floats[0], produced.dtype, key=lambda dtype: dtype.element_bytes)
+    return floats[0]

@@ -13,14 +13,15 @@ from graphs.costs.work import Signature
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
+from graphs.importers.torch_models.calls import ExportedGraph, ExportedOp
 from graphs.importers.torch_models.graph import (
-    ExportedGraph,
-    ExportedOp,
+    costed_record,
+    dataflow,
     needed_ops,
-    op_cost,
-    op_record,
     source_record,
+    weight_record,
 )
+from graphs.importers.torch_models.work import Tally
 from graphs.kinds import OpKind, Phase, Storage
 
 
@@ -70,24 +71,24 @@ def build_training(
     if optimizer not in OPTIMIZERS:
         raise ModelError(f"no optimizer {optimizer!r}; there are {', '.join(OPTIMIZERS)}")
     rule = OPTIMIZERS[optimizer]
+    results = exported.outputs
+    exported = dataflow(exported)
+    gradients = _renamed(gradients, dict(zip(results, exported.outputs, strict=True)))
     builder = GraphBuilder(name)
     specs = {**exported.inputs, **exported.weights}
     kept, dropped = needed_ops(exported)
-    read = {source for op in kept for source in op.inputs}
+    read = {source for op in kept for source in (*op.inputs, *op.carried)}
     for source, spec in exported.inputs.items():
         if source in read:
-            builder.add(source_record(source, spec, "Input", OpKind.INPUT, Storage.BUFFER))
+            record = source_record(source, spec, "Input", OpKind.INPUT, Storage.BUFFER)
+            builder.add(replace(record, colocation=exported.groups.get(source)))
     for source in exported.weights:
         if source in read or source in gradients.of:
             builder.add(_weight(exported, source, gradients, rule))
     forward = _ancestors(kept, gradients.loss)
-    estimates: dict[str, int] = {}
-    composites: dict[str, int] = {}
+    tally = Tally()
     for op in kept:
-        known = [specs[source] for source in op.inputs if source in specs]
-        specs.update(op.outputs)
-        kind, work = op_cost(op, known, estimates, composites)
-        record = op_record(op, known, kind, work, {}, frozenset())
+        record = costed_record(op, specs, tally, {}, frozenset())
         phase = Phase.FORWARD if op.name in forward else Phase.BACKWARD
         builder.add(replace(record, phase=phase))
     for source, gradient in gradients.of.items():
@@ -107,16 +108,10 @@ def build_training(
                 colocation=source,
             )
         )
-    notes = [*report.notes, f"Each gradient is applied by {optimizer}."]
+    notes = [f"Each gradient is applied by {optimizer}."]
     if dropped:
         notes.append(f"{dropped} calls reach no output, left out.")
-    complete = replace(
-        report,
-        estimated_ops=dict(sorted(estimates.items())),
-        composite_ops=dict(sorted(composites.items())),
-        notes=tuple(notes),
-    )
-    return builder.build(complete)
+    return builder.build(tally.report(report, notes))
 
 
 def _weight(
@@ -125,7 +120,7 @@ def _weight(
     """A trained parameter with its slots, or a buffer, which is copied wherever it is read."""
     spec = exported.weights[source]
     if source not in gradients.of:
-        return source_record(source, spec, "Buffer", OpKind.VARIABLE, Storage.WEIGHT)
+        return weight_record(exported, source, "Buffer")
     record = source_record(source, spec, "Parameter", OpKind.VARIABLE, Storage.RESIDENT)
     return replace(
         record,
@@ -135,12 +130,23 @@ def _weight(
     )
 
 
+def _renamed(gradients: Gradients, now: Mapping[str, str]) -> Gradients:
+    """The same tensors under the names that they have as results of the dataflow."""
+    return replace(
+        gradients,
+        loss=now.get(gradients.loss, gradients.loss),
+        of={source: now.get(tensor, tensor) for source, tensor in gradients.of.items()},
+    )
+
+
 def _ancestors(ops: list[ExportedOp], tensor: str) -> set[str]:
     """Names of the ops that a tensor depends on."""
     wanted = {tensor}
     reached: set[str] = set()
     for op in reversed(ops):
-        if any(name in wanted for name, _ in op.outputs):
+        made = [*(name for name, _ in op.outputs), *(version.name for version in op.versions)]
+        if not wanted.isdisjoint(made):
             reached.add(op.name)
             wanted.update(op.inputs)
+            wanted.update(op.carried)
     return reached
