@@ -139,9 +139,10 @@ def dimensions_of(path: Path) -> dict[str, int]:
     return {str(name): size for name, size in dims.items() if isinstance(size, int)}
 
 
-def precision_of(path: Path) -> str | None:
-    """The precision that a plan was made for; None where it names none."""
-    found = _provenance(path).get("precision")
+def flag_of(path: Path, name: str) -> str | None:
+    """A flag with which the model was read that a plan was made for, such as `precision` or
+    `signature`; None where it names none."""
+    found = _provenance(path).get(name)
     return found if isinstance(found, str) else None
 
 

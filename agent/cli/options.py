@@ -129,15 +129,17 @@ def read_cluster(model: str, target: Target) -> "Cluster":
 
 
 def of_plan(plan: Path, target: Target) -> Target:
-    """What the flags leave open is as when the plan was made: dimensions, precision, and the
-    cluster file that `place` wrote beside it."""
-    from placement.plan_file import dimensions_of, precision_of
+    """What the flags leave open is as when the plan was made: dimensions, precision,
+    signature, and the cluster file that `place` wrote beside it."""
+    from placement.plan_file import dimensions_of, flag_of
 
     if not target.dim:
         sizes = dimensions_of(plan)
         target = replace(target, dim=tuple(f"{name}={size}" for name, size in sizes.items()))
     if target.precision == Target.precision:
-        target = replace(target, precision=precision_of(plan) or target.precision)
+        target = replace(target, precision=flag_of(plan, "precision") or target.precision)
+    if target.signature is None:
+        target = replace(target, signature=flag_of(plan, "signature"))
     beside = plan.parent / "cluster.yaml"
     if target.cluster is None and plan.exists() and beside.exists():
         target = replace(target, cluster=str(beside))

@@ -10,6 +10,7 @@ from agent.cli.import_text import print_import
 from agent.cli.output import print_table, print_text, write_page
 
 if TYPE_CHECKING:
+    from agent.cli.options import Target
     from placement.place import Placement
     from placement.placer import Stage
     from placement.report import ReportedPlan
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def write_outputs(
-    placement: "Placement", out: Path, precision: str | None = None
+    placement: "Placement", out: Path, target: "Target | None" = None
 ) -> dict[str, str]:
     """Write plan, report, trace and cluster; returns what was written where.
 
     Args:
-        precision: the flag with which the model was read, for those who read it again.
+        target: the flags with which the model was read, for those who read it again.
     """
     from placement.plan_file import PlanDocument, write_plan
     from simulator.cluster_file import dump_cluster
@@ -34,8 +35,8 @@ def write_outputs(
     made = {key: summary[key] for key in ("placer", "origin", "seed", "budget_seconds")}
     if len(placement.placed.progress) > 1:
         made["progress"] = _thin(placement.placed.progress)
-    if precision is not None:
-        made["precision"] = precision
+    if target is not None:
+        made |= {"precision": target.precision, "signature": target.signature}
     if dims := placement.problem.graph.report.bound_dims:
         made["dims"] = dict(dims)
     document = PlanDocument(

@@ -91,7 +91,7 @@ def compare(
             on_progress((index + 1) / len(names))
     results = [dict(placement.summary()) for placement in placements]
     bound = problem.bounds.seconds
-    written = {} if out is None else _write_best(placements, out, target.precision)
+    written = {} if out is None else _write_best(placements, out, target)
     if json:
         head = {
             key: results[0][key] for key in ("graph", "digest", "ops", "import", "cluster", "seed")
@@ -139,11 +139,11 @@ def compare(
     return DONE if any(row["feasible"] for row in results) else INFEASIBLE
 
 
-def _write_best(placements: "list[Placement]", out: Path, precision: str) -> dict[str, str]:
+def _write_best(placements: "list[Placement]", out: Path, target: Target) -> dict[str, str]:
     """The best plan's files; its report compares it with the other placers' plans."""
     best = min(placements, key=lambda item: item.placed.best.rank_key)
     others = tuple(
         replace(item.placed.best, origin=item.placer) for item in placements if item is not best
     )
     shown = replace(best, placed=replace(best.placed, candidates=others))
-    return write_outputs(shown, out, precision)
+    return write_outputs(shown, out, target)

@@ -103,7 +103,7 @@ def finetune(
                 cache,
             )
             result = replace(result, placement=ran.placement)
-        written = write_outputs(result.placement, out, target.precision) if out is not None else {}
+        written = write_outputs(result.placement, out, target) if out is not None else {}
         if out is not None:
             from agent.runs.checkpoint import save_checkpoint
             from agent.runs.run_folder import RunFolder

@@ -106,7 +106,7 @@ def place(
         placement = place_problem(problem, decide, placer, seconds, seed, on_progress, wanted, form)
     search = {"search": placement.search_seconds, "simplifying": placement.simplify_seconds}
     spent.lap("start-up", of_which=search)
-    written = write_outputs(placement, out, target.precision) if out is not None else {}
+    written = write_outputs(placement, out, target) if out is not None else {}
     spent.lap("files")
     if json:
         calibrated = calibrated_prediction(problem.simulator, placement.plan)
