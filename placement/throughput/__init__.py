@@ -1,0 +1,19 @@
+"""Steps that overlap: the largest load of any device is what a step takes once a pipeline is full.
+
+Here in the semantics of Tarnawski et al., "Efficient Algorithms for Device Placement of DNN Graph
+Operators" (NeurIPS 2020): an accelerator's load is its compute and the transfers into and out of
+it, each tensor once, one after the other; CPU cores compute only.
+"""
+
+from placement.throughput.contiguous import ContiguousSplit, best_contiguous_split
+from placement.throughput.load_problem import LoadProblem, device_loads, load_problem
+from placement.throughput.load_search import search_loads
+
+__all__ = [
+    "ContiguousSplit",
+    "LoadProblem",
+    "best_contiguous_split",
+    "device_loads",
+    "load_problem",
+    "search_loads",
+]

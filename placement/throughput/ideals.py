@@ -1,0 +1,139 @@
+"""Ideals of an order of units: sets that hold everything before each of their members.
+
+A contiguous stage is the difference of two ideals, so that all splits into contiguous stages are
+chains of ideals (Tarnawski et al., NeurIPS 2020, section 4).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from placement.throughput.load_problem import LoadProblem
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """Units that share a stage in some best split, as nodes of an acyclic order."""
+
+    node_of: Int32[np.ndarray, " units"]
+    before: tuple[int, ...]
+    """Bit mask of the nodes directly before each."""
+
+    @property
+    def count(self) -> int:
+        return len(self.before)
+
+
+@dataclass(frozen=True, eq=False)
+class Ideals:
+    """All ideals, smaller ones first, and what each is without one of its last nodes."""
+
+    masks: tuple[int, ...]
+    lower_offsets: Int64[np.ndarray, " {len(masks)}+1"]
+    lower: Int32[np.ndarray, " covers"]
+    """The ideal that is left."""
+    lower_node: Int32[np.ndarray, " covers"]
+    """The node that is taken away."""
+
+
+def nodes_of(problem: LoadProblem) -> Nodes:
+    """Contract circles of the order, and units that cost nothing to the only unit that they touch.
+
+    The second loses no split worth having unless memory is so tight that what such a unit holds
+    has to lie elsewhere.
+    """
+    label = _circles(problem.before)
+    count = int(label.max()) + 1
+    p = problem.arrays
+    free = np.ones(count, bool)
+    np.logical_and.at(free, label, (p.seconds == 0).all(axis=1))
+    beside: list[set[int]] = [set() for _ in range(count)]
+    for tensor, maker in enumerate(p.makers.tolist()):
+        for reader in p.readers[p.reader_offsets[tensor] : p.reader_offsets[tensor + 1]].tolist():
+            first, second = int(label[maker]), int(label[reader])
+            if first != second:
+                beside[first].add(second)
+                beside[second].add(first)
+    root = _merge_free(free, beside)
+    kept = {node: number for number, node in enumerate(sorted(set(root)))}
+    node_of = np.array([kept[root[at]] for at in label.tolist()], np.int32)
+    masks = [0] * len(kept)
+    for unit, earlier in enumerate(problem.before):
+        for other in earlier:
+            if node_of[other] != node_of[unit]:
+                masks[node_of[unit]] |= 1 << int(node_of[other])
+    return Nodes(node_of, tuple(masks))
+
+
+def _circles(before: Sequence[frozenset[int]]) -> Int32[np.ndarray, " units"]:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = [(other, unit) for unit, earlier in enumerate(before) for other in earlier]
+    ends = np.array(pairs, np.int64).reshape(-1, 2).T
+    arcs = coo_array((np.ones(len(pairs), np.int8), tuple(ends)), shape=(len(before),) * 2)
+    _, label = connected_components(arcs, directed=True, connection="strong")
+    return label.astype(np.int32)
+
+
+def _merge_free(free: np.ndarray, beside: list[set[int]]) -> list[int]:
+    """The node that each joins: itself, or its only neighbour where it costs nothing."""
+    root = list(range(len(beside)))
+
+    def find(node: int) -> int:
+        while root[node] != node:
+            node = root[node]
+        return node
+
+    changed = True
+    while changed:
+        changed = False
+        for node in np.flatnonzero(free).tolist():
+            if root[node] != node:
+                continue
+            others = {find(other) for other in beside[node]} - {node}
+            if len(others) == 1:
+                (into,) = others
+                root[node] = into
+                beside[into] = {find(other) for other in beside[into] | beside[node]} - {into}
+                changed = True
+    return [find(node) for node in range(len(root))]
+
+
+def ideals_of(nodes: Nodes, most: int) -> Ideals | None:
+    """List the ideals; None where there are more than `most`."""
+    found = {0: 0}
+    masks = [0]
+    at = 0
+    while at < len(masks):
+        mask = masks[at]
+        at += 1
+        for node, earlier in enumerate(nodes.before):
+            if mask >> node & 1 or earlier & ~mask:
+                continue
+            larger = mask | 1 << node
+            if larger not in found:
+                if len(masks) >= most:
+                    return None
+                found[larger] = len(masks)
+                masks.append(larger)
+    after = [0] * nodes.count
+    for node, earlier in enumerate(nodes.before):
+        for other in range(nodes.count):
+            if earlier >> other & 1:
+                after[other] |= 1 << node
+    offsets, lower, lower_node = [0], [], []
+    for mask in masks:
+        for node in range(nodes.count):
+            if mask >> node & 1 and not after[node] & mask:
+                lower.append(found[mask & ~(1 << node)])
+                lower_node.append(node)
+        offsets.append(len(lower))
+    return Ideals(
+        tuple(masks),
+        np.array(offsets, np.int64),
+        np.array(lower, np.int32),
+        np.array(lower_node, np.int32),
+    )
