@@ -29,7 +29,8 @@ def _frozen(path: Path, dims: Mapping[str, int]) -> Any:
         convert_variables_to_constants_v2,
     )
 
-    function = tf.saved_model.load(str(path)).signatures["serving_default"]
+    loaded = tf.saved_model.load(str(path))  # its variables live as long as it does
+    function = loaded.signatures["serving_default"]
     _, keywords = function.structured_input_signature
     given = {
         name: tf.TensorSpec(
