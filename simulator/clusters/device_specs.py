@@ -121,6 +121,14 @@ NVLINK: Mapping[str, LinkSpec] = {
     **dict.fromkeys(("a100", "a100sxm80"), LinkSpec(250e9, 4e-6)),
     **dict.fromkeys(("h100", "h200"), LinkSpec(380e9, 4e-6)),
 }
+#: Links that a card has, and how many of them `NVLINK` states together: those between two cards
+#: that are wired to each other, or all of a card that is wired to a switch.
+NVLINK_PORTS: Mapping[str, int] = {
+    "p100": 4, "v100": 6, "a100": 12, "a100sxm80": 12, "h100": 18, "h200": 18,
+}  # fmt: skip
+NVLINK_STATED: Mapping[str, int] = {
+    "p100": 1, "v100": 2, "a100": 12, "a100sxm80": 12, "h100": 18, "h200": 18,
+}  # fmt: skip
 #: A 100 Gbit/s network card per node, without GPUDirect.
 ETHERNET = LinkSpec(10e9, 30e-6)
 

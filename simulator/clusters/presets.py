@@ -8,6 +8,8 @@ from simulator.clusters.device_specs import (
     DEVICE_SPECS,
     ETHERNET,
     NVLINK,
+    NVLINK_PORTS,
+    NVLINK_STATED,
     PCIE,
     SWITCHED,
     LinkSpec,
@@ -50,6 +52,8 @@ class _Seat:
     device: Device
     node: int
     switch: int
+    switched: bool = False
+    """Whether its NVLinks lead to a switch."""
 
 
 def preset(name: str) -> Cluster:
@@ -83,6 +87,7 @@ def preset(name: str) -> Cluster:
             else replace(seat, device=replace(seat.device, memory_bytes=size))
             for seat in seats
         ]
+    seats = _with_switches(seats)
     links = [
         _link(a, b, interconnect, name) for a in seats for b in seats if a.device is not b.device
     ]
@@ -129,8 +134,8 @@ def _link(a: _Seat, b: _Seat, interconnect: str, cluster: str) -> Link:
             f"or devices among {', '.join(NVLINK)}"
         )
     if fast and interconnect in ("nvlink", "ethernet"):
-        spec = _slower(NVLINK[a.device.kind], NVLINK[b.device.kind])
-        if {a.device.kind, b.device.kind} <= SWITCHED:
+        spec = _slower(_nvlink(a), _nvlink(b))
+        if a.switched and b.switched:
             return _connect(source, target, spec, (f"{source}/out", f"{target}/in"))
         return _connect(source, target, spec, (f"{source}->{target}",))
     channels: tuple[str, ...] = (f"{source}/out", f"{target}/in")
@@ -138,6 +143,27 @@ def _link(a: _Seat, b: _Seat, interconnect: str, cluster: str) -> Link:
         uplinks = (f"node{a.node}/switch{a.switch}/up", f"node{b.node}/switch{b.switch}/down")
         channels += uplinks
     return _connect(source, target, _slower(PCIE[a.device.kind], PCIE[b.device.kind]), channels)
+
+
+def _nvlink(seat: _Seat) -> LinkSpec:
+    """What a card reaches over NVLink: to one neighbour, or all of it where a switch joins them."""
+    kind = seat.device.kind
+    spec = NVLINK[kind]
+    share = NVLINK_PORTS[kind] / NVLINK_STATED[kind] if seat.switched else 1.0
+    return LinkSpec(spec.bytes_per_second * share, spec.latency_seconds)
+
+
+def _with_switches(seats: list[_Seat]) -> list[_Seat]:
+    """Cards that would need more links than they have, one set for each other card of their node,
+    are wired to a switch, as in a DGX-2."""
+    wired: list[_Seat] = []
+    for seat in seats:
+        kind = seat.device.kind
+        others = sum(b.node == seat.node and b.device.kind in NVLINK for b in seats) - 1
+        needed = others * NVLINK_STATED.get(kind, 0)
+        too_many = kind in NVLINK and kind not in SWITCHED and needed > NVLINK_PORTS[kind]
+        wired.append(replace(seat, switched=kind in SWITCHED or too_many))
+    return wired
 
 
 def _slower(a: LinkSpec, b: LinkSpec) -> LinkSpec:

@@ -4,14 +4,19 @@ import re
 from dataclasses import dataclass, replace
 
 from simulator.clusters.cluster import Cluster, Link
-from simulator.clusters.device_specs import DEVICE_SPECS, NVLINK, PCIE
+from simulator.clusters.device_specs import (
+    DEVICE_SPECS,
+    NVLINK,
+    NVLINK_PORTS,
+    NVLINK_STATED,
+    PCIE,
+)
 from simulator.errors import ClusterError
 
 _DEFAULT_KIND = "a100"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-#: Where the matrix gives links of a pair of devices, of which `NVLINK` states two together.
+#: Where the matrix gives the links of a pair of devices.
 _POINT_TO_POINT = ("p100", "v100")
-_LINKS_PER_DEVICE = {"p100": 4, "v100": 6, "a100": 12, "a100sxm80": 12, "h100": 18, "h200": 18}
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def _rows(text: str, name: str) -> list[list[str]]:
 def _is_switched(row: list[str], kind: str) -> bool:
     """Whether a device's links lead to a switch: it has fewer than its row adds up to."""
     bonded = [int(code[2:]) for code in row if re.fullmatch(r"NV\d+", code)]
-    return kind not in _POINT_TO_POINT or sum(bonded) > _LINKS_PER_DEVICE[kind]
+    return kind not in _POINT_TO_POINT or sum(bonded) > NVLINK_PORTS[kind]
 
 
 def _link(
@@ -97,8 +102,8 @@ def _link(
     if bonded := re.fullmatch(r"NV(\d+)", code):
         if kind not in NVLINK:
             raise ClusterError(f"{origin}: {code}, but {kind} has no nvlink; name another kind")
-        spec, links = NVLINK[kind], max(1, min(int(bonded[1]), _LINKS_PER_DEVICE[kind]))
-        share = links / (2 if kind in _POINT_TO_POINT else _LINKS_PER_DEVICE[kind])
+        spec, links = NVLINK[kind], max(1, min(int(bonded[1]), NVLINK_PORTS[kind]))
+        share = links / NVLINK_STATED[kind]
         shared = (f"{source}/out", f"{target}/in") if switched else ()
         return Link(source, target, spec.bytes_per_second * share, spec.latency_seconds, shared)
     path = _PATHS.get(code)

@@ -144,6 +144,14 @@ def test_what_contends_in_presets() -> None:
     assert shared(pcie, (v[0], v[1]), (v[1], v[0])) == set()
     nvlink = preset("4xv100-nvlink")
     assert shared(nvlink, (v[0], v[1]), (v[0], v[2])) == set()
+    # Eight V100s have six links each: no card sends more than these, whatever the plan.
+    eight = preset("8xv100-nvlink")
+    assert shared(eight, ("v100:0", "v100:1"), ("v100:0", "v100:7")) == {"v100:0/out"}
+    (rate,) = {link.bytes_per_second for link in eight.links}
+    assert rate == 135e9
+    (small,) = {link.bytes_per_second for link in preset("5xp100-nvlink").links}
+    assert small == 18e9
+    assert shared(preset("6xp100-nvlink"), ("p100:0", "p100:1"), ("p100:0", "p100:2"))
     nodes = preset("2x4xa100-ethernet")
     a = nodes.device_names
     assert shared(nodes, (a[0], a[4]), (a[1], a[5])) == {"node0/nic/out", "node1/nic/in"}
