@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from placement.placer import Stage
     from placement.report import ReportedPlan
     from placement.simplicity import Simplified
+    from placement.throughput import Pipeline
 
 
 def write_outputs(
@@ -166,3 +167,27 @@ def show(placement: "Placement") -> None:
     if placement.failure is not None:
         print_text(f"NOT FEASIBLE: {placement.failure}")
     print_text(trace_text(placement.trace))
+
+
+def show_pipeline(pipeline: "Pipeline") -> None:
+    """Periods of the splits, the best first."""
+    from simulator.units import format_seconds
+
+    best = pipeline.best.period_seconds
+    rows = [
+        [
+            split.name,
+            format_seconds(split.period_seconds),
+            f"{1 / split.period_seconds:.4g}",
+            f"{split.period_seconds / best:.2f}",
+            "" if split.fits else "out of memory",
+        ]
+        for split in sorted((pipeline.best, *pipeline.others), key=lambda s: s.period_seconds)
+    ]
+    print_table("steps that overlap", ["split", "period", "steps/s", "x best", "memory"], rows)
+    print_text(
+        f"throughput: a step every {format_seconds(best)}, bound "
+        f"{format_seconds(pipeline.bound_seconds)}; one step on its own takes "
+        f"{format_seconds(pipeline.latency_seconds)}. Loads are compute and transfers over PCI "
+        "Express one after the other; memory of steps on the way is not counted"
+    )

@@ -89,7 +89,7 @@ def load_problem(problem: Problem, hop_bytes_per_second: float) -> LoadProblem:
         touched_offsets=np.searchsorted(touches[0], np.arange(count + 1)).astype(np.int64),
         touched=touches[1].astype(np.int32),
         capacity_bytes=cluster.memory_bytes.astype(np.float64),
-        sends=np.array([device.kind != "cpu" for device in cluster.devices], np.int32),
+        sends=np.array([not device.kind.startswith("cpu") for device in cluster.devices], np.int32),
     )
     return LoadProblem(problem, arrays, _forward_order(problem))
 

@@ -1,7 +1,7 @@
 """`graphwright place`: find a plan for a model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -18,8 +18,9 @@ from agent.cli.options import (
     read_simplicity,
 )
 from agent.cli.output import prepare, print_json, print_text, progress
-from agent.cli.placement_text import show, write_outputs
+from agent.cli.placement_text import show, show_pipeline, write_outputs
 from agent.cli.spent import Spent
+from graphs.errors import GraphwrightError
 
 
 def place(
@@ -28,6 +29,7 @@ def place(
     target: Target = Target(),
     rules: ConstraintFlags = ConstraintFlags(),
     simplicity: SimplicityFlags = SimplicityFlags(),
+    objective: Literal["latency", "throughput"] = "latency",
     placer: str | None = None,
     policy: Path | None = None,
     budget: str = "30s",
@@ -49,6 +51,9 @@ def place(
     model
         A model file (ONNX, TensorFlow GraphDef or SavedModel, torch.export, dnn-partitioning
         JSON, graphwright graph), or the name of a bundled graph.
+    objective
+        latency: the time of one step. throughput: the time between steps that overlap, each device
+        at work on another; the largest load of any device is least.
     placer
         search, portfolio, genetic, policy, policy-untrained, or one heuristic; `graphwright
         compare` runs all that need no policy. Where none is named: the policy, if one comes
@@ -82,12 +87,21 @@ def place(
     from placement.heuristics.registry import HEURISTICS
     from placement.place import place_problem
     from placement.problem import Problem
+    from placement.throughput import PipelinePlacer
     from simulator.clusters.what_if import apply_change
     from simulator.costs.registry import cost_model
 
     seconds = read_seconds(budget, "--budget")
+    if objective == "throughput":
+        if placer is not None or policy is not None or fuse or form not in (None, "onnx-split"):
+            raise GraphwrightError(
+                "--objective throughput has a search of its own: leave out --placer, --policy, "
+                "--fuse and forms but onnx-split"
+            )
+        placer = "throughput"
     placer = placer or (POLICY if policy is not None else default_placer())
-    decide = get_placer(placer, policy)
+    pipelined = PipelinePlacer()
+    decide = pipelined if objective == "throughput" else get_placer(placer, policy)
     if fuse:
         from placement.placers.fused import FusedPlacer
 
@@ -101,6 +115,8 @@ def place(
         get_exporter(form)  # a form that does not exist is a mistake at once
     searches = placer not in HEURISTICS or form is not None
     wanted = read_simplicity(simplicity, searches=searches)
+    if objective == "throughput":
+        form = wanted = None
     prepare(quiet=json)
     with progress(f"{placer} on {problem.given_cluster.name}", quiet=json) as on_progress:
         placement = place_problem(problem, decide, placer, seconds, seed, on_progress, wanted, form)
@@ -110,11 +126,14 @@ def place(
     spent.lap("files")
     if json:
         calibrated = calibrated_prediction(problem.simulator, placement.plan)
-        print_json(
-            {**placement.summary(), **calibrated, "spent": spent.as_dict(), "files": written}
-        )
+        pipeline = pipelined.pipeline
+        overlap = {"objective": objective} if pipeline is None else pipeline.as_dict()
+        more = {**overlap, **calibrated, "spent": spent.as_dict(), "files": written}
+        print_json({**placement.summary(), **more})
     else:
         show(placement)
+        if pipelined.pipeline is not None:
+            show_pipeline(pipelined.pipeline)
         print_text(str(spent))
         for name, path in written.items():
             print_text(f"{name}: {path}")
