@@ -78,6 +78,17 @@ class ExportRequest:
         kinds = [item.kind == "cpu" for item in self.cluster.devices]
         return int(np.count_nonzero(np.array(kinds[:device], bool) == kinds[device]))
 
+    @property
+    def notes_on_holds(self) -> tuple[str, ...]:
+        """What a form that cannot hold ops back has to say of a plan that does."""
+        if not self.plan.is_held:
+            return ()
+        held = int(np.count_nonzero(self.plan.holds >= 0))
+        return (
+            f"The plan holds {held} ops back to save memory, which this form does not say: it may "
+            "take more memory than simulated.",
+        )
+
     def is_cpu(self, device: int) -> bool:
         return self.cluster.devices[device].kind == "cpu"
 

@@ -60,7 +60,7 @@ def feeds_for(path: Path, batch: int = 3) -> dict[str, np.ndarray]:
 
 
 def run_split(runner: Path, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    model = runpy.run_path(str(runner))["SplitModel"]()
+    model = runpy.run_path(str(runner))["SplitModel"](cpu=True)
     return model.run(feeds)
 
 
@@ -260,7 +260,7 @@ def test_onnxruntime_obeys_the_layer_annotations(tmp_path: Path) -> None:
 def test_the_runner_script_checks_itself(tmp_path: Path) -> None:
     model = shared_weight_model(tmp_path / "model.onnx")
     runner = export_onnx_split(request_for(model, tmp_path / "out")).files[1]
-    command = [sys.executable, str(runner), "--random", "--check", str(model)]
+    command = [sys.executable, str(runner), "--cpu", "--random", "--check", str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "largest difference" in done.stdout
