@@ -75,7 +75,7 @@ class ExportRequest:
 
     def kind_ordinal(self, device: int) -> int:
         """Number of a device among the CPUs of the cluster, or among the others."""
-        kinds = [item.kind == "cpu" for item in self.cluster.devices]
+        kinds = [self.is_cpu(index) for index in range(device + 1)]
         return int(np.count_nonzero(np.array(kinds[:device], bool) == kinds[device]))
 
     @property
@@ -90,7 +90,8 @@ class ExportRequest:
         )
 
     def is_cpu(self, device: int) -> bool:
-        return self.cluster.devices[device].kind == "cpu"
+        """Whether a device is a CPU, or a core of one."""
+        return self.cluster.devices[device].kind.startswith("cpu")
 
 
 @dataclass(frozen=True)

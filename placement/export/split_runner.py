@@ -297,7 +297,7 @@ class _Part:
                 binding.synchronize_outputs()
             outputs: list[ort.OrtValue] = binding.get_outputs()
             return outputs
-        finally:  # the next step would write into the same tensors
+        finally:  # bound tensors would be held until the next step
             binding.clear_binding_inputs()
             binding.clear_binding_outputs()
 
