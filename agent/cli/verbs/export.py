@@ -45,7 +45,9 @@ def export(
         One of the forms; repeat for several. None: all that the plan can take.
     on
         DEVICE=NAME: what a device is called where the export runs, such as
-        v100:0=/job:worker/task:1/device:GPU:0 or cpu:0=CPUExecutionProvider.
+        v100:0=/job:worker/task:1/device:GPU:0 or cpu:0=CPUExecutionProvider. For onnx-split
+        options of the execution provider may follow:
+        v100:0=cuda:1,arena_extend_strategy=kSameAsRequested.
     schedule
         Pin the order too, where the form can: control dependencies in TensorFlow.
     fusion
