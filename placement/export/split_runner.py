@@ -387,7 +387,7 @@ def _session(path: Path, target: _Target, threads: int | None) -> ort.InferenceS
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = [(target.provider, dict(target.options))]
     if target.provider != _CPU:
-        providers.append(_CPU)
+        providers.append((_CPU, {}))
     session = ort.InferenceSession(str(path), options, providers=providers)
     if target.provider not in session.get_providers():
         raise SplitError(

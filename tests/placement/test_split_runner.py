@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 from split_runs import OtherDevice, runner_module, save_any, split_of
 
 import graphs
+from agent.cli.app import run
 from placement.export import ExportError
 from placement.export.split_forecast import forecast_split
 from placement.problem import Problem
@@ -105,9 +106,14 @@ def test_tensors_pass_from_part_to_part_without_numpy(
     chain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = runner_module(chain)
-    read = []
+    read: list[ort.OrtValue] = []
     numpy = ort.OrtValue.numpy
-    monkeypatch.setattr(ort.OrtValue, "numpy", lambda self: read.append(self) or numpy(self))
+
+    def noted(value: ort.OrtValue) -> np.ndarray:
+        read.append(value)
+        return numpy(value)
+
+    monkeypatch.setattr(ort.OrtValue, "numpy", noted)
     monkeypatch.setattr(ort.InferenceSession, "run", None)
     with runner.SplitModel(cpu=True) as split:
         outputs = split.run({"x": normal(2, 32)})
@@ -312,7 +318,7 @@ def test_options_of_providers_arrive(tmp_path: Path, with_cuda: None) -> None:
     model = shared_weight_model(tmp_path / "model.onnx")
     targets = {"v100:0": "cuda:3,arena_extend_strategy=kSameAsRequested,gpu_mem_limit=1024"}
     runner = runner_module(split_of(model, tmp_path / "out", CHAIN, targets))
-    cpu = ("CPUExecutionProvider", {})
+    cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
     with runner.SplitModel(on={"v100:1": "CUDAExecutionProvider:5,use_tf32=0"}):
         options = {"device_id": "3", "arena_extend_strategy": "kSameAsRequested"}
         first = [("CUDAExecutionProvider", {**options, "gpu_mem_limit": "1024"}), cpu]
@@ -321,6 +327,30 @@ def test_options_of_providers_arrive(tmp_path: Path, with_cuda: None) -> None:
     with pytest.raises(ExportError, match=r"write NAME\[:NUMBER\]\[,KEY=VALUE"):
         split_of(model, tmp_path / "bad", CHAIN, {"v100:0": "cuda:1,fast"})
     assert not (tmp_path / "bad").exists()
+
+
+def test_options_of_providers_by_command(tmp_path: Path) -> None:
+    model = str(shared_weight_model(tmp_path / "model.onnx"))
+    flags = ("-c", "2xv100-pcie", "--placer", "round-robin", "--out", str(tmp_path / "plan"))
+    assert run(["place", model, *flags]) == 0
+    plan = str(tmp_path / "plan" / "plan.json")
+    command = [
+        "export",
+        model,
+        "--plan",
+        plan,
+        "--form",
+        "onnx-split",
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    assert run([*command, "--on", "v100:1=cuda:4,use_tf32=0,gpu_mem_limit=9"]) == 0
+    manifest = json.loads((tmp_path / "x" / "model.split.json").read_text())
+    assert [device["provider"] for device in manifest["devices"]] == [
+        "CUDAExecutionProvider:0",
+        "cuda:4,use_tf32=0,gpu_mem_limit=9",
+    ]
+    assert run([*command, "--on", "v100:1"]) == 2
 
 
 def test_tensors_stay_on_the_device_that_alone_reads_them(tmp_path: Path, with_cuda: None) -> None:

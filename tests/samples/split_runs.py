@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -58,25 +58,43 @@ def runner_module(path: Path) -> ModuleType:
     return module
 
 
-class OtherDevice(ort.InferenceSession):
+class OtherDevice:
     """A session that says that it runs by the provider that it was asked for, on the CPU."""
 
     asked: ClassVar[list[list[tuple[str, dict[str, str]]]]] = []
+    """Providers with their options, of each session."""
     bound: ClassVar[list[tuple[str, str, int]]] = []
+    """Output, kind of memory, number of the device."""
 
-    def __init__(self, path: str, options: ort.SessionOptions, providers: list) -> None:
-        self.asked.append([item if isinstance(item, tuple) else (item, {}) for item in providers])
-        super().__init__(path, options, providers=["CPUExecutionProvider"])
-        self._named = [name for name, _ in self.asked[-1]]
+    _create = ort.InferenceSession
+
+    def __init__(
+        self, path: str, options: ort.SessionOptions, providers: list[tuple[str, dict[str, str]]]
+    ) -> None:
+        self._names = [name for name, _ in providers]
+        self._session = OtherDevice._create(path, options, providers=["CPUExecutionProvider"])
+        self.asked.append(providers)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
 
     def get_providers(self) -> list[str]:
-        return self._named
+        return self._names
 
-    def io_binding(self) -> ort.IOBinding:
-        return _NotedBinding(self)
+    def io_binding(self) -> "_NotedBinding":
+        return _NotedBinding(self._session.io_binding())
+
+    def run_with_iobinding(self, binding: "_NotedBinding") -> None:
+        self._session.run_with_iobinding(binding.inner)
 
 
-class _NotedBinding(ort.IOBinding):
-    def bind_output(self, name: str, device_type: str = "cpu", device_id: int = 0) -> None:
-        OtherDevice.bound.append((name, device_type, device_id))
-        super().bind_output(name)
+class _NotedBinding:
+    def __init__(self, inner: ort.IOBinding) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def bind_output(self, name: str, memory: str, number: int) -> None:
+        OtherDevice.bound.append((name, memory, number))
+        self.inner.bind_output(name)

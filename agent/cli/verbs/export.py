@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from agent.cli.import_text import import_values, print_import
-from agent.cli.options import Target, of_plan, pair, read_cluster, read_model
+from agent.cli.options import Target, of_plan, read_cluster, read_model
 from agent.cli.output import print_json, print_text
 from graphs.errors import GraphwrightError
 
@@ -78,7 +78,7 @@ def export(
         plan=document.plan,
         out=out,
         dims=target.sizes,
-        targets=dict(pair(text, "--on", "DEVICE=NAME") for text in on),
+        targets=dict(_target(text) for text in on),
         schedule=schedule,
         fusion=fusion,
         copy_weights=copy_weights,
@@ -117,3 +117,11 @@ def export(
 
 def _more(count: int) -> str:
     return f" and {count} files beside it" if count > 1 else " and one beside it" if count else ""
+
+
+def _target(text: str) -> tuple[str, str]:
+    """Split DEVICE=NAME at the first equals sign: options of the name may hold more."""
+    device, separator, name = text.partition("=")
+    if not separator or not device or not name:
+        raise GraphwrightError(f"--on {text}: write --on DEVICE=NAME")
+    return device, name
