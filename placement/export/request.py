@@ -85,8 +85,8 @@ class ExportRequest:
             return ()
         held = int(np.count_nonzero(self.plan.holds >= 0))
         return (
-            f"The plan holds {held} ops back to save memory, which this form does not say: it may "
-            "take more memory than simulated.",
+            f"The plan holds {held} ops back to save memory. What is written does not: it may take "
+            "more memory than simulated.",
         )
 
     def is_cpu(self, device: int) -> bool:

@@ -1,5 +1,7 @@
 """What the figures rest on: the import's assumptions, costs, constraints, the simulator's error."""
 
+import numpy as np
+
 from graphs.import_gaps import import_gaps
 from placement.report.blocks import Section, Table, Text
 from placement.report.reported_plan import ReportedPlan
@@ -35,6 +37,9 @@ def assumptions_section(reported: ReportedPlan) -> Section:
     ):
         if counts:
             rows.append([label, _shorten([f"{count} {name}" for name, count in counts.items()])])
+    if reported.plan.is_held:
+        held = int(np.count_nonzero(reported.plan.holds >= 0))
+        rows.append(["ops held back", f"{held}, until another has ended, so that memory suffices"])
     rules = problem.constraints
     for label, given in (
         ("pinned", rules.pins),

@@ -281,6 +281,20 @@ def test_a_part_that_fails_ends_the_run(tmp_path: Path) -> None:
         run_split(runner, {})
 
 
+def test_ops_that_a_form_does_not_hold_back_are_told(tmp_path: Path) -> None:
+    model = shared_weight_model(tmp_path / "model.onnx")
+    request = request_for(model, tmp_path / "out")
+    index = request.graph.op_index
+    holds = np.full(request.graph.op_count, -1, np.int32)
+    holds[index["relu"]] = index["first"]
+    held = replace(request, plan=replace(request.plan, holds=holds))
+    for export in (export_onnx_split, export_onnx_annotated):
+        told = [note for note in export(held).notes if "holds 1 ops back" in note]
+        assert len(told) == 1
+        assert "it may take more memory than simulated" in told[0]
+        assert not [note for note in export(request).notes if "ops back" in note]
+
+
 def test_a_plan_for_another_model_is_refused(tmp_path: Path) -> None:
     one = shared_weight_model(tmp_path / "one.onnx")
     other = control_flow_model(tmp_path / "other.onnx")

@@ -292,15 +292,16 @@ def test_equal_plans_share_a_row() -> None:
     reported = compared(
         graph, ("heft", apart), ("single:v100:0", together), ("layers:1", ordered),
         ("layers:2", uneven), ("metis:2", apart), ("eft", uneven), ("m-sct", uneven),
+        ("m-etf", ordered),
     )  # fmt: skip
     (table,) = [b for b in times_section(reported).blocks if isinstance(b, Table)]
     assert [row[0] for row in table.rows] == [
-        "this plan (heft, metis)", "layers, eft, m-sct", "single"
+        "this plan (heft, metis)", "layers, eft, m-sct", "single, m-etf"
     ]  # fmt: skip
     low, high = table.rows[1][2].split(" to ")
     assert low != high  # the variant of `layers` that is the single device
     bars = chart_of(times_section(reported), "times").spec["data"]["values"]
-    assert [bar["name"] for bar in bars] == ["this plan", "layers, eft +1", "single"]
+    assert [bar["name"] for bar in bars] == ["this plan", "layers, eft +1", "single, m-etf"]
     assert [bar["full"] for bar in bars] == [row[0] for row in table.rows]
 
 
