@@ -109,6 +109,7 @@ class SplitModel:
     Raises:
         SplitError: an execution provider is missing or does not start, or the manifest is not for
             this script.
+        ValueError: a negative number of threads.
     """
 
     def __init__(
@@ -123,6 +124,8 @@ class SplitModel:
         self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
         if self.manifest["schema_version"] != _VERSION:
             raise SplitError(f"{manifest}: of another version; use the script that lies beside it")
+        if threads is not None and threads < 0:
+            raise ValueError(f"threads are {threads}; give 0 or more")
         entries = self.manifest["parts"]
         targets = _targets(self.manifest, on or {}, cpu)
         self.devices = list(dict.fromkeys(entry["device"] for entry in entries))

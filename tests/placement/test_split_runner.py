@@ -228,6 +228,8 @@ def test_pools_are_sized_and_do_not_spin(chain: Path, monkeypatch: pytest.Monkey
     assert options(threads=0) == [(0, 0, "")] * 3
     monkeypatch.setattr(runner, "_cores", lambda: 1)
     assert options() == [(1, 1, "0")] * 3
+    with pytest.raises(ValueError, match="threads are -1; give 0 or more"):
+        options(threads=-1)
 
 
 def _entry(options: ort.SessionOptions, key: str) -> str | None:
