@@ -43,7 +43,7 @@ def difference(model: Path, runner: Path) -> float:
         ).astype(np.float32)
         for item in whole.get_inputs()
     }
-    parts = runpy.run_path(str(runner))["SplitModel"]()
+    parts = runpy.run_path(str(runner))["SplitModel"](cpu=True)
     outputs = parts.run(feeds)
     wanted = whole.run(list(outputs), feeds)
     gaps = [np.abs(outputs[name] - value).max() for name, value in zip(outputs, wanted)]

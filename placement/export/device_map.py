@@ -51,6 +51,7 @@ def export_device_map(request: ExportRequest) -> Exported:
         )
     if len(set(table.values())) > 1:
         notes.append("accelerate runs one device at a time: what the plan overlaps is lost.")
+    notes.extend(request.notes_on_holds)
     return Exported("device-map", (file,), tuple(notes))
 
 

@@ -48,7 +48,8 @@ def export_onnx_annotated(request: ExportRequest) -> Exported:
     write_whole(session, (json.dumps(entry, indent=1) + "\n").encode())
     notes = [
         "onnxruntime: options.add_session_config_entry("
-        f'"session.layer_assignment_settings", "{settings}")'
+        f'"session.layer_assignment_settings", "{settings}")',
+        *request.notes_on_holds,
     ]
     if sum(not request.is_cpu(index) for index in set(request.plan.devices.tolist())) > 1:
         notes.append("One onnxruntime session uses one GPU: for several, take the form onnx-split.")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +26,28 @@ from placement.export.split_forecast import forecast_split
 from placement.problem import Problem
 from simulator.units import format_seconds
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 _LARGEST_PROTOBUF = 2**31 - 1
-_SHORT = {
-    "cpu": "CPUExecutionProvider",
-    "gpu": "CUDAExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-}
+#: An execution provider, the number of its device, and options.
+_TARGET = re.compile(r"[^,=]+(,[^,=]+=[^,]*)*")
 
 
 def export_onnx_split(request: ExportRequest) -> Exported:
     """Write one model per part, `<model>.split.json` and `<model>.run.py`.
 
     Each weight is written once, however many parts read it; weights that lie in files already are
-    not written at all. `targets` say which execution provider a device is, such as `cpu`,
-    `cuda:1` or `OpenVINOExecutionProvider`.
+    not written at all. `targets` say which execution provider a device is, and its options:
+    `NAME[:NUMBER][,KEY=VALUE...]`, such as `cpu`, `cuda:1,arena_extend_strategy=kSameAsRequested`
+    or `OpenVINOExecutionProvider`.
 
     Raises:
         ModelError: the model cannot be read.
-        ExportError: it cannot be cut, or its weights would have to be copied.
+        ExportError: it cannot be cut, its weights would have to be copied, or a target is no
+            execution provider.
     """
     model = read_onnx(request.model)
     steps = onnx_steps(model, request.dims, str(request.model), request.model.parent)
+    devices = _devices(request)
     parts = cut(steps, request)
     forecast = _forecast(request, len(parts))
     with weight_file(request) as weights:
@@ -64,6 +64,7 @@ def export_onnx_split(request: ExportRequest) -> Exported:
         write_whole(request.out / name, made.SerializeToString(deterministic=True))
     manifest = request.out / f"{request.stem}.split.json"
     document = _manifest(request, steps, model, parts, names, weights)
+    document |= {"devices": devices, **forecast.as_dict()}
     write_whole(manifest, (json.dumps(document, indent=1) + "\n").encode())
     runner = request.out / f"{request.stem}.run.py"
     script = Path(__file__).with_name("split_runner.py").read_bytes()
@@ -72,37 +73,63 @@ def export_onnx_split(request: ExportRequest) -> Exported:
     if weights.bytes_written:
         files.append(weights.path)
     stages = parts[-1].stage + 1
+    used = {part.device for part in parts}
+    cpu = "" if all(request.is_cpu(device) for device in used) else " --cpu"
     notes = [
-        f"{len(parts)} models on {len({part.device for part in parts})} devices, {stages} stages; "
-        f"try it: python {runner} --random --check {request.model}",
-        forecast,
+        f"{len(parts)} models on {len(used)} devices, {stages} stages; "
+        f"try it: python {runner}{cpu} --random --check {request.model}",
+        forecast.sentence(),
+        *request.notes_on_holds,
     ]
     if request.plan.is_fused:
         notes.append("Fusion groups are not exported: onnxruntime fuses inside each part itself.")
     return Exported("onnx-split", tuple(files), tuple(notes))
 
 
-def _forecast(request: ExportRequest, parts: int) -> str:
-    """What the split model will take, in a sentence.
+@dataclass(frozen=True)
+class _Forecast:
+    """What a step will take, in seconds."""
+
+    predicted_seconds: float
+    """As a split: parts as sessions, tensors through the host."""
+    simulated_seconds: float
+    """As placed."""
+    costs: str
+    """The cost model behind both."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def sentence(self) -> str:
+        return (
+            f"predicted as a split: about {format_seconds(self.predicted_seconds)} a step, with "
+            f"tensors through the host; simulated as placed: "
+            f"{format_seconds(self.simulated_seconds)}"
+        )
+
+
+def _forecast(request: ExportRequest, parts: int) -> _Forecast:
+    """What the split model will take.
 
     Raises:
         ExportError: so many parts that the split is not worth having.
     """
     problem = Problem(request.graph, request.cluster, given_costs=request.costs)
     plan = replace(request.plan, fusion=np.full(len(request.plan.devices), -1, np.int32))
-    split = format_seconds(forecast_split(problem, plan).makespan_seconds)
-    simulated = format_seconds(problem.simulator.evaluate(request.plan).makespan_seconds)
+    forecast = _Forecast(
+        forecast_split(problem, plan).makespan_seconds,
+        problem.simulator.evaluate(request.plan).makespan_seconds,
+        problem.costs.name,
+    )
     if parts > request.max_parts:
         raise ExportError(
             f"{request.model}: the plan cuts it into {parts} models, at most {request.max_parts} "
-            f"are written: run one after the other, with tensors through the host, they would take "
-            f"about {split} a step where {simulated} were simulated; make a plan for this form "
-            "(graphwright place --for onnx-split), or allow more with --max-parts"
+            "are written: run one after the other, with tensors through the host, they would take "
+            f"about {format_seconds(forecast.predicted_seconds)} a step where "
+            f"{format_seconds(forecast.simulated_seconds)} were simulated; make a plan for this "
+            "form (graphwright place --for onnx-split), or allow more with --max-parts"
         )
-    return (
-        f"predicted as a split: about {split} a step, with tensors through the host; simulated as "
-        f"placed: {simulated}"
-    )
+    return forecast
 
 
 class _Writer:
@@ -170,10 +197,27 @@ def _file_name(request: ExportRequest, index: int, part: Part) -> str:
     return f"{request.stem}.part{index:02d}-{device}.onnx"
 
 
-def _provider(target: str) -> str:
-    """The execution provider behind a short name: `cpu`, `cuda:1`, `gpu:1`."""
-    name, colon, number = target.partition(":")
-    return _SHORT.get(name, name) + colon + number
+def _devices(request: ExportRequest) -> list[dict[str, Any]]:
+    """Name, kind and execution provider of each device, as the runner reads them.
+
+    Raises:
+        ExportError: a target is not `NAME[:NUMBER][,KEY=VALUE...]`.
+    """
+    devices: list[dict[str, Any]] = []
+    for index, device in enumerate(request.cluster.devices):
+        default = (
+            "CPUExecutionProvider"
+            if request.is_cpu(index)
+            else f"CUDAExecutionProvider:{request.kind_ordinal(index)}"
+        )
+        target = request.targets.get(device.name, default)
+        if not _TARGET.fullmatch(target):
+            raise ExportError(
+                f"--on {device.name}={target}: write NAME[:NUMBER][,KEY=VALUE...], an execution "
+                "provider and its options, such as cuda:1,arena_extend_strategy=kSameAsRequested"
+            )
+        devices.append({"name": device.name, "kind": device.kind, "provider": target})
+    return devices
 
 
 def _manifest(
@@ -186,15 +230,6 @@ def _manifest(
 ) -> dict[str, Any]:
     outputs = weight_outputs(steps)
     free = overridable(model)
-    devices = []
-    for index, device in enumerate(request.cluster.devices):
-        default = (
-            "CPUExecutionProvider"
-            if request.is_cpu(index)
-            else f"CUDAExecutionProvider:{request.kind_ordinal(index)}"
-        )
-        target = _provider(request.targets.get(device.name, default))
-        devices.append({"name": device.name, "kind": device.kind, "provider": target})
     return {
         "schema_version": MANIFEST_VERSION,
         "model": request.model.name,
@@ -204,7 +239,6 @@ def _manifest(
         "optional_inputs": sorted(free),
         "example_shapes": {n: list(v.spec.shape) for n, v in steps.binding.inputs.items()},
         "outputs": list(steps.outputs),
-        "devices": devices,
         "weight_files": [*([weights.name] if weights.bytes_written else []), *weights.referred],
         "parts": [
             {

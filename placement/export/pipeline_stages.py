@@ -70,6 +70,7 @@ def export_pipeline(request: ExportRequest) -> Exported:
         (
             f"{len(order)} stages: torch.distributed.pipelining.pipeline(model, example, "
             "split_spec={name: SplitPoint.BEGINNING for name in document['split_spec']})",
+            *request.notes_on_holds,
         ),
     )
 

@@ -75,11 +75,23 @@ class ExportRequest:
 
     def kind_ordinal(self, device: int) -> int:
         """Number of a device among the CPUs of the cluster, or among the others."""
-        kinds = [item.kind == "cpu" for item in self.cluster.devices]
+        kinds = [self.is_cpu(index) for index in range(device + 1)]
         return int(np.count_nonzero(np.array(kinds[:device], bool) == kinds[device]))
 
+    @property
+    def notes_on_holds(self) -> tuple[str, ...]:
+        """What a form that cannot hold ops back has to say of a plan that does."""
+        if not self.plan.is_held:
+            return ()
+        held = int(np.count_nonzero(self.plan.holds >= 0))
+        return (
+            f"The plan holds {held} ops back to save memory. What is written does not: it may take "
+            "more memory than simulated.",
+        )
+
     def is_cpu(self, device: int) -> bool:
-        return self.cluster.devices[device].kind == "cpu"
+        """Whether a device is a CPU, or a core of one."""
+        return self.cluster.devices[device].kind.startswith("cpu")
 
 
 @dataclass(frozen=True)

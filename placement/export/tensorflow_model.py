@@ -2,9 +2,11 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import saved_model_pb2
@@ -15,7 +17,6 @@ from placement.export.request import Exported, ExportRequest, write_whole
 from placement.export.tensorflow_clusters import cluster_groups
 from placement.export.tensorflow_devices import device_targets, place_nodes
 from placement.export.tensorflow_schedule import pin_order
-from simulator.plan import Plan
 
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 
@@ -82,7 +83,7 @@ def _place(graph_def: Any, request: ExportRequest) -> tuple[str, ...]:
         for device in used
     )
     notes = [f"{count} nodes placed: {names}."]
-    plan = Plan.of(request.plan.devices, request.plan.priorities)
+    plan = replace(request.plan, fusion=np.full(len(request.plan.devices), -1, np.int32))
     if request.fusion:
         groups = len(set(request.plan.fusion.tolist()) - {-1})
         clusters, plan = cluster_groups(graph_def, request)
@@ -90,7 +91,9 @@ def _place(graph_def: Any, request: ExportRequest) -> tuple[str, ...]:
         if clusters < groups:
             notes.append("The others hold state or lie inside of functions.")
     if request.schedule:
-        notes.append(f"{pin_order(graph_def, request, plan)} control dependencies pin the order.")
+        notes.append(pin_order(graph_def, request, plan).sentence())
+    else:
+        notes.extend(f"{note} --schedule does." for note in request.notes_on_holds)
     _check(graph_def, request)
     return tuple(notes)
 

@@ -1,5 +1,8 @@
 """What the figures rest on: the import's assumptions, costs, constraints, the simulator's error."""
 
+import numpy as np
+
+from graphs.import_gaps import import_gaps
 from placement.report.blocks import Section, Table, Text
 from placement.report.reported_plan import ReportedPlan
 from simulator.units import format_bytes
@@ -19,6 +22,7 @@ def assumptions_section(reported: ReportedPlan) -> Section:
         ["figures", reported.trace.evaluation.source],
         ["plan", f"{reported.made_by}, {reported.plan.digest}"],
         *([name, str(value)] for name, value in reported.facts.items()),
+        ["import", import_gaps(problem.graph).sentence().removeprefix("import: ")],
     ]
     for label, sizes in (("assumed", report.assumed_dims), ("bound", report.bound_dims)):
         if sizes:
@@ -27,10 +31,15 @@ def assumptions_section(reported: ReportedPlan) -> Section:
         rows.append(["unknown shapes", _shorten(list(report.unknown_shapes))])
     for label, counts in (
         ("ops of estimated cost", report.estimated_ops),
+        ("ops that hide their work", report.opaque_ops),
         ("control flow as one op", report.composite_ops),
+        ("computed once, at load", report.folded_ops),
     ):
         if counts:
             rows.append([label, _shorten([f"{count} {name}" for name, count in counts.items()])])
+    if reported.plan.is_held:
+        held = int(np.count_nonzero(reported.plan.holds >= 0))
+        rows.append(["ops held back", f"{held}, until another has ended, so that memory suffices"])
     rules = problem.constraints
     for label, given in (
         ("pinned", rules.pins),

@@ -1,7 +1,7 @@
 """Why a plan is as it is: what an op's place costs against others, and what binds the whole."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
@@ -117,7 +117,8 @@ def _move(problem: Problem, plan: Plan, trace: Trace, members: np.ndarray, devic
     fusion = plan.fusion.copy()
     torn = np.isin(fusion, np.unique(fusion[members])) & (fusion >= 0)
     fusion[torn] = -1  # a kernel is on one device
-    evaluation = problem.simulator.evaluate(Plan.of(devices, plan.priorities, fusion))
+    moved = replace(plan, devices=devices, fusion=fusion)
+    evaluation = problem.simulator.evaluate(moved)
     return Move(name, True, evaluation, evaluation.makespan_seconds - trace.makespan_seconds)
 
 

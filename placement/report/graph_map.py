@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from placement.report.blocks import Map, Section, Text, device_colour, milliseconds
+from placement.report.group_names import GroupNames, Run, joined, spanned
 from placement.report.reported_plan import ReportedPlan
 from simulator.traces.trace import Trace
 
@@ -20,6 +20,7 @@ _SMALLEST_GROUP = 3
 #: A group that computes more than this share of its parent is opened in its place.
 _LARGE_SHARE = 0.3
 _MOST_EDGES = 60
+_WHOLE = "whole graph"
 _SEPARATORS = re.compile(r"[/.]")
 
 
@@ -30,6 +31,8 @@ class _Group:
     children: list["_Group"] = field(default_factory=list)
     edges: dict[tuple[int, int], int] = field(default_factory=dict)
     """Bytes between children (or ops, in a leaf) by their positions."""
+    run: Run | None = None
+    """Where it is, if it is but a stretch of ops."""
 
 
 def map_section(reported: ReportedPlan) -> Section:
@@ -37,8 +40,8 @@ def map_section(reported: ReportedPlan) -> Section:
     trace = reported.trace
     graph = trace.graph
     parts = [[part for part in _SEPARATORS.split(name) if part] for name in graph.op_names]
-    lasting = trace.end - trace.start
-    root = _group("whole graph", list(range(graph.op_count)), parts, 0, lasting)
+    names = GroupNames(parts, graph.op_types, trace.end - trace.start)
+    root = _group(_WHOLE, list(range(graph.op_count)), names, 0)
     _connect(root, trace)
     document = {
         "devices": list(reported.device_names),
@@ -55,16 +58,11 @@ def map_section(reported: ReportedPlan) -> Section:
     return Section("map", "Graph", [Text(words), Map(document, "Groups of ops by device and time")])
 
 
-def _group(
-    name: str,
-    ops: list[int],
-    parts: Sequence[Sequence[str]],
-    depth: int,
-    lasting: Float64[np.ndarray, " ops"],
-) -> _Group:
+def _group(name: str, ops: list[int], names: GroupNames, depth: int) -> _Group:
     """A tree without chains of single children; at most `_MOST_CHILDREN` on a level."""
     if len(ops) <= _LEAF_OPS:
         return _Group(name, ops)
+    parts = names.parts
     by_part: dict[str, list[int]] = {}
     while True:
         by_part = {}
@@ -74,44 +72,45 @@ def _group(
             by_part.setdefault(key, []).append(op)
         if len(by_part) > 1 or "" in by_part:
             break
-        only = next(iter(by_part))
-        name, depth = f"{name}/{only}" if name != "whole graph" else only, depth + 1
+        only = names.of_part(ops[0], depth)
+        name, depth = only if name == _WHOLE else joined(name, only), depth + 1
     loose = by_part.pop("", [])
     for key in [key for key, members in by_part.items() if len(members) < _SMALLEST_GROUP]:
         loose += by_part.pop(key)
     loose.sort()
-    children = [_group(key, members, parts, depth + 1, lasting) for key, members in by_part.items()]
-    children += _runs(loose, parts)
-    total = float(lasting[ops].sum())
+    children = [
+        _group(names.of_part(members[0], depth), members, names, depth + 1)
+        for members in by_part.values()
+    ]
+    children += _runs(loose, names, depth)
+    total = float(names.lasting[ops].sum())
     opened: list[_Group] = []
     for child in children:  # one mark for half of the time, such as all gradients, says little
-        if child.children and float(lasting[child.ops].sum()) > _LARGE_SHARE * total:
+        if child.children and float(names.lasting[child.ops].sum()) > _LARGE_SHARE * total:
             for inner in child.children:
-                inner.name = f"{child.name}/{inner.name}"
+                inner.name, inner.run = joined(child.name, inner.name), None
             opened.extend(child.children)
         else:
             opened.append(child)
-    return _bundle(name, ops, opened)
+    return _bundle(name, ops, opened, names, depth)
 
 
-def _runs(ops: list[int], parts: Sequence[Sequence[str]]) -> list[_Group]:
+def _runs(ops: list[int], names: GroupNames, depth: int) -> list[_Group]:
     """Ops without a common name, cut in topological order."""
     if not ops:
         return []
     count = -(-len(ops) // _LEAF_OPS)
-    cuts = np.array_split(np.array(ops), count)
+    cuts = [cut.tolist() for cut in np.array_split(np.array(ops), count)]
+    runs = [Run(number, number, count) for number in range(1, count + 1)]
     return [
-        _Group(_span(parts[int(cut[0])][-1:], parts[int(cut[-1])][-1:]), cut.tolist())
-        for cut in cuts
+        _Group(names.of_run(cut, run, depth), cut, run=run)
+        for cut, run in zip(cuts, runs, strict=True)
     ]
 
 
-def _span(first: Sequence[str], last: Sequence[str]) -> str:
-    a, b = "".join(first), "".join(last)
-    return a if a == b else f"{a} … {b}"
-
-
-def _bundle(name: str, ops: list[int], children: list[_Group]) -> _Group:
+def _bundle(
+    name: str, ops: list[int], children: list[_Group], names: GroupNames, depth: int
+) -> _Group:
     children.sort(key=lambda group: float(np.mean(group.ops)))
     if len(children) <= _MOST_CHILDREN:
         return _Group(name, ops, children)
@@ -122,8 +121,13 @@ def _bundle(name: str, ops: list[int], children: list[_Group]) -> _Group:
             bundles.append(members[0])
         else:
             inside = sorted(op for member in members for op in member.ops)
-            title = f"{members[0].name} … {members[-1].name}"
-            bundles.append(_bundle(title, inside, members))
+            runs = [member.run for member in members if member.run is not None]
+            if len(runs) == len(members):
+                run = Run(runs[0].first, runs[-1].last, runs[0].count)
+                bundles.append(_Group(names.of_run(inside, run, depth), inside, members, run=run))
+            else:
+                title = spanned([member.name for member in members if member.run is None])
+                bundles.append(_bundle(title, inside, members, names, depth))
     return _Group(name, ops, bundles)
 
 

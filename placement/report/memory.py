@@ -18,7 +18,6 @@ def memory_section(reported: ReportedPlan) -> Section:
     charts: list[Chart] = []
     rows = []
     cluster = reported.problem.cluster
-    scale, unit = _unit(float(max(trace.peak_bytes.max(), 1)))
     for index, device in enumerate(cluster.devices):
         peak = int(trace.peak_bytes[index])
         rows.append(
@@ -30,6 +29,7 @@ def memory_section(reported: ReportedPlan) -> Section:
                 f"{peak / device.memory_bytes:.0%}",
             ]
         )
+        scale, unit = _unit(float(peak))
         times, levels = _thin(*trace.memory_timeline(index), trace.makespan_seconds)
         values = [
             {"t": milliseconds(time), "m": float(f"{level / scale:.5g}")}
@@ -63,7 +63,8 @@ def _spec(
                     "title": "ms",
                     "scale": {"nice": False},
                 },
-                "y": {"field": "m", "type": "quantitative", "title": unit},
+                # Areas are stacked otherwise: two samples at one instant would be added up.
+                "y": {"field": "m", "type": "quantitative", "title": unit, "stack": None},
                 "tooltip": [{"field": "t", "title": "ms"}, {"field": "m", "title": unit}],
             },
         }
@@ -88,9 +89,10 @@ def _spec(
 
 
 def _thin(times: np.ndarray, levels: np.ndarray, makespan: float) -> tuple[list[float], list[int]]:
-    """The highest level of each interval, at its beginning."""
+    """The highest level of each interval, at its beginning; the last sample is the step's end."""
     if len(times) <= _POINTS:
-        return [*times.tolist(), makespan], [*levels.tolist(), int(levels[-1])]
+        held = times < makespan
+        return [*times[held].tolist(), makespan], [*levels[held].tolist(), int(levels[-1])]
     edges = np.linspace(0.0, makespan, _POINTS + 1)
     at = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, _POINTS - 1)
     before = levels[np.clip(np.searchsorted(times, edges[:-1], side="right") - 1, 0, None)]

@@ -69,19 +69,11 @@
     });
   });
 
-  const pending = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      pending.unobserve(entry.target);
-      const name = entry.target.dataset.chart;
-      draw(entry.target, data.charts[name], name === "gantt" ? zoomable : undefined);
-    }
-  }, { rootMargin: "800px" });
-  const charts = document.querySelectorAll("[data-chart]");
-  charts.forEach((element) => pending.observe(element));
-  window.addEventListener("beforeprint", () => charts.forEach((element) => {
-    if (!drawn.has(element)) draw(element, data.charts[element.dataset.chart]);
-  }));
+  // All at once, before the page counts as loaded: what prints it then prints them too.
+  for (const element of document.querySelectorAll("[data-chart]")) {
+    const name = element.dataset.chart;
+    draw(element, data.charts[name], name === "gantt" ? zoomable : undefined);
+  }
 
   if (!data.map) return;
 

@@ -8,6 +8,8 @@ from placement.report.page import page_html
 from placement.report.sweep import SweepPoint, efficient
 from simulator.units import format_bytes, format_seconds
 
+_WIDE = 8.0
+
 
 def sweep_html(points: Sequence[SweepPoint], unit: str) -> str:
     """Step time against cost per step, and a table; `unit` is what a cost is counted in."""
@@ -27,8 +29,14 @@ def sweep_html(points: Sequence[SweepPoint], unit: str) -> str:
         for point, good in zip(points, best, strict=True)
     ]
     domain = ["nothing is faster and cheaper", "another is faster and cheaper", "out of memory"]
-    x = {"field": "cost", "type": "quantitative", "title": unit}
-    y = {"field": "ms", "type": "quantitative", "title": "step, ms"}
+    x = {
+        "field": "cost", "type": "quantitative", "title": unit,
+        "scale": _scale([point.cost for point in points]),
+    }  # fmt: skip
+    y = {
+        "field": "ms", "type": "quantitative", "title": "step, ms",
+        "scale": _scale([point.seconds for point in points]),
+    }  # fmt: skip
     spec = {
         "height": 360,
         "data": {"values": values},
@@ -71,6 +79,12 @@ def sweep_html(points: Sequence[SweepPoint], unit: str) -> str:
     made = points[0].placement
     head = f"<p>Placed by {escape(made.placer)}, {made.budget_seconds:g} CPU seconds each.</p>"
     return page_html(f"{graph.name} on {len(points)} clusters", head, [section])
+
+
+def _scale(values: Sequence[float]) -> dict[str, str]:
+    """Logarithmic where one value would squash the others."""
+    wide = min(values) > 0 and max(values) > _WIDE * min(values)
+    return {"type": "log"} if wide else {}
 
 
 def sweep_rows(points: Sequence[SweepPoint]) -> list[list[str]]:

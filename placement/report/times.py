@@ -4,32 +4,22 @@ import math
 from typing import Any
 
 from placement.report.blocks import Chart, Section, Table, Text, milliseconds
+from placement.report.candidate_rows import CandidateRow, candidate_rows, cut_off_seconds
 from placement.report.reported_plan import ReportedPlan
 from simulator.units import format_seconds
 
-_THIS = "this plan"
 _MOST_STEPS = 400
+#: From here on a chart's axis is logarithmic.
+_WIDE = 3.0
 
 
 def times_section(reported: ReportedPlan) -> Section:
-    """A bar per family of placers; where a family has variants, a line from best to worst."""
+    """A bar per plan; where the placers behind it have variants, a line from best to worst."""
     bound = reported.problem.bounds.seconds
     step = reported.trace.makespan_seconds
-    families: dict[str, list[tuple[float, bool]]] = {}
-    for item in reported.candidates:
-        if math.isfinite(item.evaluation.makespan_seconds):
-            families.setdefault(item.origin.split(":")[0], []).append(
-                (item.evaluation.makespan_seconds, item.evaluation.feasible)
-            )
-    rows = [_row(_THIS, [(step, reported.trace.evaluation.feasible)], bound)]
     calibration = reported.problem.given_cluster.calibration
     error = None if calibration is None else calibration.error
-    if error is not None:
-        rows[0] |= {
-            "low": milliseconds(step * (1 - error.mape)),
-            "high": milliseconds(step * (1 + error.mape)),
-        }
-    rows += sorted((_row(n, s, bound) for n, s in families.items()), key=lambda row: row["ms"])
+    rows = candidate_rows(reported, None if error is None else error.mape)
     words = (
         f"One step is predicted to take {format_seconds(step)}. No plan without fusion can take "
         f"less than {format_seconds(bound)} ({step / bound:.2f} times the bound)."
@@ -42,19 +32,20 @@ def times_section(reported: ReportedPlan) -> Section:
             "were not used to calibrate it."
         )
     blocks: list[Text | Table | Chart] = [Text(words)]
-    if len(rows) > 1:
+    if len(rows) > 1 or rows[0].placers:
         blocks.append(Chart("times", _bars(rows, bound), _label(rows)))
         blocks.append(
             Table(
-                "Step times, simulated. Ranges are over the variants of a placer.",
+                "Step times, simulated, one row for each plan: placers that found the same one "
+                "share it. Ranges are over the variants of a placer.",
                 ["placer", "step", "range", "x bound", "memory"],
                 [
                     [
-                        row["name"],
-                        format_seconds(row["ms"] / 1e3),
+                        row.name,
+                        format_seconds(row.seconds),
                         _range(row),
-                        f"{row['ms'] / 1e3 / bound:.2f}" if bound else "",
-                        "fits" if row["fits"] else "out of memory",
+                        f"{row.seconds / bound:.2f}" if bound else "",
+                        "fits" if row.fits else "out of memory",
                     ]
                     for row in rows
                 ],
@@ -79,7 +70,7 @@ def progress_section(reported: ReportedPlan) -> Section | None:
                 "x": {"field": "s", "type": "quantitative", "title": "CPU seconds"},
                 "y": {
                     "field": "ms", "type": "quantitative", "title": "best step, ms",
-                    "scale": {"zero": False},
+                    "scale": {"type": "log"} if first > _WIDE * last else {"zero": False},
                 },
                 "tooltip": [{"field": "s", "title": "CPU s"}, {"field": "ms", "title": "step, ms"}],
             },
@@ -104,44 +95,53 @@ def progress_section(reported: ReportedPlan) -> Section | None:
     )
 
 
-def _row(name: str, scores: list[tuple[float, bool]], bound: float) -> dict[str, Any]:
-    seconds, fits = min(scores, key=lambda score: (not score[1], score[0]))
-    return {
-        "name": name,
-        "ms": milliseconds(seconds),
-        "low": milliseconds(min(score[0] for score in scores)),
-        "high": milliseconds(max(score[0] for score in scores)),
-        "fits": fits,
-        "kind": "this plan" if name == _THIS else "fits" if fits else "out of memory",
-    }
-
-
-def _range(row: dict[str, Any]) -> str:
-    if row["low"] == row["high"]:
+def _range(row: CandidateRow) -> str:
+    if row.low == row.high:
         return ""
-    return f"{format_seconds(row['low'] / 1e3)} to {format_seconds(row['high'] / 1e3)}"
+    return f"{format_seconds(row.low)} to {format_seconds(row.high)}"
 
 
-def _bars(rows: list[dict[str, Any]], bound: float) -> dict[str, Any]:
-    y = {"field": "name", "type": "nominal", "sort": None, "title": None}
-    kinds = {
-        "domain": ["this plan", "fits", "out of memory"],
-        "range": ["#4e79d8", "#9aa5b8", "#d9534f"],
-    }
+def _bars(rows: list[CandidateRow], bound: float) -> dict[str, Any]:
+    """Bars to scale; those that would squash the others are cut off and say how long they are."""
+    end = cut_off_seconds(rows)
+    most = math.inf if end is None else end
+    values = [
+        {
+            "name": row.short_name,
+            "full": row.name,
+            "ms": milliseconds(row.seconds),
+            "shown": milliseconds(min(row.seconds, most)),
+            "low": milliseconds(row.low),
+            "high": milliseconds(row.high),
+            "kind": row.kind,
+            **({"cut": f"{format_seconds(row.seconds)} \u25b8"} if row.seconds > most else {}),
+        }
+        for row in rows
+    ]
+    scale = {} if end is None else {"scale": {"domain": [0, milliseconds(end)], "nice": False}}
+    title = "step, ms" if end is None else "step, ms (longer bars are cut off)"
+    x = {"field": "shown", "type": "quantitative", "title": title, **scale}
+    y = {
+        "field": "name", "type": "nominal", "sort": None, "title": None,
+        "axis": {"labelLimit": 200},
+    }  # fmt: skip
     tip = [
-        {"field": "name", "title": "placer"},
+        {"field": "full", "title": "placer"},
         {"field": "ms", "title": "step, ms"},
         {"field": "low", "title": "best variant, ms"},
         {"field": "high", "title": "worst variant, ms"},
         {"field": "kind", "title": "memory"},
     ]
-    ranged = [row for row in rows if row["low"] != row["high"]]
+    kinds = {
+        "domain": ["this plan", "fits", "out of memory"],
+        "range": ["#4e79d8", "#9aa5b8", "#d9534f"],
+    }
     layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "bar", "height": {"band": 0.7}},
             "encoding": {
                 "y": y,
-                "x": {"field": "ms", "type": "quantitative", "title": "step, ms"},
+                "x": x,
                 "color": {
                     "field": "kind",
                     "scale": kinds,
@@ -152,23 +152,28 @@ def _bars(rows: list[dict[str, Any]], bound: float) -> dict[str, Any]:
             },
         },
         {
-            "data": {"values": ranged},
-            "mark": {"type": "rule", "strokeWidth": 2},
+            "transform": [{"filter": "datum.low < datum.high"}],
+            "mark": {"type": "rule", "strokeWidth": 2, "clip": True},
             "encoding": {
                 "y": y,
-                "x": {"field": "low", "type": "quantitative"},
+                "x": {**x, "field": "low"},
                 "x2": {"field": "high"},
             },
         },
         {
+            "transform": [{"filter": "isValid(datum.cut)"}],
+            "mark": {"type": "text", "align": "right", "dx": -6, "color": "#1d2433"},
+            "encoding": {"y": y, "x": x, "text": {"field": "cut"}},
+        },
+        {
             "data": {"values": [{"ms": milliseconds(bound)}]},
             "mark": {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 2},
-            "encoding": {"x": {"field": "ms", "type": "quantitative"}},
+            "encoding": {"x": {**x, "field": "ms"}},
         },
     ]
-    return {"height": 22 * len(rows), "data": {"values": rows}, "layer": layers}
+    return {"height": 22 * len(rows), "data": {"values": values}, "layer": layers}
 
 
-def _label(rows: list[dict[str, Any]]) -> str:
-    parts = [f"{row['name']} {format_seconds(row['ms'] / 1e3)}" for row in rows]
+def _label(rows: list[CandidateRow]) -> str:
+    parts = [f"{row.name} {format_seconds(row.seconds)}" for row in rows]
     return f"Step times: {', '.join(parts)}. A dashed line marks the lower bound."

@@ -1,6 +1,7 @@
 """Explanations against simulations that the test does itself."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,19 @@ def test_moves_cost_what_the_simulator_says(name: str) -> None:
     assert move.change_seconds == moved.makespan_seconds - trace.makespan_seconds > 0
     assert "longer with it on" in found.reason
     assert sum(found.reads.values()) == (0 if name == "a0" else 1 << 20)
+
+
+def test_a_move_leaves_ops_held_back() -> None:
+    problem = chains()
+    index = problem.graph.op_index
+    holds = np.full(8, -1, np.int32)
+    holds[index["b0"]] = index["a3"]
+    plan = replace(apart(problem), holds=holds)
+    (move,) = explain_op(problem, plan, problem.simulator.trace(plan), "a1").moves
+    devices = plan.devices.copy()
+    devices[index["a1"]] = 1
+    held = problem.simulator.evaluate(replace(plan, devices=devices))
+    assert move.evaluation == held != problem.simulator.evaluate(plan.moved_to(devices))
 
 
 def test_a_missed_move_is_admitted() -> None:

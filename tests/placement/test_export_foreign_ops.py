@@ -27,10 +27,10 @@ def round_robin(graph: Graph) -> Plan:
 
 def assert_split_equals(model: Path, out: Path, dims: Mapping[str, int]) -> list[Path]:
     """Split round robin, run both; returns the files of the parts."""
-    graph = load(model, dims)
+    graph = load(model, dims, allow_unknown=True)
     request = ExportRequest(model, graph, CLUSTER, round_robin(graph), out, dims=dims)
     runner = export_onnx_split(request).files[1]
-    split = runpy.run_path(str(runner))["SplitModel"]()
+    split = runpy.run_path(str(runner))["SplitModel"](cpu=True)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     # Quantising twice in a row is optimised away where both ends are in one session.
@@ -85,7 +85,7 @@ def test_a_guessed_type_never_crosses(tmp_path: Path, monkeypatch: pytest.Monkey
     """Without the rule the table's own type is guessed, which would not load."""
     monkeypatch.delitem(RULES["com.microsoft"], "GatherBlockQuantized")
     model = four_bit_model(tmp_path / "m.onnx")
-    assert "x" in load(model, TEXT).report.unknown_shapes
+    assert "x" in load(model, TEXT, allow_unknown=True).report.unknown_shapes
     parts = assert_split_equals(model, tmp_path / "out", TEXT)
     crossing = {
         value.name

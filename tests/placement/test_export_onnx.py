@@ -60,7 +60,7 @@ def feeds_for(path: Path, batch: int = 3) -> dict[str, np.ndarray]:
 
 
 def run_split(runner: Path, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    model = runpy.run_path(str(runner))["SplitModel"]()
+    model = runpy.run_path(str(runner))["SplitModel"](cpu=True)
     return model.run(feeds)
 
 
@@ -260,7 +260,7 @@ def test_onnxruntime_obeys_the_layer_annotations(tmp_path: Path) -> None:
 def test_the_runner_script_checks_itself(tmp_path: Path) -> None:
     model = shared_weight_model(tmp_path / "model.onnx")
     runner = export_onnx_split(request_for(model, tmp_path / "out")).files[1]
-    command = [sys.executable, str(runner), "--random", "--check", str(model)]
+    command = [sys.executable, str(runner), "--cpu", "--random", "--check", str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "largest difference" in done.stdout
@@ -279,6 +279,20 @@ def test_a_part_that_fails_ends_the_run(tmp_path: Path) -> None:
         run_split(runner, {"x": np.ones((2, 31), np.float32)})
     with pytest.raises(ValueError, match="missing inputs"):
         run_split(runner, {})
+
+
+def test_ops_that_a_form_does_not_hold_back_are_told(tmp_path: Path) -> None:
+    model = shared_weight_model(tmp_path / "model.onnx")
+    request = request_for(model, tmp_path / "out")
+    index = request.graph.op_index
+    holds = np.full(request.graph.op_count, -1, np.int32)
+    holds[index["relu"]] = index["first"]
+    held = replace(request, plan=replace(request.plan, holds=holds))
+    for export in (export_onnx_split, export_onnx_annotated):
+        told = [note for note in export(held).notes if "holds 1 ops back" in note]
+        assert len(told) == 1
+        assert "it may take more memory than simulated" in told[0]
+        assert not [note for note in export(request).notes if "ops back" in note]
 
 
 def test_a_plan_for_another_model_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Plans as TensorFlow graphs: run by TensorFlow, where and in the order that the plan says."""
 
+import contextlib
+from dataclasses import replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,18 @@ from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_samples import feeds, training_graph
 
 from graphs import ModelError, load
+from graphs.importers.tensorflow_models.control_flow import LOOP_FRAME
+from graphs.importers.tensorflow_models.nodes import split_input
 from graphs.importers.tensorflow_models.prune import FETCH_MARK
 from placement.export import ExportError, ExportRequest
 from placement.export.tensorflow_model import export_graph_def, export_saved_model
 from placement.export.tensorflow_schedule import start_order
 from simulator.clusters.presets import preset
+from simulator.costs.registry import default_costs
+from simulator.errors import PlanError
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
+from simulator.simulator import Simulator
 
 tf1 = tf.compat.v1
 CLUSTER = preset("3xv100-pcie")
@@ -116,6 +124,94 @@ def test_the_schedule_is_obeyed(training: Path, wanted: list[float], tmp_path: P
         assert positions == sorted(positions)
         checked += len(positions)
     assert checked > 80
+
+
+def held_plan(request: ExportRequest, count: int, seed: int) -> Plan:
+    """The plan with early ops held for late ones that do not wait for them."""
+    graph, plan = request.graph, request.plan
+    costs = default_costs(graph, CLUSTER)
+    trace = Simulator(graph, CLUSTER, costs).trace(plan)
+    order = np.argsort(trace.start, kind="stable")
+    kernels = [op for op in order.tolist() if trace.end[op] > trace.start[op]]
+    random = np.random.default_rng(seed)
+    holds = np.full(graph.op_count, -1, np.int32)
+    while (holds >= 0).sum() < count:
+        early, late = sorted(random.choice(len(kernels), 2, replace=False).tolist())
+        tried = holds.copy()
+        tried[kernels[early]] = kernels[late]
+        held = replace(plan, holds=tried)
+        with contextlib.suppress(PlanError):
+            held.check(graph, CLUSTER)
+            holds = tried
+    return replace(plan, holds=holds)
+
+
+def spans(stats: Any) -> dict[str, tuple[int, int]]:
+    """When each node started and ended, in nanoseconds."""
+    return {
+        node.node_name: (node.all_start_nanos, node.all_start_nanos + node.op_end_rel_nanos)
+        for device in stats.dev_stats
+        for node in device.node_stats
+    }
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_ops_that_are_held_back_wait(
+    training: Path, wanted: list[float], tmp_path: Path, seed: int
+) -> None:
+    request = request_of(training, tmp_path, schedule=True)
+    plan = held_plan(request, 25, seed)
+    exported = export_graph_def(replace(request, plan=plan))
+    definition = read(exported.files[0])
+    graph = request.graph
+    whole = [
+        op
+        for op in np.flatnonzero(plan.holds >= 0)
+        if "/chain_" not in graph.op_names[op] + graph.op_names[plan.holds[op]]
+    ]
+    assert f"; {len(whole)} ops are held back by them" in exported.notes[1]
+    nodes = {node.name: node for node in definition.node}
+    TopologicalSorter(
+        {name: [split_input(text)[0] for text in node.input] for name, node in nodes.items()}
+    ).prepare()  # no cycle
+    losses, stats = run_steps(definition)
+    np.testing.assert_allclose(losses, wanted, rtol=1e-5)
+    ran = spans(stats)
+    pairs = [(graph.op_names[op], graph.op_names[plan.holds[op]]) for op in whole]
+    seen = [(held, source) for held, source in pairs if held in ran and source in ran]
+    assert len(seen) > 15
+    for held, source in seen:
+        assert ran[held][0] >= ran[source][1], (held, source)
+
+
+def test_what_is_not_held_is_said(training: Path, tmp_path: Path) -> None:
+    request = request_of(training, tmp_path)
+    plan = held_plan(request, 3, 0)
+    exported = export_graph_def(replace(request, plan=plan))
+    assert exported.notes[-1].startswith("The plan holds 3 ops back to save memory.")
+    assert exported.notes[-1].endswith("--schedule does.")
+    assert len(export_graph_def(request).notes) == 1
+
+
+def test_a_loop_cannot_be_held(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        tf1.disable_control_flow_v2()
+        x = tf1.placeholder(tf.float32, (8, 8), "x")
+        first = tf.matmul(x, x, name="first")
+        turned = tf.while_loop(lambda y: tf.reduce_sum(y) < 0, lambda y: [tf.tanh(y)], [x])
+        tf1.enable_control_flow_v2()
+        tf.add(first, turned, name="sum")
+    definition = graph.as_graph_def()
+    next(n for n in definition.node if n.name == "sum").attr[FETCH_MARK].b = True
+    model = tmp_path / "model.pb"
+    model.write_bytes(definition.SerializeToString())
+    step = load(model)
+    (loop,) = [op for op, kind in enumerate(step.op_types) if kind == LOOP_FRAME]
+    holds = np.full(step.op_count, -1, np.int32)
+    holds[loop] = step.op_index["first"]
+    plan = replace(Plan.of(np.zeros(step.op_count, np.int32)), holds=holds)
+    exported = export_graph_def(request_of(model, tmp_path / "out", plan, schedule=True))
+    assert exported.notes[1].endswith("; 1 more are not: one of the two is no node that can wait.")
 
 
 @pytest.mark.parametrize("schedule", [False, True])

@@ -1,23 +1,28 @@
 """The report: true to the trace, whole in one file, without faults in a real browser."""
 
 import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from browser import open_page
+import vl_convert
+from browser import open_page, print_page
 from graph_samples import graph_of, op
 
 from agent.cli.app import run
+from graphs import Graph
 from graphs.bundled_graphs import load_bundled
 from graphs.graph_file import write_graph
 from placement import Problem, place
 from placement.place import Placement
-from placement.report import report_html
+from placement.placer import Candidate
+from placement.report import ReportedPlan, report_html
 from placement.report.assumptions import assumptions_section
-from placement.report.blocks import Chart, Map, Table, Text
+from placement.report.blocks import Chart, Map, Section, Table, Text
 from placement.report.gantt import MOST_SLICES, gantt_section
 from placement.report.graph_map import map_section
 from placement.report.memory import memory_section
@@ -28,6 +33,9 @@ from simulator.clusters.kernel_times import KernelTimes
 from simulator.clusters.presets import preset
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
+from simulator.units import format_seconds
+
+UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "B": 1}
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +164,7 @@ def test_charts_say_what_the_trace_says(placement: Placement) -> None:
     memory = [b for b in memory_section(reported).blocks if isinstance(b, Chart)]
     for device, chart in enumerate(memory):
         top = max(item["m"] for item in chart.spec["data"]["values"])
-        unit = {"GiB": 2**30, "MiB": 2**20}[chart.spec["layer"][0]["encoding"]["y"]["title"]]
+        unit = UNITS[chart.spec["layer"][0]["encoding"]["y"]["title"]]
         assert top * unit == pytest.approx(int(trace.peak_bytes[device]), rel=1e-3)
 
 
@@ -235,3 +243,155 @@ def test_a_calibrated_cluster_says_how_far_off_it_is(placement: Placement) -> No
     mine = bars.spec["data"]["values"][0]
     assert mine["low"] == pytest.approx(0.97 * mine["ms"], rel=1e-4)
     assert mine["high"] == pytest.approx(1.03 * mine["ms"], rel=1e-4)
+
+
+def chart_of(section: Section, name: str) -> Chart:
+    (found,) = [b for b in section.blocks if isinstance(b, Chart) and b.name == name]
+    return found
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_memory_is_drawn_as_it_is_until_the_end(count: int) -> None:
+    """Samples at one instant are not added up, by Vega-Lite's stacking of areas."""
+    graph = graph_of(
+        *(op(f"n{i}", 1e9, (f"n{i - 1}",) if i else (), 1 << 20) for i in range(count))
+    )
+    problem = Problem(graph, preset("2xv100-pcie"))
+    plan = Plan.of(np.zeros(count, np.int32))
+    trace = problem.simulator.trace(plan)
+    chart = chart_of(memory_section(ReportedPlan(problem, plan, trace, "test")), "memory-0")
+    compiled = vl_convert.vegalite_to_vega(dict(chart.spec))
+    transforms = [t["type"] for data in compiled["data"] for t in data.get("transform", [])]
+    assert "stack" not in transforms
+    times, levels = trace.memory_timeline(0)
+    values = chart.spec["data"]["values"]
+    drawn = [value["t"] for value in values]
+    assert len(set(drawn)) == len(drawn)
+    assert drawn[-1] == pytest.approx(1e3 * trace.makespan_seconds, rel=1e-5)
+    unit = UNITS[chart.spec["layer"][0]["encoding"]["y"]["title"]]
+    assert values[-1]["m"] * unit == pytest.approx(levels[-1], rel=1e-4)
+    for start, end in itertools.pairwise(values):
+        inside = (times > start["t"] / 1e3 * (1 - 1e-5)) & (times < end["t"] / 1e3 * (1 - 1e-5))
+        highest = max([levels[times <= start["t"] / 1e3 * (1 + 1e-5)][-1], *levels[inside]])
+        assert start["m"] * unit <= highest * (1 + 1e-4)
+
+
+def compared(graph: Graph, *candidates: tuple[str, Plan]) -> ReportedPlan:
+    """A report of the first plan beside all of them."""
+    problem = Problem(graph, preset("2xv100-pcie"))
+    known = tuple(Candidate(plan, problem.evaluate(plan), name) for name, plan in candidates)
+    plan = candidates[0][1]
+    return ReportedPlan(problem, plan, problem.simulator.trace(plan), "test", known)
+
+
+def test_equal_plans_share_a_row() -> None:
+    graph = graph_of(*(op(f"n{i}", 1e11, (), 8) for i in range(4)))
+    apart, together = Plan.of(np.array([0, 1, 0, 1])), Plan.of(np.zeros(4, np.int32))
+    ordered = Plan.of(together.devices, np.arange(4.0))  # no figure depends on it
+    uneven = Plan.of(np.array([0, 0, 0, 1]))
+    reported = compared(
+        graph, ("heft", apart), ("single:v100:0", together), ("layers:1", ordered),
+        ("layers:2", uneven), ("metis:2", apart), ("eft", uneven), ("m-sct", uneven),
+        ("m-etf", ordered),
+    )  # fmt: skip
+    (table,) = [b for b in times_section(reported).blocks if isinstance(b, Table)]
+    assert [row[0] for row in table.rows] == [
+        "this plan (heft, metis)", "layers, eft, m-sct", "single, m-etf"
+    ]  # fmt: skip
+    low, high = table.rows[1][2].split(" to ")
+    assert low != high  # the variant of `layers` that is the single device
+    bars = chart_of(times_section(reported), "times").spec["data"]["values"]
+    assert [bar["name"] for bar in bars] == ["this plan", "layers, eft +1", "single, m-etf"]
+    assert [bar["full"] for bar in bars] == [row[0] for row in table.rows]
+
+
+@pytest.mark.parametrize("factor", [2.0, 10.0])
+def test_an_outlier_does_not_squash_the_other_bars(factor: float) -> None:
+    graph = graph_of(op("a", 1e12, (), 8), op("b", 1e12, ("a",), 8))
+    reported = compared(graph, ("single", Plan.of(np.zeros(2, np.int32))))
+    step = reported.trace.makespan_seconds
+    slow = dataclasses.replace(reported.candidates[0].evaluation, makespan_seconds=factor * step)
+    other = Candidate(Plan.of(np.array([0, 1])), slow, "round-robin")
+    reported = dataclasses.replace(reported, candidates=(*reported.candidates, other))
+    spec = chart_of(times_section(reported), "times").spec
+    x = spec["layer"][0]["encoding"]["x"]
+    mine, worst = spec["data"]["values"]
+    assert worst["ms"] == pytest.approx(1e3 * factor * step, rel=1e-5)
+    if factor == 2.0:
+        assert "scale" not in x
+        assert "cut" not in worst
+    else:
+        assert mine["shown"] > 0.3 * x["scale"]["domain"][1]
+        assert worst["shown"] == x["scale"]["domain"][1]
+        assert worst["cut"].startswith(format_seconds(factor * step))
+        assert "cut off" in x["title"]
+    vl_convert.vegalite_to_vega(dict(spec))
+
+
+def names_of(graph: Graph) -> list[str]:
+    """Of all groups of the map, from the top."""
+    plan = Plan.of(np.zeros(graph.op_count, np.int32))
+    problem = Problem(graph, preset("2xv100-pcie"))
+    reported = ReportedPlan(problem, plan, problem.simulator.trace(plan), "test")
+    (_, drawn) = map_section(reported).blocks
+    assert isinstance(drawn, Map)
+    names: list[str] = []
+
+    def walk(group: dict[str, Any]) -> None:
+        for child in group.get("c", ()):
+            names.append(child["n"])
+            walk(child)
+
+    walk(drawn.tree["root"])
+    return names
+
+
+def test_groups_without_names_are_called_by_what_they_do() -> None:
+    kinds = [("Conv", 1e11), ("Relu", 1e9), ("Shape", 0.0)]
+    ops = [
+        dataclasses.replace(
+            op(str(i), kinds[i % 3][1], (str(i - 1),) if i else (), 64), op_type=kinds[i % 3][0]
+        )
+        for i in range(100)
+    ]
+    assert names_of(graph_of(*ops)) == [f"Conv, Relu ({i} of 3)" for i in (1, 2, 3)]
+    many = [op(f"n{i}", 1e9, (), 64) for i in range(40 * 70)]
+    names = names_of(graph_of(*many))
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"\w+ \(\d+( to \d+)? of 70\)", name) for name in names)
+
+
+def test_numbers_in_names_go_with_what_they_number() -> None:
+    ops = [
+        op(f"model.layers.{layer}.{part}.{i}", 1e9, (), 64)
+        for layer in range(4)
+        for part in ("attention", "mlp")
+        for i in range(30)
+    ]
+    names = names_of(graph_of(*ops))
+    assert names[0].endswith("layers.0")
+    assert {"attention", "mlp"} <= {name.rpartition("/")[2] for name in names}
+    assert not [name for name in names if name.isdigit()]
+
+
+def test_a_report_says_what_the_import_did_not_know(placement: Placement) -> None:
+    problem = placement.problem
+    report = dataclasses.replace(
+        problem.graph.report, opaque_ops={"XlaCallModule": 2}, folded_ops={"Transpose": 225}
+    )
+    graph = dataclasses.replace(problem.graph, report=report)
+    known = Problem(graph, problem.given_cluster, given_costs=problem.costs)
+    section = assumptions_section(dataclasses.replace(placement.reported, problem=known))
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    rows = {row[0]: row[1] for row in table.rows}
+    assert "2 ops hide their work" in rows["import"]
+    assert rows["ops that hide their work"] == "2 XlaCallModule"
+    assert rows["computed once, at load"] == "225 Transpose"
+
+
+def test_all_charts_are_printed(page: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page, encoding="utf-8")
+    printed = print_page(path, tmp_path)
+    masks = len(re.findall(rb"/SMask \d", printed))
+    assert masks >= len(charts_of(page)["charts"]) + 1  # and the graph

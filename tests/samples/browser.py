@@ -34,18 +34,31 @@ def open_page(path: Path, folder: Path, width: int = 1280, height: int = 9000) -
     return page
 
 
+def print_page(path: Path, folder: Path) -> bytes:
+    """A page as PDF, printed as soon as it has loaded; skips without a browser."""
+    printed = folder / "printed.pdf"
+    _run(folder, f"--print-to-pdf={printed}", f"file://{path}")
+    return printed.read_bytes()
+
+
 def _open(path: Path, folder: Path, width: int, height: int) -> Page:
-    binary = next((found for name in _NAMES if (found := shutil.which(name))), None)
-    if binary is None:
-        pytest.skip("no Chromium here (Debian: apt install chromium)")
-    done = subprocess.run(
-        [
-            binary, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}",
-            "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=20000",
-            "--enable-logging=stderr", "--dump-dom", f"file://{path}",
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
+    done = _run(
+        folder, f"--window-size={width},{height}", "--virtual-time-budget=20000",
+        "--enable-logging=stderr", "--dump-dom", f"file://{path}",
     )  # fmt: skip
     said = re.findall(r'CONSOLE[^"]*"(.*)", source', done.stderr)
     return Page(done.stdout, tuple(said))
+
+
+def _run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    binary = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    if binary is None:
+        pytest.skip("no Chromium here (Debian: apt install chromium)")
+    return subprocess.run(
+        [
+            binary, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            f"--user-data-dir={folder / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND",
+            *flags,
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip

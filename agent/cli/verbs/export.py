@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from agent.cli.import_text import import_values, print_import
-from agent.cli.options import Target, of_plan, pair, read_cluster, read_model
+from agent.cli.options import Target, of_plan, read_cluster, read_model
 from agent.cli.output import print_json, print_text
 from graphs.errors import GraphwrightError
 
@@ -45,7 +45,9 @@ def export(
         One of the forms; repeat for several. None: all that the plan can take.
     on
         DEVICE=NAME: what a device is called where the export runs, such as
-        v100:0=/job:worker/task:1/device:GPU:0 or cpu:0=CPUExecutionProvider.
+        v100:0=/job:worker/task:1/device:GPU:0 or cpu:0=CPUExecutionProvider. For onnx-split
+        options of the execution provider may follow:
+        v100:0=cuda:1,arena_extend_strategy=kSameAsRequested.
     schedule
         Pin the order too, where the form can: control dependencies in TensorFlow.
     fusion
@@ -76,7 +78,7 @@ def export(
         plan=document.plan,
         out=out,
         dims=target.sizes,
-        targets=dict(pair(text, "--on", "DEVICE=NAME") for text in on),
+        targets=dict(_target(text) for text in on),
         schedule=schedule,
         fusion=fusion,
         copy_weights=copy_weights,
@@ -115,3 +117,11 @@ def export(
 
 def _more(count: int) -> str:
     return f" and {count} files beside it" if count > 1 else " and one beside it" if count else ""
+
+
+def _target(text: str) -> tuple[str, str]:
+    """Split DEVICE=NAME at the first equals sign: options of the name may hold more."""
+    device, separator, name = text.partition("=")
+    if not separator or not device or not name:
+        raise GraphwrightError(f"--on {text}: write --on DEVICE=NAME")
+    return device, name
