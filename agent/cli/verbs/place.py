@@ -1,7 +1,7 @@
 """`graphwright place`: find a plan for a model."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -21,6 +21,9 @@ from agent.cli.output import prepare, print_json, print_text, progress
 from agent.cli.placement_text import show, show_pipeline, write_outputs
 from agent.cli.spent import Spent
 from graphs.errors import GraphwrightError
+
+if TYPE_CHECKING:
+    from placement.placer import Placer
 
 
 def place(
@@ -82,7 +85,6 @@ def place(
         Print one JSON object instead of tables.
     """
     spent = Spent()
-    from agent.placing.registry import POLICY, default_placer, get_placer
     from placement.export import get_exporter
     from placement.heuristics.registry import HEURISTICS
     from placement.place import place_problem
@@ -92,20 +94,8 @@ def place(
     from simulator.costs.registry import cost_model
 
     seconds = read_seconds(budget, "--budget")
-    if objective == "throughput":
-        if placer is not None or policy is not None or fuse or form not in (None, "onnx-split"):
-            raise GraphwrightError(
-                "--objective throughput has a search of its own: leave out --placer, --policy, "
-                "--fuse and forms but onnx-split"
-            )
-        placer = "throughput"
-    placer = placer or (POLICY if policy is not None else default_placer())
-    pipelined = PipelinePlacer()
-    decide = pipelined if objective == "throughput" else get_placer(placer, policy)
-    if fuse:
-        from placement.placers.fused import FusedPlacer
-
-        decide = FusedPlacer(decide)
+    overlaps = objective == "throughput"
+    name, decide = _placer(placer, policy, fuse, form, overlaps=overlaps)
     spent.lap("start-up")
     graph = read_model(model, target)
     spent.lap("import")
@@ -113,27 +103,26 @@ def place(
     problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
     if form is not None:
         get_exporter(form)  # a form that does not exist is a mistake at once
-    searches = placer not in HEURISTICS or form is not None
-    wanted = read_simplicity(simplicity, searches=searches)
-    if objective == "throughput":
-        form = wanted = None
+    searches = name not in HEURISTICS or form is not None
+    wanted = None if overlaps else read_simplicity(simplicity, searches=searches)
+    form = None if overlaps else form
     prepare(quiet=json)
-    with progress(f"{placer} on {problem.given_cluster.name}", quiet=json) as on_progress:
-        placement = place_problem(problem, decide, placer, seconds, seed, on_progress, wanted, form)
+    with progress(f"{name} on {problem.given_cluster.name}", quiet=json) as on_progress:
+        placement = place_problem(problem, decide, name, seconds, seed, on_progress, wanted, form)
     search = {"search": placement.search_seconds, "simplifying": placement.simplify_seconds}
     spent.lap("start-up", of_which=search)
     written = write_outputs(placement, out, target) if out is not None else {}
     spent.lap("files")
+    pipeline = decide.pipeline if isinstance(decide, PipelinePlacer) else None
     if json:
         calibrated = calibrated_prediction(problem.simulator, placement.plan)
-        pipeline = pipelined.pipeline
         overlap = {"objective": objective} if pipeline is None else pipeline.as_dict()
         more = {**overlap, **calibrated, "spent": spent.as_dict(), "files": written}
         print_json({**placement.summary(), **more})
     else:
         show(placement)
-        if pipelined.pipeline is not None:
-            show_pipeline(pipelined.pipeline)
+        if pipeline is not None:
+            show_pipeline(pipeline)
         print_text(str(spent))
         for name, path in written.items():
             print_text(f"{name}: {path}")
@@ -144,3 +133,27 @@ def place(
                 "--out FOLDER"
             )
     return DONE if placement.feasible else INFEASIBLE
+
+
+def _placer(
+    name: str | None, policy: Path | None, fuse: bool, form: str | None, *, overlaps: bool
+) -> "tuple[str, Placer]":
+    """The placer that the flags name."""
+    from agent.placing.registry import POLICY, default_placer, get_placer
+
+    if overlaps:
+        from placement.throughput import PipelinePlacer
+
+        if name is not None or policy is not None or fuse or form not in (None, "onnx-split"):
+            raise GraphwrightError(
+                "--objective throughput has a search of its own: leave out --placer, --policy, "
+                "--fuse and forms but onnx-split"
+            )
+        return "throughput", PipelinePlacer()
+    name = name or (POLICY if policy is not None else default_placer())
+    decide = get_placer(name, policy)
+    if fuse:
+        from placement.placers.fused import FusedPlacer
+
+        decide = FusedPlacer(decide)
+    return name, decide
