@@ -97,7 +97,9 @@ class _Search:
             state.instance.problem, state.subject.groups.hierarchy, SEARCH.neighbour_share
         )
         self.chains = 0
-        self.least_energy = np.log(max(state.instance.problem.least_seconds, 1e-300))
+        # A policy that learns has use for what is tried where nothing better is to be found.
+        least = np.log(max(state.instance.problem.least_seconds, 1e-300))
+        self.least_energy = least if tuner is None else -np.inf
         self.begun_seconds = budget.spent_seconds
         self.span_seconds = max(budget.left_seconds, 1e-9)
         self.max_steps: int | None = None

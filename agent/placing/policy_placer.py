@@ -118,7 +118,8 @@ class PolicyPlacer:
         subject = group_instance(Prepared(instance), self.config.episode.group_sizes, seed)
         state = begin(subject, replace(self.config.rules, steps=max(self.effort.max_passes, 1)))
         progress = _Found(start, budget, state)
-        if self.config.guides_search and problem.leaves_nothing(start.evaluation):
+        learns = self.effort.max_updates > 0
+        if self.config.guides_search and not learns and problem.leaves_nothing(start.evaluation):
             return Placed(
                 start, tuple(instance.heuristic_plans), tuple(progress.progress),
                 len(instance.heuristic_plans), tuple(progress.stages),

@@ -35,6 +35,7 @@ def hold_back(problem: Problem, start: Candidate) -> Candidate:
     if start.evaluation.feasible or start.plan.is_fused:
         return start
     left = int(np.clip(_EVALUATED_OPS / problem.graph.op_count, _FEWEST_EVALUATIONS, _EVALUATIONS))
+    origin = f"repaired {start.origin.removeprefix('repaired ')}, held"
     best, refused = start, set[tuple[int, int]]()
     for _ in range(_ROUNDS):
         found = None
@@ -45,7 +46,7 @@ def hold_back(problem: Problem, start: Candidate) -> Candidate:
             left -= 1
             holds = _with_hold(best.plan, op, after)
             plan = replace(best.plan, holds=holds)
-            item = Candidate(plan, problem.evaluate(plan), f"held {start.origin}")
+            item = Candidate(plan, problem.evaluate(plan), origin)
             if item.energy < best.energy:
                 found = item
                 break

@@ -132,7 +132,7 @@ def _with(graph: Graph, field: str, index: int, value: float) -> Graph:
         ("tensor_bytes", 1, -1, "tensor_bytes of 'tensor 1'"),
         ("kinds", 0, 42, "kinds hold 42; the largest known is 41"),
         ("phases", 0, 3, "phases hold 3"),
-        ("dtypes", 0, 15, "dtypes hold 15"),
+        ("dtypes", 0, 16, "dtypes hold 16"),
         ("tensor_storage", 0, 6, "tensor_storage hold 6"),
         ("colocation", 0, -2, "colocation holds -2"),
         ("tensor_producers", 3, 4, "producer is not an op"),
