@@ -190,6 +190,10 @@ class Pin:
     dtype_enum: int
     """TensorFlow's number of the element type."""
 
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
 
 def pin_name(endpoint: Endpoint) -> str:
     """The node that states a tensor's shape to TensorFlow's inference."""
