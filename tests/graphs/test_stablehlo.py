@@ -12,7 +12,7 @@ from tensorflow.compiler.mlir.stablehlo import stablehlo
 from graphs import Graph, OpKind
 from graphs.costs.work import TensorSpec
 from graphs.importers.stablehlo.call_modules import CallModules
-from graphs.importers.stablehlo.lowering import Lowering
+from graphs.importers.stablehlo.lowering import Lowering, request_for
 from graphs.importers.tensorflow_models.graph import import_graph_def
 
 Spec = tuple[Sequence[int | None], Any]
@@ -104,6 +104,26 @@ def test_products_and_elementwise_groups() -> None:
     assert graph.report.composite_ops == {"XlaCallModule": 1}
     assert graph.report.opaque_ops == {}
     assert any("one op with the work of its StableHLO" in note for note in graph.report.notes)
+
+
+def test_what_a_product_stands_between_is_not_one_kernel() -> None:
+    """A residual connection: the sum reads what came before the product."""
+    text = _function(
+        "%x: tensor<16x64xf32>, %w: tensor<64x64xf32>",
+        "tensor<16x64xf32>",
+        """
+        %0 = stablehlo.tanh %x : tensor<16x64xf32>
+        %1 = stablehlo.dot_general %0, %w, contracting_dims = [1] x [0]
+          : (tensor<16x64xf32>, tensor<64x64xf32>) -> tensor<16x64xf32>
+        %2 = stablehlo.add %0, %1 : tensor<16x64xf32>
+        return %2 : tensor<16x64xf32>""",
+    )
+    graph = _imported(_definition(text, [((16, 64), F), ((64, 64), F)], [((16, 64), F)]))
+    op = graph.op_index["model"]
+    assert graph.launches[op] == 3
+    data = 4 * 16 * 64
+    assert graph.bytes_read[op] == data + (data + 4 * 64 * 64) + 2 * data
+    assert graph.bytes_written[op] == 3 * data
 
 
 def test_open_sizes_are_those_of_the_arguments() -> None:
@@ -290,6 +310,18 @@ def test_modules_for_other_devices_are_read(platforms: list[bytes]) -> None:
     definition = _definition(text, [((128,), F)], [((128,), F)], platforms=platforms)
     graph = _imported(definition)
     assert graph.flops[graph.op_index["model"]] == 128
+
+
+def test_the_first_platform_counts_as_the_one_that_lowers() -> None:
+    text = _function("%x: tensor<8xf32>", "tensor<8xf32>", "return %x : tensor<8xf32>")
+    for platforms, expected in (([b"TPU"], [b"CPU"]), ([b"CUDA", b"CPU"], [b"CUDA", b"CPU"])):
+        definition = _definition(text, [((8,), F)], [((8,), F)], platforms=platforms)
+        request = request_for(
+            definition.node[0], [(TensorSpec((8,)), F.as_datatype_enum)], definition.versions, ()
+        )
+        module = tf.compat.v1.GraphDef.FromString(request).node[0]
+        assert list(module.attr["platforms"].list.s) == expected
+        assert list(definition.node[0].attr["platforms"].list.s) == platforms
 
 
 def test_a_module_that_cannot_be_read_stays_opaque() -> None:
