@@ -110,12 +110,12 @@ LAYER_OPS: Mapping[str, OpCost] = {
     ),
     **_all(OpKind.SIGNAL, _fourier, "FFT", "FFT2D", "FFT3D", "IFFT", "IFFT2D", "IFFT3D",
            "RFFT", "RFFT2D", "RFFT3D", "IRFFT", "IRFFT2D", "IRFFT3D"),
-    **_all(OpKind.SORT, _sort, "TopK", "TopKV2", "NthElement", "Unique", "UniqueV2",
+    **_all(OpKind.SORT, _sort, "TopK", "TopKV2", "ApproxTopK", "NthElement", "Unique", "UniqueV2",
            "UniqueWithCounts", "UniqueWithCountsV2", "InTopK", "InTopKV2", "ListDiff"),
     **_all(
         OpKind.RESIZE, _resize,
         "ResizeBilinear", "ResizeBilinearGrad", "ResizeNearestNeighbor",
         "ResizeNearestNeighborGrad", "ResizeBicubic", "ResizeBicubicGrad", "ResizeArea",
-        "CropAndResize", "ScaleAndTranslate",
+        "ScaleAndTranslate", "ScaleAndTranslateGrad",
     ),
 }  # fmt: skip

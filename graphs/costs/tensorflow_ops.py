@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from graphs.costs.formulas import output_elements, streaming
 from graphs.costs.tensorflow_dense import DENSE_OPS
 from graphs.costs.tensorflow_elementwise import ELEMENTWISE_OPS
+from graphs.costs.tensorflow_images import IMAGE_OPS
 from graphs.costs.tensorflow_layers import LAYER_OPS
 from graphs.costs.tensorflow_movement import MOVEMENT_OPS
 from graphs.costs.tensorflow_state import STATE_OPS
@@ -14,6 +15,7 @@ from graphs.kinds import OpKind
 TENSORFLOW_OPS: Mapping[str, OpCost] = {
     **DENSE_OPS,
     **ELEMENTWISE_OPS,
+    **IMAGE_OPS,
     **LAYER_OPS,
     **MOVEMENT_OPS,
     **STATE_OPS,

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
+from graphs.importers.stablehlo.call_modules import CALL_MODULE, CallModules
 from graphs.importers.tensorflow_models.control_flow import (
     COMPOSITE_OPS,
     LOOP_FRAME,
@@ -49,6 +50,8 @@ class Bodies:
     versions: Any
     """The GraphDef's version record, under which bodies are inferred."""
     dimensions: Dimensions
+    modules: CallModules
+    """What is known inside of StableHLO modules."""
     depth: int = 0
     _scopes: dict[Any, Scope] = field(default_factory=dict)
     _bodies: dict[tuple[str, ...], list[list[Body]]] = field(default_factory=dict)
@@ -130,8 +133,13 @@ class Bodies:
         """The spec of what a control-flow op returns, where it can be told; else None.
 
         A loop's variable looks as it does when the loop begins, or after a trip where it is
-        empty then; a branch's result looks as the first branch's does.
+        empty then; a branch's result looks as the first branch's does; a module says it.
         """
+        if node.op_type == CALL_MODULE:
+            arguments = [spec for e in node.inputs if (spec := outer.spec(e)) is not None]
+            known = len(arguments) == len(node.inputs)
+            module = self.modules.read(node.definition, arguments) if known else None
+            return None if module is None else module.result(number)
         if node.op_type not in COMPOSITE_OPS or node.op_type == LOOP_FRAME:
             return None
         if node.op_type in LOOPS:

@@ -21,7 +21,8 @@ _IMAGES = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "Dec
 #: Ops that are told their result's shape, and the input that tells it.
 _SHAPED_BY = {"Fill": 0, "Empty": 0, "Reshape": 1, "BroadcastTo": 1, "RandomUniform": 0,
               "RandomStandardNormal": 0, "TruncatedNormal": 0}  # fmt: skip
-_COUNTED_BY = {"NonMaxSuppressionV2": 2, "NonMaxSuppressionV3": 2, "NonMaxSuppressionV4": 2,
+_COUNTED_BY = {"NonMaxSuppression": 2, "NonMaxSuppressionWithOverlaps": 2,
+               "NonMaxSuppressionV2": 2, "NonMaxSuppressionV3": 2, "NonMaxSuppressionV4": 2,
                "NonMaxSuppressionV5": 2}  # fmt: skip
 
 
@@ -189,6 +190,10 @@ class Pin:
     shape: tuple[int, ...]
     dtype_enum: int
     """TensorFlow's number of the element type."""
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
 
 
 def pin_name(endpoint: Endpoint) -> str:

@@ -1,6 +1,7 @@
 """Imports TensorFlow graphs: GraphDef files, SavedModels, graphs in memory."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from graphs.costs.work import TensorSpec
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
+from graphs.importers.stablehlo.call_modules import CALL_MODULE, CallModules
 from graphs.importers.tensorflow_models.bodies import Bodies
 from graphs.importers.tensorflow_models.captured import reveal_captured
 from graphs.importers.tensorflow_models.colocation import colocation_keys
@@ -138,15 +140,17 @@ def _import(
     if inlined or has_open_inputs(nodes):
         live_graph = None
     stacks = frame_stacks(nodes, origin)
-    functions = Bodies(library, graph_def.versions, dimensions)
+    modules = CallModules(graph_def.versions, library.functions.values())
+    functions = Bodies(library, graph_def.versions, dimensions, modules)
     loops = _loops(nodes, stacks, functions)
-    scope = infer_scope(
-        nodes, graph_def.versions, library, dimensions, Given(), functions.result,
-        functions.held, loops, live_graph,
-    )  # fmt: skip
-    specs = scope.specs
-    estimator = WorkEstimator(library, functions, Frames(nodes, stacks, scope.values.integer))
-    builder, chained = _assemble(name, scope, estimator)
+    with closing(modules.lowering):
+        scope = infer_scope(
+            nodes, graph_def.versions, library, dimensions, Given(), functions.result,
+            functions.held, loops, live_graph,
+        )  # fmt: skip
+        specs = scope.specs
+        estimator = WorkEstimator(library, functions, Frames(nodes, stacks, scope.values.integer))
+        builder, chained = _assemble(name, scope, estimator)
     shape_ops = {record.name for record in builder.records if record.kind is OpKind.SHAPE}
     unknown = tuple(t for t in specs.unknown if t.rpartition(":")[0] not in shape_ops)
     unknown += tuple(estimator.unknown_inside)
@@ -169,6 +173,7 @@ def _import(
         f"{OPAQUE_OPS.get(op_type, MISSING_FUNCTION)}."
         for op_type, count in estimator.opaque.items()
     ]
+    said += _about_modules(estimator)
     if shapeless:
         said.append(
             f"{len(shapeless)} captured variables ({shapeless[0]} and the like) have no shape in "
@@ -186,10 +191,35 @@ def _import(
         unknown_shapes=unknown,
         estimated_ops=dict(estimator.estimated),
         composite_ops=dict(estimator.composite),
-        opaque_ops=dict(estimator.opaque),
+        opaque_ops={
+            **estimator.opaque,
+            **{f"stablehlo.custom_call @{t}": n for t, n in estimator.custom_calls.items()},
+        },
         notes=tuple(said),
     )
     return builder.build(report)
+
+
+def _about_modules(estimator: WorkEstimator) -> list[str]:
+    """What to say of StableHLO modules: how they count, what they hide, which are not read."""
+    said = [
+        f"The module of {name!r} cannot be read: {reason}."
+        for name, reason in estimator.bodies.modules.refused.items()
+    ]
+    count = estimator.composite[CALL_MODULE]
+    if count:
+        said.append(
+            f"{count} x {CALL_MODULE} is one op with the work of its StableHLO: as XLA fuses them, "
+            "elementwise ops side by side are one kernel, every product, reduction or movement is "
+            "one; constants inside count as parameters."
+        )
+    if estimator.custom_calls:
+        targets = ", ".join(f"{n} x {t}" for t, n in estimator.custom_calls.items())
+        said.append(
+            "Custom calls in StableHLO hide their work and are costed from their tensors: "
+            f"{targets}."
+        )
+    return said
 
 
 def _loops(
@@ -217,7 +247,7 @@ def _assemble(name: str, scope: Scope, estimator: WorkEstimator) -> tuple[GraphB
     order = topological_order(collapsed, library.origin)
     kinds: dict[str, OpKind] = {}
     for node in order:
-        cost = estimator.cost(node)
+        cost = estimator.cost(node, [estimator.spec(outputs, e) for e in node.inputs])
         kinds[node.name] = kind_in_context(node, cost.kind, outputs, kinds, estimator.spec)
     phases = phases_of(order, kinds)
     keys = colocation_keys(
@@ -233,6 +263,8 @@ def _assemble(name: str, scope: Scope, estimator: WorkEstimator) -> tuple[GraphB
         inputs = [estimator.spec(outputs, endpoint) for endpoint in node.inputs]
         own = outputs[node.name]
         work = estimator.work(node, kind, inputs, own, scope)
+        module = estimator.module(node, inputs)
+        inside = 0 if module is None else module.cost.constant_bytes
         detached = reads_static_shapes(node, specs.incomplete)
         record = OpRecord(
             name=node.name,
@@ -246,7 +278,7 @@ def _assemble(name: str, scope: Scope, estimator: WorkEstimator) -> tuple[GraphB
             flops=work.flops,
             bytes_read=work.bytes_read,
             bytes_written=work.bytes_written,
-            resident_bytes=resident_bytes(node, kind, own),
+            resident_bytes=resident_bytes(node, kind, own) + inside,
             workspace_bytes=work.workspace_bytes,
             launches=work.launches,
             output_shape=own[0].shape if own else (),

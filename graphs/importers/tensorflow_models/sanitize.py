@@ -16,6 +16,7 @@ from graphs.importers.tensorflow_models.completion import Pin, pin_name
 from graphs.importers.tensorflow_models.dimensions import Dimensions, input_shapes
 from graphs.importers.tensorflow_models.functions import Library, calls_nothing
 from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode, split_input
+from graphs.importers.tensorflow_models.parts import Part
 
 _LARGE_CONSTANT_ELEMENTS = 1024
 _MAX_OUTPUTS = 4096
@@ -28,6 +29,7 @@ def inferable_graph_def(
     dimensions: Dimensions,
     known: Mapping[str, TensorSpec],
     pins: Mapping[Endpoint, Pin],
+    part: Part | None = None,
 ) -> Any:
     """A GraphDef whose nodes have the names and output shapes of `nodes`.
 
@@ -38,6 +40,7 @@ def inferable_graph_def(
         dimensions: sizes for open dimensions of the inputs; records what it is asked.
         known: specs of placeholders, by name.
         pins: shapes of tensors that inference does not find; their readers see them.
+        part: which nodes are wanted; None: all.
 
     Raises:
         ModelError: a constant contradicts itself, or an op cannot be stood in for.
@@ -47,6 +50,8 @@ def inferable_graph_def(
     graph_def.library.function.extend(library.functions.values())
     output_counts = _output_counts(nodes)
     for node in nodes.values():
+        if part is not None and node.name not in part.names:
+            continue
         hidden = calls_nothing(node.definition, library)
         if hidden or library.op_def(node.op_type) is None:
             count = output_counts.get(node.name, 0)
@@ -60,8 +65,31 @@ def inferable_graph_def(
         target = graph_def.node.add()
         target.CopyFrom(node.definition)
         _adapt(target, node, nodes, dimensions, known)
+    if part is not None:
+        _cut(graph_def, part)
+        pins = {endpoint: pin for endpoint, pin in pins.items() if endpoint[0] in part.names}
     _pin(graph_def, pins)
     return graph_def
+
+
+def _cut(graph_def: Any, part: Part) -> None:
+    """Put placeholders where a part reads what is not part of it."""
+    for target in graph_def.node:
+        texts = []
+        for text in target.input:
+            endpoint = split_input(text)
+            if text.startswith("^"):
+                if text[1:] in part.names:
+                    texts.append(text)
+            else:
+                texts.append(pin_name(endpoint) if endpoint in part.borders else text)
+        if texts != list(target.input):
+            del target.input[:]
+            target.input.extend(texts)
+    for endpoint, border in part.borders.items():
+        given = graph_def.node.add(name=pin_name(endpoint), op="Placeholder")
+        given.attr["dtype"].type = border.dtype_enum
+        _give_shape(given, TensorSpec(border.shape))
 
 
 def _pin(graph_def: Any, pins: Mapping[Endpoint, Pin]) -> None:
@@ -110,6 +138,7 @@ def _adapt(
 def _give_shape(target: Any, spec: TensorSpec) -> None:
     shape = target.attr["shape"].shape
     shape.Clear()
+    shape.SetInParent()
     for size in spec.shape:
         shape.dim.add(size=size)
 

@@ -30,6 +30,7 @@ from graphs.importers.tensorflow_models.dtypes import dtype_of
 from graphs.importers.tensorflow_models.elements import READERS, Elements
 from graphs.importers.tensorflow_models.functions import Library
 from graphs.importers.tensorflow_models.nodes import Endpoint, TensorflowNode
+from graphs.importers.tensorflow_models.parts import Part, part_behind
 from graphs.importers.tensorflow_models.sanitize import inferable_graph_def
 from graphs.importers.tensorflow_models.values import Value, Values
 from graphs.kinds import DType
@@ -129,17 +130,22 @@ def infer_scope(
 class _Round:
     """What is known of the tensors after TensorFlow has inferred once."""
 
-    def __init__(self, inference: "_Inference", graph: Any) -> None:
+    def __init__(self, inference: "_Inference", graph: Any, before: "_Round | None" = None) -> None:
+        """Read the shapes of a graph; of nodes that it lacks they are what they were before."""
         nodes = inference.nodes
-        self.dims: dict[Endpoint, Dims] = {}
-        self.enums: dict[Endpoint, int] = {}
+        self.dims: dict[Endpoint, Dims] = dict(before.dims) if before is not None else {}
+        self.enums: dict[Endpoint, int] = dict(before.enums) if before is not None else {}
         self.nodes = nodes
         self.inference = inference
-        for name in nodes:
+        inferred = nodes if before is None else [op.name for op in graph.get_operations()]
+        for name in inferred:
+            if name not in nodes:
+                continue  # it states a shape
             for number, tensor in enumerate(graph.get_operation_by_name(name).outputs):
                 endpoint = (name, number)
                 shape = tensor.shape
-                self.dims[endpoint] = None if shape.rank is None else shape.as_list()
+                dims = None if shape.rank is None else shape.as_list()
+                self.dims[endpoint] = merged(dims, self.dims.get(endpoint))
                 self.enums[endpoint] = tensor.dtype.as_datatype_enum
         for endpoint, pin in inference.pins.items():
             self.dims[endpoint] = list(pin.shape)
@@ -169,6 +175,14 @@ class _Round:
         if len(sizes) < len(dims):
             return None
         return TensorSpec(tuple(sizes), dtype_of(self.enums[endpoint]))
+
+    def known(self, endpoint: Endpoint) -> Pin | None:
+        """Shape and type of a tensor of numbers, if its shape is known in full."""
+        enum = self.enums.get(endpoint, _REFERENCE)
+        if enum >= _REFERENCE or dtype_of(enum) in {DType.RESOURCE, DType.STRING}:
+            return None
+        spec = self.spec(endpoint)
+        return None if spec is None else Pin(spec.shape, enum)
 
     def is_estimate(self, endpoint: Endpoint) -> bool:
         """Whether a tensor's shape rests on an estimate."""
@@ -295,17 +309,20 @@ class _Inference:
         for attempt in (dict(new), certain):
             if not attempt:
                 continue
+            pins = {**kept, **attempt}
+            changed = followers(self.nodes, {name for name, _ in attempt}, around=True)
+            part = part_behind(self.nodes, changed, pins, current.known)
             try:
-                graph = self.imported({**kept, **attempt})
+                graph = self.imported(pins, part)
             except ModelError:
                 continue  # an estimate contradicts what follows
-            self.pins = {**kept, **attempt}
-            return _Round(self, graph)
+            self.pins = pins
+            return _Round(self, graph, current)
         return None
 
-    def imported(self, pins: Mapping[Endpoint, Pin]) -> Any:
+    def imported(self, pins: Mapping[Endpoint, Pin], part: Part | None = None) -> Any:
         graph_def = inferable_graph_def(
-            self.nodes, self.versions, self.library, self.dimensions, self.given.specs, pins
+            self.nodes, self.versions, self.library, self.dimensions, self.given.specs, pins, part
         )
         graph = tf.Graph()
         try:

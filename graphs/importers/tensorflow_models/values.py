@@ -40,6 +40,13 @@ _REDUCTIONS: Mapping[str, Callable[[Value], Value]] = {
 _SINGLES: Mapping[str, Callable[[Value], Value]] = {
     "Neg": np.negative, "Ceil": np.ceil, "Floor": np.floor, "Abs": np.abs,
 }  # fmt: skip
+#: What `_computed` knows.
+_COMPUTED = frozenset(
+    {
+        *_PAIRS, *_REDUCTIONS, *_SINGLES, "Cast", "Pack", "ConcatV2", "StridedSlice", "GatherV2",
+        "Gather", "Reshape", "ExpandDims", "Squeeze", "Range",
+    }
+)  # fmt: skip
 _ERRORS = (TypeError, ValueError, IndexError, OverflowError, ZeroDivisionError, KeyError)
 
 
@@ -107,9 +114,17 @@ class Values:
                 return np.array(last, np.int64)
         if kind in PASSES:
             return self.of(node.inputs[0], depth)
-        inputs = [self.of(source, depth) for source in node.inputs]
-        known = [value for value in inputs if value is not None]
-        return _computed(node, known) if len(known) == len(inputs) else None
+        return self._computed(node, depth) if kind in _COMPUTED else None
+
+    def _computed(self, node: TensorflowNode, depth: int) -> Value | None:
+        """What an op makes of its inputs; the first that is unknown ends the search."""
+        known = []
+        for source in node.inputs:
+            value = self.of(source, depth)
+            if value is None:
+                return None
+            known.append(value)
+        return _computed(node, known)
 
     def _variable_shape(self, handle: Endpoint) -> Value | None:
         node = self.nodes.get(handle_origin(handle, self.nodes)[0])

@@ -13,6 +13,7 @@ from graphs.costs.tensorflow_ops import (
 )
 from graphs.costs.work import OpCost, Signature, TensorSpec, Work
 from graphs.errors import ModelError
+from graphs.importers.stablehlo.call_modules import CALL_MODULE, ReadModule
 from graphs.importers.tensorflow_models.bodies import Bodies
 from graphs.importers.tensorflow_models.control_flow import (
     COMPOSITE_OPS,
@@ -44,7 +45,9 @@ class WorkEstimator:
     opaque: Counter[str] = field(default_factory=Counter)
     """Op types that hide what they do, and how many ops there are."""
     composite: Counter[str] = field(default_factory=Counter)
-    """Control-flow op types, and how many ops there are."""
+    """Types of ops that stand for others which can be read, and how many ops there are."""
+    custom_calls: Counter[str] = field(default_factory=Counter)
+    """Targets of the custom calls in StableHLO modules, and how many there are."""
     uncounted_loops: int = 0
     """Loops whose number of trips is decided at run time."""
     unknown_inside: dict[str, None] = field(default_factory=dict)
@@ -70,9 +73,15 @@ class WorkEstimator:
         """Whether a node hides what it does."""
         return node.op_type in OPAQUE_OPS or calls_nothing(node.definition, self.library)
 
-    def cost(self, node: TensorflowNode) -> OpCost:
+    def module(self, node: TensorflowNode, inputs: Sequence[TensorSpec]) -> ReadModule | None:
+        """The StableHLO module that a node runs, if it runs one that can be read."""
+        if node.op_type != CALL_MODULE:
+            return None
+        return self.bodies.modules.read(node.definition, inputs)
+
+    def cost(self, node: TensorflowNode, inputs: Sequence[TensorSpec]) -> OpCost:
         """The kind and formula of a node; op types without one are counted."""
-        if node.op_type in COMPOSITE_OPS:
+        if node.op_type in COMPOSITE_OPS or self.module(node, inputs) is not None:
             return OpCost(OpKind.CONTROL_FLOW, ESTIMATED.formula)
         cost = TENSORFLOW_OPS.get(node.op_type)
         if cost is None and self.is_opaque(node):
@@ -118,6 +127,9 @@ class WorkEstimator:
     def _plain_work(
         self, node: TensorflowNode, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
     ) -> Work:
+        module = self.module(node, inputs)
+        if module is not None:
+            return self._module_work(node, module)
         if self.is_opaque(node):
             self.opaque[node.op_type] += 1
             return ESTIMATED.formula(Signature(node.op_type, inputs, outputs))
@@ -134,6 +146,15 @@ class WorkEstimator:
                 self._works[key] = ESTIMATED.formula(signature)
         return self._works[key]
 
+    def _module_work(self, node: TensorflowNode, module: ReadModule) -> Work:
+        """The work of a StableHLO module; what it hides is counted."""
+        cost = module.cost
+        self.composite[node.op_type] += 1
+        self.custom_calls.update(cost.opaque)
+        self.estimated.update({f"stablehlo.{op}": count for op, count in cost.estimated.items()})
+        self.uncounted_loops += cost.uncounted_loops
+        return cost.work
+
     def _parts(
         self, nodes: Mapping[str, TensorflowNode], scope: Scope
     ) -> list[tuple[Work, Sequence[TensorSpec]]]:
@@ -143,8 +164,8 @@ class WorkEstimator:
             if node.op_type in COMPOSITE_OPS:
                 work = self._branching_work(node, scope)
             else:
-                self.cost(node)
                 inputs = [self.spec(outputs, endpoint) for endpoint in node.inputs]
+                self.cost(node, inputs)
                 work = self._plain_work(node, inputs, outputs[node.name])
             parts.append((work, outputs[node.name]))
         return parts

@@ -1,0 +1,1 @@
+"""Reads StableHLO modules, by the HLO into which TensorFlow lowers them."""

@@ -1,0 +1,108 @@
+"""Lowers the modules of XlaCallModule ops to HLO, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tensorflow.core.framework import graph_pb2
+
+from graphs.costs.work import TensorSpec
+
+_SCRIPT = Path(__file__).with_name("lowering_process.py")
+_HOST = b"CPU"
+
+
+@dataclass
+class Lowering:
+    """Lowers modules by TensorFlow, which fits open sizes to the arguments and drops dead ops.
+
+    The process that does it starts with the first module; `close` ends it.
+    """
+
+    _process: "subprocess.Popen[bytes] | None" = field(default=None)
+
+    def hlo(self, request: bytes) -> tuple[bytes | None, str]:
+        """A serialized HloModuleProto, or None and the reason.
+
+        Args:
+            request: see `request_for`.
+        """
+        try:
+            process = self._started()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(len(request).to_bytes(8, "big") + request)
+            process.stdin.flush()
+            head = process.stdout.read(16)
+            reply = process.stdout.read(int.from_bytes(head[8:], "big"))
+        except BrokenPipeError:
+            head = reply = b""
+        except OSError as error:
+            self.close()
+            return None, f"no process could be started that reads it: {error}"
+        if len(head) < 16 or len(reply) < int.from_bytes(head[8:], "big"):
+            self.close()
+            return None, "it is damaged: reading it ended the process"
+        if head[:8] == bytes(8):
+            return reply, ""
+        lines = reply.decode("utf-8", "replace").splitlines() or ["no reason given"]
+        return None, lines[0][:300]
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self._process is None:
+            environment = {
+                **os.environ,
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "CUDA_VISIBLE_DEVICES": "-1",  # nothing runs, so no device is taken
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            }
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(_SCRIPT)], env=environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        return self._process
+
+
+def request_for(
+    definition: Any, arguments: Sequence[tuple[TensorSpec, int]], versions: Any, functions: Any
+) -> bytes:
+    """A serialized GraphDef of one module and its arguments.
+
+    Args:
+        definition: the NodeDef of the XlaCallModule; not changed.
+        arguments: spec and TensorFlow's number of the element type of each input.
+        versions: the GraphDef's version record.
+        functions: the functions of the graph, which the module may call.
+    """
+    graph_def = graph_pb2.GraphDef()
+    graph_def.versions.CopyFrom(versions)
+    module = graph_def.node.add()
+    module.CopyFrom(definition)
+    module.name, module.device = "module", ""
+    del module.input[:]
+    for key in [key for key in module.attr if key.startswith("_")]:
+        del module.attr[key]
+    platforms = module.attr["platforms"].list.s if "platforms" in module.attr else []
+    if platforms and _HOST not in platforms:
+        platforms[0] = _HOST  # it is lowered, not run: the first platform's branch counts
+    if "function_list" in module.attr and module.attr["function_list"].list.func:
+        graph_def.library.function.extend(functions)
+    for number, (spec, dtype_enum) in enumerate(arguments):
+        argument = graph_def.node.add(name=f"argument_{number}", op="Placeholder")
+        argument.attr["dtype"].type = dtype_enum
+        argument.attr["shape"].shape.SetInParent()
+        for size in spec.shape:
+            argument.attr["shape"].shape.dim.add(size=size)
+        module.input.append(argument.name)
+    return graph_def.SerializeToString()
