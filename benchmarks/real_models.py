@@ -50,7 +50,7 @@ from simulator.clusters.probe import probe_machine
 from simulator.plan import Plan
 
 BUDGET_SECONDS = 5.0
-ROUNDS = 9
+ROUNDS = 7
 TOLERANCE = 1e-3
 #: What counts of flops differ by that follow other conventions for elementwise ops.
 FLOPS_TOLERANCE = 0.1
@@ -196,7 +196,7 @@ def calibrated(
         graph = graphs.load(model, dims.get(name, {}), allow_unknown=True)
         sizes = {**graph.report.assumed_dims, **dims.get(name, {})}
         files.append(ModelFile(model, graph, sizes))
-    config = CalibrationConfig(fitted_plans=4, judged_plans=4, rounds=5)
+    config = CalibrationConfig(fitted_plans=3, judged_plans=3, rounds=3)
     cluster, _ = get_calibrator("ort")(
         files, probe_machine(2), machine_fingerprint(), "costs.json", config, lambda _: None, ()
     )

@@ -90,7 +90,7 @@ class ImportGaps:
         if self.opaque_ops:
             parts.append(f"{self.opaque_ops} ops hide their work")
         if self.composite_ops:
-            parts.append(f"{self.composite_ops} loops or branches are one op each")
+            parts.append(f"{self.composite_ops} loops, branches or modules are one op each")
         if self.lacks_parameters:
             parts.append("a training step without a parameter: weights given as inputs?")
         if not parts:

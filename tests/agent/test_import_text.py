@@ -13,7 +13,7 @@ from graphs.import_report import ImportReport
 
 LINE = (
     "import: 4 TFLOP, 0 MB of parameters; assumed batch=1 (set with --dim); 1 of 8 kernels "
-    "have no cost formula; 2 ops hide their work; 3 loops or branches are one op each "
+    "have no cost formula; 2 ops hide their work; 3 loops, branches or modules are one op each "
     "(`graphwright graphs show` says which)"
 )
 
