@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from graphs.costs.work import TensorSpec
 
 _SCRIPT = Path(__file__).with_name("lowering_process.py")
 _HOST = b"CPU"
+#: A module that takes longer to lower stays opaque.
+_MOST_SECONDS = 180
 
 
 @dataclass
@@ -33,20 +36,28 @@ class Lowering:
         """
         try:
             process = self._started()
-            assert process.stdin is not None
-            assert process.stdout is not None
+        except OSError as error:
+            return None, f"no process could be started that reads it: {error}"
+        assert process.stdin is not None
+        assert process.stdout is not None
+        watch = threading.Timer(_MOST_SECONDS, process.kill)
+        watch.daemon = True
+        watch.start()
+        try:
             process.stdin.write(len(request).to_bytes(8, "big") + request)
             process.stdin.flush()
             head = process.stdout.read(16)
             reply = process.stdout.read(int.from_bytes(head[8:], "big"))
-        except BrokenPipeError:
+        except OSError:  # the process ended
             head = reply = b""
-        except OSError as error:
-            self.close()
-            return None, f"no process could be started that reads it: {error}"
+        finally:
+            watch.cancel()
         if len(head) < 16 or len(reply) < int.from_bytes(head[8:], "big"):
             self.close()
-            return None, "it is damaged: reading it ended the process"
+            return None, (
+                "it is damaged, or too large: reading it ended the process, or took longer than "
+                f"{_MOST_SECONDS} s"
+            )
         if head[:8] == bytes(8):
             return reply, ""
         lines = reply.decode("utf-8", "replace").splitlines() or ["no reason given"]
