@@ -147,7 +147,7 @@ def test_devices_work_on_different_requests_at_once(
 def test_a_device_takes_the_earliest_request_and_its_parts_in_order(
     runner: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the second device stands still, the first begins all requests, then goes on with them."""
+    """While the second device stands still, the first begins all requests."""
     run = runner._Part.run
     ahead = threading.Event()
     taken: dict[str, list[tuple[int, int]]] = {}
