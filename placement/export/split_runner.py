@@ -394,7 +394,7 @@ class _Stream:
         self._model = model
         self._numbers = itertools.count()
         self._ready: dict[str, list[tuple[int, int, _Request]]] = {n: [] for n in model.devices}
-        """Heaps of request, part. As many jobs wait in the pools, at least."""
+        """Heaps of request and part, as many as there are jobs in the devices' pools."""
         self._unfinished: set[_Request] = set()
         self._running = 0
         self._changed = Condition()
@@ -423,8 +423,6 @@ class _Stream:
         """Drop what does not run yet, and wait for what does."""
         with self._changed:
             self.is_stopped = True
-            for ready in self._ready.values():
-                ready.clear()
             for request in self._unfinished:
                 request.ended.set_exception(_stopped())
             self._unfinished.clear()
@@ -438,12 +436,10 @@ class _Stream:
         self._model.pools[device].submit(self._work, device)
 
     def _work(self, device: str) -> None:
-        """Run the part of the earliest request that is ready on a device, if there is one still."""
+        """Run what is ready on a device of the earliest request, if that is still wanted."""
         with self._changed:
-            if not self._ready[device]:
-                return
             _, index, request = heapq.heappop(self._ready[device])
-            if request not in self._unfinished:  # it failed on another device
+            if request not in self._unfinished:  # failed on another device, or stopped
                 return
             self._running += 1
         failure = _attempt(self._model.run_part, index, request.step)

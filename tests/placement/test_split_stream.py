@@ -176,6 +176,40 @@ def test_a_device_takes_the_earliest_request_and_its_parts_in_order(
             assert [row for row, n in found if n == part] == [1, 2, 3, 4]
 
 
+def test_parts_of_a_request_keep_their_order_though_a_later_one_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = helper.make_node
+    nodes = [
+        node("Neg", ["x"], ["m"], name="m"),
+        node("Tanh", ["x"], ["n"], name="n"),
+        node("Exp", ["m"], ["g"], name="g"),
+        node("Exp", ["n"], ["k"], name="k"),
+        node("Neg", ["k"], ["h"], name="h"),
+    ]
+    outputs = [value("g", "batch", 32), value("h", "batch", 32)]
+    path = save(tmp_path / "m.onnx", nodes, [value("x", "batch", 32)], outputs, {})
+    places = {"m": 1, "n": 0, "g": 0, "k": 2, "h": 0}
+    runner = runner_module(split_of(path, tmp_path / "out", places))
+    run = runner._Part.run
+    ran: list[str] = []
+    is_ahead = threading.Event()
+
+    def watched(part: Any, values: dict[str, Any]) -> Any:
+        ran.extend(part.outputs)
+        if "h" in part.outputs:
+            is_ahead.set()
+        if "m" in part.outputs:
+            is_ahead.wait(0.3)  # time for the part that should wait to come first
+        return run(part, values)
+
+    monkeypatch.setattr(runner._Part, "run", watched)
+    with runner.SplitModel(cpu=True) as split:
+        assert len(split.parts) == 5
+        list(split.stream(requests(1)))
+    assert ran.index("g") < ran.index("h")
+
+
 def test_a_part_and_its_binding_have_one_request_at_a_time(
     runner: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,15 +272,20 @@ def test_an_error_of_a_request_can_be_given_in_its_place(runner: ModuleType) -> 
 def test_an_error_in_the_midst_of_a_request_leaves_the_others(
     runner: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One device fails while another works on the same request: its later parts are dropped."""
+    """What the request still has to run is dropped, on devices that have not come to it too."""
     run = runner._Part.run
     ran: list[tuple[int, int]] = []
+    is_past = threading.Event()
 
     def failing(part: Any, values: dict[str, Any]) -> Any:
         rows = next(iter(values.values())).shape()[0]
         ran.append((rows, parts.index(part)))
         if "c" in part.outputs and rows == 2:
             raise RuntimeError("out of memory")
+        if "c" in part.outputs and rows == 3:
+            is_past.set()
+        if "b" in part.outputs and rows == 1:
+            assert is_past.wait(PATIENCE_SECONDS)
         return run(part, values)
 
     monkeypatch.setattr(runner._Part, "run", failing)
@@ -256,8 +295,12 @@ def test_an_error_in_the_midst_of_a_request_leaves_the_others(
         got = list(split.stream(many, errors="return"))
     assert [type(item) for item in got] == [dict, runner.SplitError, dict, dict, dict]
     assert "v100:1: out of memory" in str(got[1])
-    assert (2, len(parts) - 1) not in ran
-    assert (3, len(parts) - 1) in ran
+    whole = list(range(len(parts)))
+    for rows in (1, 3, 4, 5):
+        assert sorted(part for row, part in ran if row == rows) == whole
+    assert sorted(part for row, part in ran if row == 2) == [
+        index for index, part in enumerate(parts) if {"a", "c"}.intersection(part.outputs)
+    ]
 
 
 @pytest.mark.parametrize("errors", ["raise", "return"])
