@@ -92,6 +92,8 @@ class _Forecast:
 
     predicted_seconds: float
     """As a split: parts as sessions, tensors through the host."""
+    predicted_period_seconds: float
+    """Between the ends of steps that overlap."""
     simulated_seconds: float
     """As placed."""
     costs: str
@@ -116,8 +118,10 @@ def _forecast(request: ExportRequest, parts: int) -> _Forecast:
     """
     problem = Problem(request.graph, request.cluster, given_costs=request.costs)
     plan = replace(request.plan, fusion=np.full(len(request.plan.devices), -1, np.int32))
+    split = forecast_split(problem, plan)
     forecast = _Forecast(
-        forecast_split(problem, plan).makespan_seconds,
+        split.makespan_seconds,
+        split.period_seconds,
         problem.simulator.evaluate(request.plan).makespan_seconds,
         problem.costs.name,
     )

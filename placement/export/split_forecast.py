@@ -46,6 +46,11 @@ class SplitForecast:
         """When the last part has ended."""
         return float(self.end.max())
 
+    @property
+    def period_seconds(self) -> float:
+        """Between the ends of steps that overlap: what the busiest device's parts take together."""
+        return float(np.bincount(self.devices, self.end - self.start).max())
+
 
 def op_stages(problem: Problem, plan: Plan) -> Int32[np.ndarray, " ops"]:
     """How often the longest chain that leads to each op changes devices."""
