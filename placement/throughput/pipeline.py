@@ -2,9 +2,10 @@
 
 torch's pipelining, accelerate and Olive cut a model into runs of as many layers, bytes or flops.
 Here the cut is the best of these, of the exact contiguous split where it can be listed, and of a
-local search over all placements. A device's load is its compute and, unless it computes in host
-memory, what it sends and receives over PCI Express, one after the other: what a split ONNX model
-does, and an upper estimate where transfers run beside compute.
+local search over all placements; of those that differ by less than the known error, the one that
+sends the fewest tensors. A device's load is its compute and, unless it computes in host memory, what
+it sends and receives over PCI Express, one after the other: what a split ONNX model does, and an
+upper estimate where transfers run beside compute.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from graphs.kinds import Phase
 from placement.placer import Budget, Candidate, OnProgress, Placed, Stage
 from placement.priorities import upward_ranks
 from placement.problem import Problem
+from placement.simplicity import complexity_of, known_error
 from placement.throughput.contiguous import best_contiguous_split, topological_order
 from placement.throughput.ideals import Nodes, nodes_of
 from placement.throughput.load_problem import LoadProblem, device_loads, fits, load_problem
@@ -49,9 +51,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """The split with the shortest period, and the others."""
+    """The split to run, and the others."""
 
     best: Split
+    """Of those whose periods the simulator cannot tell apart, the one with the fewest crossings."""
     others: tuple[Split, ...]
     bound_seconds: float
     """No placement has a shorter period: all work spread perfectly within memory."""
@@ -107,11 +110,18 @@ def plan_pipeline(problem: Problem, budget: Budget, seed: int) -> Pipeline:
         raise InfeasibleError(
             "no split was found whose weights fit in memory; take more devices or larger ones"
         )
-    best = min(good, key=lambda split: split.period_seconds)
+    least = min(split.period_seconds for split in good)
+    alike = least * (1.0 + known_error(problem.given_cluster))
+    near = [split for split in good if split.period_seconds <= alike]
+    best = min(near, key=lambda split: (_crossings(problem, split), split.period_seconds))
     plan = pipeline_plan(problem, best)
     latency = problem.simulator.evaluate(plan).makespan_seconds
     others = tuple(split for split in splits if split is not best)
     return Pipeline(best, others, problem.bounds.load_seconds, latency)
+
+
+def _crossings(problem: Problem, split: Split) -> int:
+    return complexity_of(problem.graph, split.devices).crossings
 
 
 def pipeline_plan(problem: Problem, split: Split) -> Plan:
