@@ -4,8 +4,8 @@ torch's pipelining, accelerate and Olive cut a model into runs of as many layers
 Here the cut is the best of these, of the exact contiguous split where it can be listed, and of a
 local search over all placements; of those that differ by less than the known error, the one that
 sends the fewest tensors. A device's load is its compute and, unless it computes in host memory,
-what it sends and receives over PCI Express, one after the other: what a split ONNX model does, and an
-upper estimate where transfers run beside compute.
+what it sends and receives over PCI Express, one after the other: what a split ONNX model does, and
+an upper estimate where transfers run beside compute.
 """
 
 from collections.abc import Mapping
