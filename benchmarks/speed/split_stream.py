@@ -2,10 +2,10 @@
 
     python benchmarks/speed/split_stream.py [--model residual] [--requests 60] [--search 5]
 
-The model is planned for throughput on two cores of this machine, as they are probed. Of the splits
-that were found, the one with the shortest period as sessions is exported, with one thread for each
-part. Beside the stream stand one core, one session on two cores, and what was predicted when the
-split was exported. Other work on the machine spoils all of these.
+The model is planned for throughput on two cores of this machine, as they are probed. The split that
+`place --objective throughput` would take is exported, with one thread for each part. Beside the
+stream stand one core, one session on two cores, and what was predicted when the split was exported.
+Other work on the machine spoils all of these.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
                 f"{format_seconds(splits[name].period_seconds)} as planned, "
                 f"{format_seconds(forecast.period_seconds)} as sessions"
             )
-        chosen = min(forecasts, key=lambda name: forecasts[name].period_seconds)
+        chosen = pipeline.best.name
         print(f"{arguments.model}, by the split {chosen!r}:", flush=True)
         plan = plans[chosen]
         request = ExportRequest(model, graph, cluster, plan, Path(folder) / "out")
