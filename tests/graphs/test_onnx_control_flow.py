@@ -1,50 +1,12 @@
 """Control flow of ONNX models: what a branch, a loop, a scan and their bodies cost."""
 
-from typing import Any
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx_toys import imported, node, op_of, tensor_info, toy_model
 
 from graphs import Graph, OpKind
 from graphs.importers.onnx_models.model import import_onnx_model
-
-node = helper.make_node
-OPSET = 20
-
-
-def _info(name: str, shape: Any, elem_type: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, elem_type, shape)
-
-
-def _model(
-    nodes: list[onnx.NodeProto],
-    inputs: dict[str, Any],
-    outputs: list[str],
-    weights: dict[str, np.ndarray] | None = None,
-    **extra: Any,
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [_info(name, shape) for name, shape in inputs.items()],
-        [onnx.ValueInfoProto(name=name) for name in outputs],
-        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
-    )
-    opsets = [helper.make_opsetid("", OPSET), *extra.pop("opsets", [])]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10, **extra)
-
-
-def _imported(*args: Any, dims: dict[str, int] | None = None, **extra: Any) -> Graph:
-    return import_onnx_model(_model(*args, **extra), dims or {}, "toy")
-
-
-def _op(graph: Graph, name: str) -> int:
-    return graph.op_index[name]
-
-
-def _shape(graph: Graph, name: str) -> list[int]:
-    return graph.output_shapes[_op(graph, name)].tolist()
 
 
 def _branches() -> tuple[onnx.GraphProto, onnx.GraphProto]:
@@ -66,8 +28,8 @@ def test_an_if_costs_its_dearer_branch_and_reads_what_it_captures() -> None:
         node("If", ["c"], ["y"], then_branch=cheap, else_branch=dear),
     ]
     weights = {"w": np.zeros((8, 8), np.float32)}
-    graph = _imported(nodes, {"x": [2, 8], "s": []}, ["y"], weights)
-    op = _op(graph, "y")
+    graph = imported(nodes, {"x": [2, 8], "s": []}, ["y"], weights)
+    op = op_of(graph, "y")
     assert graph.kinds[op] == OpKind.CONTROL_FLOW
     assert graph.flops[op] == 2 * 2 * 8 * 8 + 16
     assert graph.resident_bytes[op] == 256 + 32
@@ -80,8 +42,8 @@ def test_an_if_with_a_known_condition_costs_the_branch_taken() -> None:
     dear, cheap = _branches()
     nodes = [node("If", ["c"], ["y"], then_branch=cheap, else_branch=dear)]
     weights = {"w": np.zeros((8, 8), np.float32), "c": np.array(True)}
-    graph = _imported(nodes, {"x": [2, 8]}, ["y"], weights)
-    assert graph.flops[_op(graph, "y")] == 16
+    graph = imported(nodes, {"x": [2, 8]}, ["y"], weights)
+    assert graph.flops[op_of(graph, "y")] == 16
 
 
 def _loop(trips: str) -> list[onnx.NodeProto]:
@@ -92,7 +54,7 @@ def _loop(trips: str) -> list[onnx.NodeProto]:
             node("Identity", ["go"], ["again"]),
         ],
         "body",
-        [_info("i", [], TensorProto.INT64), _info("go", [], TensorProto.BOOL),
+        [tensor_info("i", [], TensorProto.INT64), tensor_info("go", [], TensorProto.BOOL),
          onnx.ValueInfoProto(name="state")],
         [onnx.ValueInfoProto(name=name) for name in ("again", "next", "row")],
     )  # fmt: skip
@@ -100,14 +62,14 @@ def _loop(trips: str) -> list[onnx.NodeProto]:
 
 
 def test_a_loop_costs_its_trips() -> None:
-    graph = _imported(_loop("n"), {"x": [2, 6]}, ["last", "rows"], {"n": np.array(5)})
-    op = _op(graph, "last")
+    graph = imported(_loop("n"), {"x": [2, 6]}, ["last", "rows"], {"n": np.array(5)})
+    op = op_of(graph, "last")
     assert graph.flops[op] == 5 * (12 + 12)
     assert graph.tensor_bytes[list(graph.outputs_of(op))].tolist() == [48, 5 * 48]
-    model = _model(_loop("n"), {"x": [2, 6]}, ["last", "rows"])
-    model.graph.input.append(_info("n", [], TensorProto.INT64))
+    model = toy_model(_loop("n"), {"x": [2, 6]}, ["last", "rows"])
+    model.graph.input.append(tensor_info("n", [], TensorProto.INT64))
     graph = import_onnx_model(model, {}, "open loop")
-    assert graph.flops[_op(graph, "last")] == 24
+    assert graph.flops[op_of(graph, "last")] == 24
     assert any("one trip" in note for note in graph.report.notes)
 
 
@@ -119,8 +81,8 @@ def test_a_scan_knows_its_trips_from_shapes() -> None:
         [onnx.ValueInfoProto(name="next"), onnx.ValueInfoProto(name="row")],
     )
     nodes = [node("Scan", ["s", "x"], ["last", "rows"], body=body, num_scan_inputs=1)]
-    graph = _imported(nodes, {"s": [3], "x": [7, 3]}, ["last", "rows"])
-    op = _op(graph, "last")
+    graph = imported(nodes, {"s": [3], "x": [7, 3]}, ["last", "rows"])
+    op = op_of(graph, "last")
     assert graph.flops[op] == 7 * 6
     assert graph.tensor_bytes[list(graph.outputs_of(op))].tolist() == [12, 7 * 12]
     assert graph.report.unknown_shapes == ()
@@ -143,7 +105,7 @@ def _recurrence(trips: int, *, scanned: bool) -> Graph:
             [onnx.ValueInfoProto(name="next"), onnx.ValueInfoProto(name="row")],
         )
         nodes = [node("Scan", ["start", "x"], ["last", "rows"], body=body, num_scan_inputs=1)]
-        return _imported(nodes, inputs, ["last"], weights)
+        return imported(nodes, inputs, ["last"], weights)
     nodes, state = [], "start"
     for i in range(trips):
         weights[f"i{i}"] = np.array(i)
@@ -154,20 +116,20 @@ def _recurrence(trips: int, *, scanned: bool) -> Graph:
             node("Tanh", [f"s{i}"], [f"h{i}"]),
         ]
         state = f"h{i}"
-    return _imported(nodes, inputs, [state], weights)
+    return imported(nodes, inputs, [state], weights)
 
 
 def test_a_scan_launches_what_the_unrolled_recurrence_does() -> None:
     scan, unrolled = _recurrence(50, scanned=True), _recurrence(50, scanned=False)
     kernels = int(unrolled.launches[unrolled.kinds != OpKind.INPUT].sum())
-    assert scan.launches[_op(scan, "last")] == 4 * 50
+    assert scan.launches[op_of(scan, "last")] == 4 * 50
     assert kernels - 3 <= 4 * 50 <= kernels
     assert scan.flops.sum() == unrolled.flops.sum()
 
 
 def test_a_loop_launches_its_body_once_per_trip() -> None:
-    graph = _imported(_loop("n"), {"x": [2, 6]}, ["last", "rows"], {"n": np.array(5)})
-    assert graph.launches[_op(graph, "last")] == 5 * 2  # the condition is the host's
+    graph = imported(_loop("n"), {"x": [2, 6]}, ["last", "rows"], {"n": np.array(5)})
+    assert graph.launches[op_of(graph, "last")] == 5 * 2  # the condition is the host's
 
 
 def test_a_loop_within_a_loop_multiplies() -> None:
@@ -175,14 +137,14 @@ def test_a_loop_within_a_loop_multiplies() -> None:
     body = helper.make_graph(
         [*inner, node("Identity", ["go"], ["again"])],
         "outer",
-        [_info("j", [], TensorProto.INT64), _info("go", [], TensorProto.BOOL),
+        [tensor_info("j", [], TensorProto.INT64), tensor_info("go", [], TensorProto.BOOL),
          onnx.ValueInfoProto(name="x")],
         [onnx.ValueInfoProto(name=name) for name in ("again", "last")],
     )  # fmt: skip
     nodes = [node("Loop", ["n", "", "start"], ["end"], body=body)]
     weights = {"n": np.array(3), "m": np.array(5)}
-    graph = _imported(nodes, {"start": [2, 6]}, ["end"], weights)
-    assert graph.launches[_op(graph, "end")] == 3 * 5 * 2
+    graph = imported(nodes, {"start": [2, 6]}, ["end"], weights)
+    assert graph.launches[op_of(graph, "end")] == 3 * 5 * 2
 
 
 def test_a_branch_launches_its_kernels() -> None:
@@ -194,17 +156,17 @@ def test_a_branch_launches_its_kernels() -> None:
         [node("Identity", ["x"], ["e"])], "else", [], [onnx.ValueInfoProto(name="e")]
     )
     nodes = [node("If", ["flag"], ["y"], then_branch=then, else_branch=other)]
-    model = _model(nodes, {"x": [4, 4]}, ["y"])
-    model.graph.input.append(_info("flag", [], TensorProto.BOOL))
+    model = toy_model(nodes, {"x": [4, 4]}, ["y"])
+    model.graph.input.append(tensor_info("flag", [], TensorProto.BOOL))
     graph = import_onnx_model(model, {}, "m")
-    assert graph.launches[_op(graph, "y")] == 3
+    assert graph.launches[op_of(graph, "y")] == 3
 
 
 def test_a_function_launches_what_its_body_does() -> None:
     body = [node("Relu", ["a"], ["b"]), node("Exp", ["b"], ["c"])]
     function = helper.make_function("my", "Two", ["a"], ["c"], body, [helper.make_opsetid("", 20)])
     nodes = [helper.make_node("Two", ["x"], ["y"], domain="my")]
-    model = _model(nodes, {"x": [4]}, ["y"], functions=[function])
+    model = toy_model(nodes, {"x": [4]}, ["y"], functions=[function])
     model.opset_import.append(helper.make_opsetid("my", 1))
     graph = import_onnx_model(model, {}, "m")
     assert int(graph.launches[graph.kinds != OpKind.INPUT].sum()) == 2
@@ -226,10 +188,10 @@ def test_constants_inside_of_bodies_are_parameters() -> None:
         for size in (32, 64)
     ]  # fmt: skip
     nodes = [node("If", ["flag"], ["y"], then_branch=branches[0], else_branch=branches[1])]
-    model = _model(nodes, {"x": [4, 16]}, ["y"])
-    model.graph.input.append(_info("flag", [], TensorProto.BOOL))
+    model = toy_model(nodes, {"x": [4, 16]}, ["y"])
+    model.graph.input.append(tensor_info("flag", [], TensorProto.BOOL))
     graph = import_onnx_model(model, {}, "m")
-    assert graph.resident_bytes[_op(graph, "y")] == (32 + 64) * 16 * 4
+    assert graph.resident_bytes[op_of(graph, "y")] == (32 + 64) * 16 * 4
     assert any("inside control-flow bodies" in note for note in graph.report.notes)
 
 
@@ -245,18 +207,18 @@ def test_weights_of_nested_bodies_count_once() -> None:
         [node("If", ["go"], ["next"], then_branch=inner, else_branch=other),
          node("Identity", ["go"], ["again"])],
         "outer",
-        [_info("i", [], TensorProto.INT64), _info("go", [], TensorProto.BOOL),
+        [tensor_info("i", [], TensorProto.INT64), tensor_info("go", [], TensorProto.BOOL),
          onnx.ValueInfoProto(name="x")],
         [onnx.ValueInfoProto(name=name) for name in ("again", "next")],
     )  # fmt: skip
     nodes = [node("Loop", ["n", "", "start"], ["end"], body=body)]
-    graph = _imported(nodes, {"start": [4, 16]}, ["end"], {"n": np.array(3)})
-    assert graph.resident_bytes[_op(graph, "end")] == 16 * 16 * 4 + 8
+    graph = imported(nodes, {"start": [4, 16]}, ["end"], {"n": np.array(3)})
+    assert graph.resident_bytes[op_of(graph, "end")] == 16 * 16 * 4 + 8
     assert any("1,024 bytes of weights" in note for note in graph.report.notes)
 
 
 def test_weights_that_callers_may_replace_are_said() -> None:
-    model = _model([node("MatMul", ["x", "w"], ["y"])], {"x": [4, 16], "w": [16, 16]}, ["y"],
+    model = toy_model([node("MatMul", ["x", "w"], ["y"])], {"x": [4, 16], "w": [16, 16]}, ["y"],
                    {"w": np.zeros((16, 16), np.float32)})  # fmt: skip
     graph = import_onnx_model(model, {}, "m")
     assert graph.resident_bytes.sum() == 16 * 16 * 4

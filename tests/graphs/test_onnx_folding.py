@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from onnx_toys import node, tensor_info, toy_model
 
 from graphs import Graph, OpKind, Storage
 from graphs.importers.onnx_models.model import import_onnx_model
@@ -13,31 +14,13 @@ from graphs.importers.onnx_models.steps import onnx_steps
 from placement import place
 from simulator import preset
 
-node = helper.make_node
 SIZE = 256
 BYTES = SIZE * SIZE * 4
 
 
-def _info(name: str, shape: Any, elem_type: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, elem_type, shape)
-
-
-def _model(
-    nodes: list[onnx.NodeProto],
-    inputs: dict[str, Any],
-    outputs: list[str],
-    weights: dict[str, np.ndarray] | None = None,
-    ir_version: int = 10,
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [_info(name, shape) for name, shape in inputs.items()],
-        [onnx.ValueInfoProto(name=name) for name in outputs],
-        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
-    )
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+def _model(*args: Any, ir_version: int = 10) -> onnx.ModelProto:
+    contrib = [helper.make_opsetid("com.microsoft", 1)]
+    return toy_model(*args, opsets=contrib, ir_version=ir_version)
 
 
 def _graph(*args: Any, **options: Any) -> Graph:
@@ -83,7 +66,7 @@ def test_a_source_that_is_read_otherwise_stays_too() -> None:
         node("MatMul", ["x", "t"], ["y"], "head"),
     ]
     model = _model(nodes, {}, ["y"], {"w": _matrix(64, 8)})
-    model.graph.input.append(_info("ids", [5], TensorProto.INT64))
+    model.graph.input.append(tensor_info("ids", [5], TensorProto.INT64))
     graph = import_onnx_model(model, {}, "tied")
     held = dict(zip(graph.op_names, graph.resident_bytes.tolist(), strict=True))
     assert held == {"ids": 0, "embed": 64 * 8 * 4, "head": 64 * 8 * 4}
@@ -161,7 +144,7 @@ def test_a_control_flow_op_stays_and_its_body_folds() -> None:
             node("Identity", ["go"], ["again"]),
         ],
         "body",
-        [_info("i", [], TensorProto.INT64), _info("go", [], TensorProto.BOOL),
+        [tensor_info("i", [], TensorProto.INT64), tensor_info("go", [], TensorProto.BOOL),
          onnx.ValueInfoProto(name="h")],
         [onnx.ValueInfoProto(name=name) for name in ("again", "next")],
     )  # fmt: skip
@@ -259,7 +242,7 @@ def test_parameters_that_a_step_trains_are_said_and_stay_inputs() -> None:
     inputs = {"x": [4, SIZE], "fc.weight": fixed, "fc2.weight": fixed, "g": fixed, "h": fixed,
               "lr": []}  # fmt: skip
     model = _model(update, inputs, ["y", "z", "new"])
-    model.graph.input.append(_info("t", [], TensorProto.INT64))
+    model.graph.input.append(tensor_info("t", [], TensorProto.INT64))
     model.opset_import.append(helper.make_opsetid("ai.onnx.preview.training", 1))
     graph = import_onnx_model(model, {}, "training")
     assert "fc.weight" in graph.op_index

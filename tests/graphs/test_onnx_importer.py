@@ -10,6 +10,7 @@ import onnx
 import onnxruntime as rt
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx_toys import OPSET, imported, node, op_of, shape_of, tensor_info, toy_model
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 from graphs import DType, Graph, ModelError, OpKind, Phase, Storage, load
@@ -17,44 +18,8 @@ from graphs.importers.dimensions import ASSUMED_BATCH, ASSUMED_LENGTH, evaluate_
 from graphs.importers.onnx_models.model import import_onnx_model
 from graphs.importers.onnx_models.values import TINY_BYTES
 
-node = helper.make_node
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 SHIPPED = sorted(DATA.rglob("*.onnx"))
-OPSET = 20
-
-
-def _info(name: str, shape: Any, elem_type: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, elem_type, shape)
-
-
-def _model(
-    nodes: list[onnx.NodeProto],
-    inputs: dict[str, Any],
-    outputs: list[str],
-    weights: dict[str, np.ndarray] | None = None,
-    **extra: Any,
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [_info(name, shape) for name, shape in inputs.items()],
-        [onnx.ValueInfoProto(name=name) for name in outputs],
-        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
-    )
-    opsets = [helper.make_opsetid("", OPSET), *extra.pop("opsets", [])]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10, **extra)
-
-
-def _imported(*args: Any, dims: dict[str, int] | None = None, **extra: Any) -> Graph:
-    return import_onnx_model(_model(*args, **extra), dims or {}, "toy")
-
-
-def _op(graph: Graph, name: str) -> int:
-    return graph.op_index[name]
-
-
-def _shape(graph: Graph, name: str) -> list[int]:
-    return graph.output_shapes[_op(graph, name)].tolist()
 
 
 def _node_cases() -> Iterator[Any]:
@@ -191,8 +156,8 @@ def test_intermediates_are_as_large_as_onnxruntime_makes_them() -> None:
 
 def test_weights_of_one_reader_are_resident_and_read() -> None:
     weight = np.zeros((8, 4), np.float32)
-    graph = _imported([node("MatMul", ["x", "w"], ["y"])], {"x": [2, 8]}, ["y"], {"w": weight})
-    op = _op(graph, "y")
+    graph = imported([node("MatMul", ["x", "w"], ["y"])], {"x": [2, 8]}, ["y"], {"w": weight})
+    op = op_of(graph, "y")
     assert graph.op_names == ("x", "y")
     assert graph.resident_bytes[op] == weight.nbytes
     assert graph.bytes_read[op] == weight.nbytes + 2 * 8 * 4
@@ -206,14 +171,14 @@ def test_shared_weights_become_one_variable_and_tiny_ones_do_not() -> None:
         node("MatMul", ["b", "w"], ["c"]),
         node("Add", ["c", "t"], ["d"]),
     ]
-    graph = _imported(nodes, {"x": [2, 8]}, ["d"], weights)
+    graph = imported(nodes, {"x": [2, 8]}, ["d"], weights)
     assert graph.op_names == ("x", "w", "a", "b", "c", "d")
-    op = _op(graph, "w")
+    op = op_of(graph, "w")
     assert graph.kinds[op] == OpKind.VARIABLE
     (tensor,) = graph.outputs_of(op)
     assert graph.tensor_storage[tensor] == Storage.WEIGHT
     assert graph.tensor_bytes[tensor] == 256
-    assert graph.consumers_of(tensor).tolist() == [_op(graph, "a"), _op(graph, "c")]
+    assert graph.consumers_of(tensor).tolist() == [op_of(graph, "a"), op_of(graph, "c")]
     assert graph.resident_bytes.tolist() == [0, 0, 0, 32, 0, 32]
 
 
@@ -221,12 +186,12 @@ def test_constant_nodes_are_treated_like_weights() -> None:
     value = numpy_helper.from_array(np.zeros((8, 8), np.float32))
     constant = node("Constant", [], ["w"], value=value)
     once = [constant, node("MatMul", ["x", "w"], ["y"])]
-    graph = _imported(once, {"x": [2, 8]}, ["y"])
+    graph = imported(once, {"x": [2, 8]}, ["y"])
     assert graph.op_names == ("x", "y")
     assert graph.resident_bytes.tolist() == [0, 256]
     twice = [*once, node("MatMul", ["y", "w"], ["z"])]
-    graph = _imported(twice, {"x": [2, 8]}, ["z"])
-    assert graph.kinds[_op(graph, "w")] == OpKind.CONSTANT
+    graph = imported(twice, {"x": [2, 8]}, ["z"])
+    assert graph.kinds[op_of(graph, "w")] == OpKind.CONSTANT
 
 
 def test_views_share_the_buffer_of_their_input() -> None:
@@ -236,30 +201,30 @@ def test_views_share_the_buffer_of_their_input() -> None:
         node("Dropout", ["v"], ["d"]),
         node("Exp", ["d"], ["y"]),
     ]
-    graph = _imported(nodes, {"x": [4, 6]}, ["y"], {"s": np.array([3, -1])})
-    assert _shape(graph, "v") == [1, 1, 3, 8]
+    graph = imported(nodes, {"x": [4, 6]}, ["y"], {"s": np.array([3, -1])})
+    assert shape_of(graph, "v") == [1, 1, 3, 8]
     for name, source in (("v", "r"), ("d", "v")):
-        (tensor,) = graph.outputs_of(_op(graph, name))
+        (tensor,) = graph.outputs_of(op_of(graph, name))
         assert graph.tensor_storage[tensor] == Storage.ALIAS
-        assert graph.tensor_producers[graph.tensor_alias_of[tensor]] == _op(graph, source)
+        assert graph.tensor_producers[graph.tensor_alias_of[tensor]] == op_of(graph, source)
 
 
 def test_a_view_of_a_private_weight_stays_resident() -> None:
     nodes = [node("Reshape", ["w", "s"], ["v"]), node("MatMul", ["x", "v"], ["y"])]
     weights = {"w": np.zeros(64, np.float32), "s": np.array([8, 8])}
-    graph = _imported(nodes, {"x": [2, 8]}, ["y", "v"], weights)
-    (tensor,) = graph.outputs_of(_op(graph, "v"))
+    graph = imported(nodes, {"x": [2, 8]}, ["y", "v"], weights)
+    (tensor,) = graph.outputs_of(op_of(graph, "v"))
     assert graph.tensor_storage[tensor] == Storage.RESIDENT
 
 
 def test_dropout_draws_numbers_only_in_training() -> None:
     nodes = [node("Dropout", ["x", "ratio", "train"], ["y"])]
     weights = {"ratio": np.array(0.5, np.float32), "train": np.array(True)}
-    graph = _imported(nodes, {"x": [4, 6]}, ["y"], weights)
-    assert graph.flops[_op(graph, "y")] > 0
+    graph = imported(nodes, {"x": [4, 6]}, ["y"], weights)
+    assert graph.flops[op_of(graph, "y")] > 0
     weights["train"] = np.array(False)
-    graph = _imported(nodes, {"x": [4, 6]}, ["y"], weights)
-    assert graph.kinds[_op(graph, "y")] == OpKind.VIEW
+    graph = imported(nodes, {"x": [4, 6]}, ["y"], weights)
+    assert graph.kinds[op_of(graph, "y")] == OpKind.VIEW
 
 
 def test_arithmetic_on_shapes_is_free_and_known() -> None:
@@ -278,22 +243,22 @@ def test_arithmetic_on_shapes_is_free_and_known() -> None:
         "zero_axis": np.array([0]),
         "rest": np.array([-1]),
     }
-    graph = _imported(nodes, {"x": ["batch", 10]}, ["z"], weights, dims={"batch": 6})
-    assert _shape(graph, "y") == [1, 1, 12, 5]
+    graph = imported(nodes, {"x": ["batch", 10]}, ["z"], weights, dims={"batch": 6})
+    assert shape_of(graph, "y") == [1, 1, 12, 5]
     for name in ("shape", "batch", "half", "row", "target"):
-        assert graph.kinds[_op(graph, name)] == OpKind.SHAPE, name
-    assert graph.kinds[_op(graph, "z")] == OpKind.ELEMENTWISE
+        assert graph.kinds[op_of(graph, name)] == OpKind.SHAPE, name
+    assert graph.kinds[op_of(graph, "z")] == OpKind.ELEMENTWISE
     assert graph.report.unknown_shapes == ()
 
 
 def test_dimensions_are_bound_derived_and_assumed() -> None:
     nodes = [node("Add", ["x", "y"], ["z"])]
     inputs = {"x": ["batch", "past + now", None], "y": ["batch", "past + now", 1]}
-    graph = _imported(nodes, inputs, ["z"], dims={"batch": 3, "past": 5, "now": 2})
-    assert _shape(graph, "z") == [1, 3, 7, ASSUMED_LENGTH]
+    graph = imported(nodes, inputs, ["z"], dims={"batch": 3, "past": 5, "now": 2})
+    assert shape_of(graph, "z") == [1, 3, 7, ASSUMED_LENGTH]
     assert graph.report.assumed_dims == {"x[2]": ASSUMED_LENGTH}
     assert graph.report.bound_dims == {"batch": 3, "past": 5, "now": 2}
-    graph = _imported(nodes, {"x": [None, "n_tokens"], "y": [1, 1]}, ["z"])
+    graph = imported(nodes, {"x": [None, "n_tokens"], "y": [1, 1]}, ["z"])
     assert graph.report.assumed_dims == {"x[0]": ASSUMED_BATCH, "n_tokens": ASSUMED_LENGTH}
     assert graph.report.bound_dims == {}
 
@@ -301,7 +266,7 @@ def test_dimensions_are_bound_derived_and_assumed() -> None:
 def test_assumptions_that_do_not_fit_are_named() -> None:
     nodes = [node("Add", ["x", "y"], ["z"])]
     with pytest.raises(ModelError, match=r"op 'z' .*assumed dimensions: x\[0\]=1, tokens=128"):
-        _imported(nodes, {"x": [None, "tokens"], "y": [1, 5]}, ["z"])
+        imported(nodes, {"x": [None, "tokens"], "y": [1, 5]}, ["z"])
 
 
 @pytest.mark.parametrize(
@@ -325,10 +290,12 @@ def test_dimension_expressions_are_arithmetic_only(expression: str, size: int | 
 
 
 def test_stale_annotations_do_not_survive_binding() -> None:
-    model = _model([node("Relu", ["x"], ["r"]), node("Exp", ["r"], ["y"])], {"x": ["n", 4]}, ["y"])
-    model.graph.value_info.append(_info("r", [1, 4]))
+    model = toy_model(
+        [node("Relu", ["x"], ["r"]), node("Exp", ["r"], ["y"])], {"x": ["n", 4]}, ["y"]
+    )
+    model.graph.value_info.append(tensor_info("r", [1, 4]))
     graph = import_onnx_model(model, {"n": 9}, "stale")
-    assert _shape(graph, "r") == [1, 1, 9, 4]
+    assert shape_of(graph, "r") == [1, 1, 9, 4]
 
 
 def test_annotations_tell_shapes_of_foreign_ops_and_assumptions_the_rest() -> None:
@@ -338,13 +305,13 @@ def test_annotations_tell_shapes_of_foreign_ops_and_assumptions_the_rest() -> No
         node("Riddle", ["a"], ["b"], domain="my.domain"),
         node("Relu", ["b"], ["y"]),
     ]
-    model = _model(nodes, {"x": ["n", 4]}, ["y"], opsets=opsets)
-    model.graph.value_info.append(_info("a", ["n", 7]))
+    model = toy_model(nodes, {"x": ["n", 4]}, ["y"], opsets=opsets)
+    model.graph.value_info.append(tensor_info("a", ["n", 7]))
     graph = import_onnx_model(model, {"n": 5}, "foreign")
-    assert _shape(graph, "a") == _shape(graph, "b") == _shape(graph, "y") == [1, 1, 5, 7]
+    assert shape_of(graph, "a") == shape_of(graph, "b") == shape_of(graph, "y") == [1, 1, 5, 7]
     assert graph.report.unknown_shapes == ("b",)
     assert graph.report.estimated_ops == {"my.domain.Mystery": 1, "my.domain.Riddle": 1}
-    assert graph.flops[_op(graph, "a")] == 35
+    assert graph.flops[op_of(graph, "a")] == 35
     assert any("annotations" in note for note in graph.report.notes)
 
 
@@ -358,7 +325,7 @@ def test_local_functions_are_inlined() -> None:
     ]
     weights = {"w": np.zeros((8, 8), np.float32)}
     opsets = [helper.make_opsetid("local", 1)]
-    model = _model(nodes, {"x": [2, 8]}, ["y"], weights, opsets=opsets, functions=[function])
+    model = toy_model(nodes, {"x": [2, 8]}, ["y"], weights, opsets=opsets, functions=[function])
     graph = import_onnx_model(model, {}, "functions")
     assert sorted(graph.op_types) == ["Initializer", "Input", "MatMul", "MatMul", "Relu", "Relu"]
     assert graph.report.estimated_ops == {}
@@ -371,7 +338,7 @@ def test_nodes_are_named_uniquely_and_stably() -> None:
         node("Relu", ["b"], ["same"]),
         node("Relu", ["same"], ["x2"], name="x"),
     ]
-    graph = _imported(nodes, {"x": [2]}, ["x2"])
+    graph = imported(nodes, {"x": [2]}, ["x2"])
     assert graph.op_names == ("x#tensor", "same", "same#1", "same#2", "x")
     assert any("repeat" in note for note in graph.report.notes)
 
@@ -382,7 +349,7 @@ def test_unsorted_nodes_are_sorted_and_unused_ones_left_out() -> None:
         node("Relu", ["x"], ["a"]),
         node("Log", ["x"], ["lost"]),
     ]
-    graph = _imported(nodes, {"x": [2], "idle": [3]}, ["y"])
+    graph = imported(nodes, {"x": [2], "idle": [3]}, ["y"])
     assert graph.op_names == ("x", "a", "y")
     assert any(note.startswith("1 nodes reach no output") for note in graph.report.notes)
     assert any("inputs are read by no op" in note for note in graph.report.notes)
@@ -401,14 +368,14 @@ def test_training_ops_have_phases() -> None:
     opsets = [helper.make_opsetid(domain, 1), helper.make_opsetid("ai.onnx.preview.training", 1)]
     inputs: dict[str, Any] = {"x": [2, 8], "g": [2, 4], "r": []}
     inputs |= {name: [8, 4] for name in ("w", "v", "m")}
-    model = _model(nodes, inputs, ["w2", "v2", "m2"], opsets=opsets)
-    model.graph.input.append(_info("t", [], TensorProto.INT64))
+    model = toy_model(nodes, inputs, ["w2", "v2", "m2"], opsets=opsets)
+    model.graph.input.append(tensor_info("t", [], TensorProto.INT64))
     graph = import_onnx_model(model, {}, "training")
     phases = dict(zip(graph.op_names, graph.phases, strict=True))
     assert [phases[n] for n in ("h", "xt")] == [Phase.FORWARD] * 2
     assert [phases[n] for n in ("dh", "dw")] == [Phase.BACKWARD] * 2
     assert phases["w2"] == Phase.UPDATE
-    assert graph.kinds[_op(graph, "w2")] == OpKind.OPTIMIZER_UPDATE
+    assert graph.kinds[op_of(graph, "w2")] == OpKind.OPTIMIZER_UPDATE
     assert graph.report.unknown_shapes == ()
 
 
@@ -422,8 +389,8 @@ def test_a_gradient_op_costs_twice_the_way_to_its_target() -> None:
     ]
     opsets = [helper.make_opsetid(domain, 1)]
     inputs = {"x": [2, 8], "w": [8, 4], "other": [100]}
-    graph = _imported(nodes, inputs, ["dx", "dw", "unrelated"], opsets=opsets)
-    op = _op(graph, "dx")
+    graph = imported(nodes, inputs, ["dx", "dw", "unrelated"], opsets=opsets)
+    op = op_of(graph, "dx")
     assert graph.flops[op] == 2 * (2 * 2 * 8 * 4 + 8)
     assert graph.phases[op] == Phase.BACKWARD
     assert graph.tensor_bytes[list(graph.outputs_of(op))].tolist() == [64, 128]
@@ -432,10 +399,10 @@ def test_a_gradient_op_costs_twice_the_way_to_its_target() -> None:
 def test_quantised_products_compute_in_their_operands_type() -> None:
     nodes = [node("MatMulInteger", ["x", "w"], ["y"])]
     weights = {"w": np.zeros((8, 4), np.int8)}
-    model = _model(nodes, {}, ["y"], weights)
-    model.graph.input.append(_info("x", [2, 8], TensorProto.UINT8))
+    model = toy_model(nodes, {}, ["y"], weights)
+    model.graph.input.append(tensor_info("x", [2, 8], TensorProto.UINT8))
     graph = import_onnx_model(model, {}, "quantised")
-    op = _op(graph, "y")
+    op = op_of(graph, "y")
     assert graph.dtypes[op] == DType.INT8
     assert graph.flops[op] == 2 * 2 * 8 * 4
     assert graph.tensor_bytes[graph.outputs_of(op)[0]] == 2 * 4 * 4
@@ -450,8 +417,8 @@ def test_a_model_in_memory_is_not_changed() -> None:
 
 @pytest.mark.parametrize("suffix", [".onnx", ".onnxtxt", ".textproto"])
 def test_binary_and_text_forms_give_the_same_graph(tmp_path: Path, suffix: str) -> None:
-    model = _model([node("Relu", ["x"], ["y"])], {"x": ["n", 3]}, ["y"])
-    model.graph.output[0].CopyFrom(_info("y", ["n", 3]))
+    model = toy_model([node("Relu", ["x"], ["y"])], {"x": ["n", 3]}, ["y"])
+    model.graph.output[0].CopyFrom(tensor_info("y", ["n", 3]))
     path = tmp_path / f"model{suffix}"
     onnx.save(model, path)
     assert load(path, {"n": 2}) == import_onnx_model(model, {"n": 2}, "memory")
@@ -460,13 +427,13 @@ def test_binary_and_text_forms_give_the_same_graph(tmp_path: Path, suffix: str) 
 def test_missing_weight_files_do_no_harm_and_small_ones_are_read(tmp_path: Path) -> None:
     weights = {"w": np.zeros((64, 64), np.float32), "s": np.array([4, 16])}
     nodes = [node("MatMul", ["x", "w"], ["h"]), node("Reshape", ["h", "s"], ["y"])]
-    model = _model(nodes, {"x": [1, 64]}, ["y"], weights)
+    model = toy_model(nodes, {"x": [1, 64]}, ["y"], weights)
     path = tmp_path / "model.onnx"
     onnx.save_model(
         model, path, save_as_external_data=True, location="model.weights", size_threshold=0
     )
     graph = load(path)
-    assert _shape(graph, "y") == [1, 1, 4, 16]
+    assert shape_of(graph, "y") == [1, 1, 4, 16]
     assert graph.report.unknown_shapes == ()
     (tmp_path / "model.weights").unlink()
     without = load(path, allow_unknown=True)
@@ -484,19 +451,19 @@ def test_thousands_of_nodes_import() -> None:
         nodes.append(node("Relu", [f"m{layer}"], [f"r{layer}"]))
         nodes.append(node("Add", [f"r{layer}", name], [f"a{layer}"]))
         name = f"a{layer}"
-    model = _model(nodes, {"x": [2, 4]}, [name], weights)
+    model = toy_model(nodes, {"x": [2, 4]}, [name], weights)
     assert import_onnx_model(model, {}, "deep").op_count == 3001
 
 
 def test_unknown_dimensions_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ModelError, match=r"no dimension 'batch'; its open dimensions: n, x\[1\]"):
-        _imported([node("Relu", ["x"], ["y"])], {"x": ["n", None]}, ["y"], dims={"batch": 2})
+        imported([node("Relu", ["x"], ["y"])], {"x": ["n", None]}, ["y"], dims={"batch": 2})
     with pytest.raises(ModelError, match="none, all its dimensions are fixed"):
-        _imported([node("Relu", ["x"], ["y"])], {"x": [2]}, ["y"], dims={"batch": 2})
+        imported([node("Relu", ["x"], ["y"])], {"x": [2]}, ["y"], dims={"batch": 2})
 
 
 def test_shape_waits_for_its_input_but_never_moves_it() -> None:
-    graph = _imported(
+    graph = imported(
         [
             node("Relu", ["x"], ["hot"], name="relu"),
             node("Shape", ["hot"], ["size"], name="shape"),
@@ -505,12 +472,12 @@ def test_shape_waits_for_its_input_but_never_moves_it() -> None:
         {"x": (2, 3), "y": (6,)},
         ["out"],
     )
-    (tensor,) = graph.inputs_of(_op(graph, "shape"))
+    (tensor,) = graph.inputs_of(op_of(graph, "shape"))
     assert graph.tensor_storage[tensor] == Storage.CONTROL
     assert graph.op_names[graph.tensor_producers[tensor]] == "relu"
 
 
 def test_minus_one_is_an_open_dimension() -> None:
     """As Paddle's exporter writes it, and as onnxruntime reads it."""
-    graph = _imported([node("Relu", ["x"], ["y"])], {"x": [-1, 3]}, ["y"], dims={"x[0]": 5})
+    graph = imported([node("Relu", ["x"], ["y"])], {"x": [-1, 3]}, ["y"], dims={"x[0]": 5})
     assert graph.tensor_bytes.tolist() == [5 * 3 * 4] * 2
