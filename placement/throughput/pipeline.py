@@ -8,7 +8,7 @@ what it sends and receives over PCI Express, one after the other: what a split O
 an upper estimate where transfers run beside compute.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,18 +114,22 @@ def plan_pipeline(problem: Problem, budget: Budget, seed: int) -> Pipeline:
         raise InfeasibleError(
             "no split was found whose weights fit in memory; take more devices or larger ones"
         )
-    least = min(split.period_seconds for split in good)
-    alike = least * (1.0 + max(known_error(problem.given_cluster), _BORDERS_COST))
-    near = [split for split in good if split.period_seconds <= alike]
-    best = min(near, key=lambda split: (_crossings(problem, split), split.period_seconds))
+    best = simplest_of(problem, good)
     plan = pipeline_plan(problem, best)
     latency = problem.simulator.evaluate(plan).makespan_seconds
     others = tuple(split for split in splits if split is not best)
     return Pipeline(best, others, problem.bounds.load_seconds, latency)
 
 
-def _crossings(problem: Problem, split: Split) -> int:
-    return complexity_of(problem.graph, split.devices).crossings
+def simplest_of(problem: Problem, splits: Sequence[Split]) -> Split:
+    """Of the splits whose periods are about the shortest, the one with the fewest crossings."""
+    least = min(split.period_seconds for split in splits)
+    alike = least * (1.0 + max(known_error(problem.given_cluster), _BORDERS_COST))
+
+    def key(split: Split) -> tuple[int, float]:
+        return complexity_of(problem.graph, split.devices).crossings, split.period_seconds
+
+    return min((split for split in splits if split.period_seconds <= alike), key=key)
 
 
 def pipeline_plan(problem: Problem, split: Split) -> Plan:

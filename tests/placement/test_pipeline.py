@@ -16,7 +16,8 @@ from graphs.kinds import OpKind, Phase
 from placement.placer import Budget, silent
 from placement.problem import Problem
 from placement.simplicity import complexity_of
-from placement.throughput import PipelinePlacer, plan_pipeline
+from placement.throughput import PipelinePlacer, Split, plan_pipeline
+from placement.throughput.pipeline import simplest_of
 from simulator import preset
 from simulator.errors import InfeasibleError
 
@@ -52,6 +53,20 @@ def test_of_equally_fast_splits_the_one_that_sends_least_is_taken() -> None:
     found = plan_pipeline(Problem(graph, cores), Budget(0.5), seed=0)
     assert found.best.period_seconds == 8
     assert complexity_of(graph, found.best.devices).crossings == 1
+
+
+def test_a_gain_below_a_tenth_is_not_worth_more_crossings() -> None:
+    graph = graph_of(*(op(f"a{i}", 1, (f"a{i - 1}",) if i else (), 9) for i in range(4)))
+    problem = Problem(graph, toy_cluster(2))
+    scattered, halves = np.array([0, 1, 0, 1], np.int32), np.array([0, 0, 1, 1], np.int32)
+
+    def split(name: str, devices: np.ndarray, period: float) -> Split:
+        return Split(name, devices, period, np.full(2, period), fits=True)
+
+    cut = split("cut", halves, 1.0)
+    for period, wanted in ((0.95, "cut"), (0.89, "scattered")):
+        faster = split("scattered", scattered, period)
+        assert simplest_of(problem, [faster, cut]).name == wanted
 
 
 def test_what_cannot_overlap_is_refused() -> None:
