@@ -82,6 +82,8 @@ class RuntimeKind:
     """What the outputs of a plan have to equal."""
     runs_programs: bool = False
     """Whether it opens a `ProgramRuntime`: virtual clocks, and a time for every step."""
+    one_step: str | None = "it runs one step at a time"
+    """Why steps do not overlap on it; None: they do."""
     calibrator: str | None = None
     """`module:function` of a `Calibrator`; None: it cannot be calibrated."""
 
@@ -93,18 +95,23 @@ RUNTIMES: dict[str, RuntimeKind] = {
         "placement.runtime.ort.runtime:open_ort",
         source_format="onnx",
         runs_programs=True,
+        one_step=None,
         calibrator="placement.runtime.calibration.calibrate:calibrate",
     ),
     "tf": RuntimeKind(
         "TensorFlow, a pinned server per core.",
         "placement.runtime.tensorflow_servers.runtime:open_tensorflow",
         source_format="tensorflow",
+        one_step="steps of a GraphDef share its variables, which training overwrites, and "
+        "TensorFlow's executors choose between ready ops themselves, not the oldest step's",
         calibrator="placement.runtime.calibration.calibrate_servers:calibrate_tensorflow",
     ),
     "torch": RuntimeKind(
         "each op a stand-in of its kind and size, on cores or GPUs; groups by inductor.",
         "placement.runtime.stand_ins.runtime:open_stand_ins",
         compared_with="those of the same kernels on one device",
+        one_step="all steps of stand-ins read the same numbers, so that nothing would tell a "
+        "step's outputs from another's",
         runs_programs=True,
     ),
 }

@@ -1,10 +1,11 @@
 """What workers of onnxruntime are told, besides what all workers are told."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from placement.runtime.pipelines.messages import PipelinePart
 from placement.runtime.processes.messages import Exports, Message, ProgramPart, TensorType
 
 #: The module that such a worker runs.
@@ -49,6 +50,8 @@ class RunWhole(Message[WholeRun]):
     segment: Segment
     values: tuple[str, ...]
     """Outputs to hand over in full; of the others the types."""
+    feeds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """By name of the tensor, inputs other than those that all workers share."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,20 @@ class LoadSessions(Message[Exports]):
     """By the position of the `Run` among the steps."""
     types: Mapping[str, TensorType]
     """Type and shape of all tensors that the steps read and make."""
+
+
+@dataclass(frozen=True)
+class LoadPipeline(Message[None]):
+    """Make a device's sessions, and buffers for each step on the way; the mailboxes' file comes
+    with the message.
+    """
+
+    part: PipelinePart
+    segments: Mapping[int, Segment]
+    """By the position of the `Run` among the pieces of a step."""
+    types: Mapping[str, TensorType]
+    """Type and shape of all tensors that the pieces read and make."""
+    feeds: tuple[Mapping[str, np.ndarray], ...]
+    """Inputs of the model that steps are given in turn."""
+    right: tuple[Mapping[str, np.ndarray], ...]
+    """For each of them the outputs that this device has to make."""

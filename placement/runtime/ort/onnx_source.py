@@ -85,7 +85,7 @@ def load_runnable(path: Path, graph: Graph, dims: Mapping[str, int], seed: int) 
     }
     weights |= {tensor: _constant(node, path) for tensor, node in steps.constants.items()}
     weights |= {
-        name: _drawn(name, value.spec.shape, value.elem_type, random)
+        name: drawn(name, value.spec.shape, value.elem_type, random)
         for name in sorted(steps.parameters)
         if (value := steps.weights[name])
     }
@@ -104,7 +104,7 @@ def load_runnable(path: Path, graph: Graph, dims: Mapping[str, int], seed: int) 
         nodes=chosen,
         weights={name: array for name, array in weights.items() if name in read},
         inputs={
-            name: _drawn(name, value.spec.shape, value.elem_type, random)
+            name: drawn(name, value.spec.shape, value.elem_type, random)
             for name, value in steps.binding.inputs.items()
             if name in read and name not in steps.parameters
         },
@@ -182,7 +182,7 @@ def _array(tensor: TensorProto, folder: Path, random: np.random.Generator) -> np
     if tensor.data_location == TensorProto.EXTERNAL:
         location = next((e.value for e in tensor.external_data if e.key == "location"), "")
         if not (folder / location).is_file():
-            return _drawn(tensor.name, tuple(tensor.dims), tensor.data_type, random)
+            return drawn(tensor.name, tuple(tensor.dims), tensor.data_type, random)
     try:
         array = numpy_helper.to_array(tensor, str(folder))
     except (ValueError, TypeError, OSError) as error:
@@ -213,7 +213,7 @@ def _plain(array: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
-def _drawn(
+def drawn(
     name: str, shape: Sequence[int], elem_type: int, random: np.random.Generator
 ) -> np.ndarray:
     """Values that keep activations near one, and whole numbers that any table has a row for."""

@@ -1,7 +1,7 @@
 """Plans of an ONNX model as programs of onnxruntime sessions on cores, a pinned process each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,13 +12,16 @@ from graphs.importers.onnx_models.context import standard_domain
 from graphs.importers.onnx_models.topology import read_names
 from graphs.kinds import OpKind
 from placement.runtime.errors import RuntimeRefusal
-from placement.runtime.ort.messages import WORKER, LoadSessions, RunWhole, WholeRun
+from placement.runtime.ort.feeds import carried_state, other_feeds
+from placement.runtime.ort.messages import WORKER, LoadPipeline, LoadSessions, RunWhole, WholeRun
 from placement.runtime.ort.onnx_source import RunnableModel, load_runnable
 from placement.runtime.ort.segments import program_segments, segment_of
 from placement.runtime.ort.shared_tensors import share
+from placement.runtime.pipelines.messages import PipelinePart
+from placement.runtime.pipelines.source import feed_count
 from placement.runtime.processes.messages import ProgramPart, TensorType
 from placement.runtime.processes.workers import WorkerFailure, WorkerPool, usable_cores
-from placement.runtime.programs.device_program import DeviceProgram, TensorUse, cut_program
+from placement.runtime.programs.device_program import DeviceProgram, Run, TensorUse, cut_program
 from placement.runtime.programs.prediction import fusion_groups, sharing_ops
 from placement.runtime.programs.predictor import predictor_of
 from placement.runtime.programs.program_order import program_order
@@ -31,6 +34,7 @@ from simulator.costs.registry import default_costs
 from simulator.evaluation import Evaluator
 from simulator.plan import Plan
 from simulator.simulator import Simulator
+from simulator.steps import StepSchedule
 
 _WHOLE_SECONDS = 300.0
 
@@ -45,6 +49,10 @@ class OrtSource:
     pool: WorkerPool
     """The first worker runs the whole model once; all share its weights and inputs."""
     _whole: WholeRun | None = None
+    _steps: list[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]] = field(
+        default_factory=list
+    )
+    """Different inputs, each with the outputs of the whole model."""
     kind: ClassVar[str] = "ort"
 
     def program(self, simulator: Simulator, plan: Plan, *, single_ops: bool) -> DeviceProgram:
@@ -121,6 +129,75 @@ class OrtSource:
         """The outputs of the whole model in one session."""
         whole = self.describe()
         return {name: whole.values[name] for name in self.model.outputs}
+
+    def load_pipeline(
+        self, program: DeviceProgram, parts: Sequence[PipelinePart]
+    ) -> dict[int, LoadPipeline]:
+        """See `PipelineSource`."""
+        types = self.describe().types
+        segments = program_segments(program, self.graph.op_names, self.model, types)
+        steps = self._different_steps(feed_count(parts[0].schedule))
+        return {
+            device: LoadPipeline(
+                part,
+                segments[device],
+                types,
+                tuple(feeds for feeds, _ in steps),
+                tuple(
+                    {name: right[name] for name in self._outputs_on(program, device)}
+                    for _, right in steps
+                ),
+            )
+            for part in parts
+            for device in (part.part.device,)
+        }
+
+    def is_comparable(self, schedule: StepSchedule) -> bool:
+        """See `PipelineSource`."""
+        steps = self._different_steps(feed_count(schedule))
+        return bool(self.model.outputs) and all(
+            np.isfinite(array).all() for _, right in steps for array in right.values()
+        )
+
+    @property
+    def state(self) -> list[tuple[str, str]]:
+        """See `PipelineSource`."""
+        return carried_state(list(self.model.inputs), self.model.outputs)
+
+    def _outputs_on(self, program: DeviceProgram, device: int) -> list[str]:
+        """Outputs of the model that a device makes."""
+        ops = [op for step in program.steps[device] if isinstance(step, Run) for op in step.ops]
+        promised = set(self.model.outputs)
+        return [name for op in ops for name in self.writes(op) if name in promised]
+
+    def _different_steps(
+        self, count: int
+    ) -> list[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]:
+        """Inputs that differ, with the outputs of the whole model in one session.
+
+        Raises:
+            RuntimeRefusal: shapes depend on values of the inputs, and buffers are fixed.
+        """
+        types = self.describe().types
+        model = self.model
+        written = [tensor for work in model.work.values() for tensor in work.writes]
+        segment = segment_of(model, list(model.nodes), list(model.inputs), written, self._given())
+        while len(self._steps) < count:
+            feeds = other_feeds(model, len(self._steps))
+            message = RunWhole(segment, tuple(model.outputs), feeds)
+            try:
+                whole = self.pool.ask({0: message}, _WHOLE_SECONDS)[0]
+            except WorkerFailure as error:
+                raise RuntimeRefusal(f"{model.name} cannot run on onnxruntime: {error}") from error
+            moved = [name for name, kind in whole.types.items() if kind != types[name]]
+            if moved:
+                raise RuntimeRefusal(
+                    f"{model.name}: the shape of {moved[0]!r} depends on values of the inputs "
+                    f"({list(types[moved[0]].shape)}, then {list(whole.types[moved[0]].shape)}), "
+                    "and steps that overlap have fixed buffers; without --steps it runs"
+                )
+            self._steps.append((feeds, whole.values))
+        return self._steps[:count]
 
     def writes(self, op: int) -> tuple[str, ...]:
         """Tensors that an op makes."""

@@ -47,10 +47,11 @@ class SessionMaker:
         return partial(session.run_with_iobinding, binding)
 
     def whole(self, message: RunWhole) -> WholeRun:
-        """Run once from the shared inputs."""
+        """Run once from the shared inputs, or from those that the message brings."""
         session = self._session(message.segment)
         inputs, outputs = message.segment.inputs, message.segment.outputs
-        feeds = {name: self.shared.arrays[tensor] for name, tensor in inputs.items()}
+        arrays = {**self.shared.arrays, **message.feeds}
+        feeds = {name: arrays[tensor] for name, tensor in inputs.items()}
         results = session.run(list(outputs), feeds)
         arrays = dict(zip(outputs.values(), results, strict=True))
         strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]

@@ -12,16 +12,27 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from placement.runtime.ort.messages import LoadSessions, RunWhole, ShareWeights, WholeRun
+from placement.runtime.ort.messages import (
+    LoadPipeline,
+    LoadSessions,
+    RunWhole,
+    ShareWeights,
+    WholeRun,
+)
+from placement.runtime.ort.overlapping_steps import OverlappingSteps
 from placement.runtime.ort.session_steps import SessionSteps
 from placement.runtime.ort.sessions import SessionMaker
 from placement.runtime.ort.shared_tensors import SharedTensors
+from placement.runtime.pipelines.loaded_pipeline import LoadedPipeline
+from placement.runtime.pipelines.messages import ExecutedSteps, ExecuteSteps
 from placement.runtime.processes.loaded_program import LoadedProgram, limit_memory
 from placement.runtime.processes.messages import Execute, Executed, Exports, Fetch, Unload
 from placement.runtime.processes.worker_process import ReceiveFile, serve
 
-Told = ShareWeights | RunWhole | LoadSessions | Execute | Fetch | Unload
-Answered = WholeRun | Exports | Executed | Mapping[str, np.ndarray] | None
+Told = (
+    ShareWeights | RunWhole | LoadSessions | LoadPipeline | Execute | ExecuteSteps | Fetch | Unload
+)
+Answered = WholeRun | Exports | Executed | ExecutedSteps | Mapping[str, np.ndarray] | None
 
 
 class OrtWorker:
@@ -30,6 +41,7 @@ class OrtWorker:
     def __init__(self) -> None:
         self.make = SessionMaker(SharedTensors())
         self.programs: dict[int, LoadedProgram[SessionSteps]] = {}
+        self.pipelines: dict[int, LoadedPipeline[OverlappingSteps]] = {}
 
     def answer(self, message: Told, receive_file: ReceiveFile) -> Answered:
         """Do what a message asks for."""
@@ -49,20 +61,36 @@ class OrtWorker:
                     os.close(descriptor)
                 self.programs[message.part.number] = loaded
                 return {}
+            case LoadPipeline():
+                self._load_pipeline(message, receive_file())
+                return None
             case Execute():
                 return self.programs[message.number].execute(message)
+            case ExecuteSteps():
+                return self.pipelines[message.number].execute(message)
             case Fetch():
                 buffers = self.programs[message.number].actions.buffers
                 return {name: buffers[name].copy() for name in message.names}
             case Unload():
-                program = self.programs.pop(message.number, None)
-                if program is not None:
-                    program.close()
-                if not self.programs:
+                for there in (self.programs, self.pipelines):
+                    loaded = there.pop(message.number, None)
+                    if loaded is not None:
+                        loaded.close()
+                if not (self.programs or self.pipelines):
                     self.make.forget()
                 limit_memory(None)
                 return None
         raise TypeError(f"a worker of onnxruntime knows no {type(message).__name__}")
+
+    def _load_pipeline(self, message: LoadPipeline, descriptor: int) -> None:
+        """Make a pipeline ready; the descriptor is closed."""
+        part = message.part.part
+        try:
+            steps = OverlappingSteps(message, self.make)
+            limit_memory(part.memory_bytes)
+            self.pipelines[part.number] = LoadedPipeline(message.part, descriptor, steps)
+        finally:
+            os.close(descriptor)
 
 
 def main(arguments: list[str]) -> None:

@@ -173,12 +173,12 @@ class LoadedProgram(Generic[Actions]):
             for row in range(rows):
                 sequence = order.first_sequence + row
                 self.mailboxes.meet(device, sequence, spin, deadline)
-                delay = _run_delay()
+                delay = run_delay()
                 wall = time.perf_counter_ns()
                 virtual = self.timed_pass(
                     self.prepared, sequence, deadline, order.hot, cpu[row], begin[row]
                 )
-                times[:, row] = wall, time.perf_counter_ns(), _run_delay() - delay, virtual
+                times[:, row] = wall, time.perf_counter_ns(), run_delay() - delay, virtual
         return Executed(times[0], times[1], times[2], times[3], cpu, begin)
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class LoadedProgram(Generic[Actions]):
         self.mailboxes.close()
 
 
-def _run_delay() -> int:
+def run_delay() -> int:
     """Nanoseconds that this thread was ready and waited for its core; 0 where not counted."""
     with suppress(OSError, IndexError, ValueError):
         return int(Path("/proc/thread-self/schedstat").read_bytes().split()[1])

@@ -134,13 +134,26 @@ class Mailboxes:
             for _ in range(_SPINS):
                 if words[slot] >= sequence:
                     return
-            if words[0]:
-                raise AbortedStep("a peer has failed")
-            now = time.perf_counter()
-            if now > deadline:
-                raise AbortedStep("no answer from a peer in time")
-            if now - begun > spin:
-                time.sleep(2e-5)
+            self.look_again(begun, spin, deadline)
+
+    def look_again(self, begun: float, spin: float, deadline: float) -> None:
+        """Between two looks for news: give the core away if there was none for long.
+
+        Args:
+            begun: when waiting began, on `time.perf_counter`'s clock in seconds.
+            spin: how long to keep the core, in seconds.
+            deadline: when to give up, on the same clock.
+
+        Raises:
+            AbortedStep: a peer has failed, or the deadline is over.
+        """
+        if self._words[0]:
+            raise AbortedStep("a peer has failed")
+        now = time.perf_counter()
+        if now > deadline:
+            raise AbortedStep("no answer from a peer in time")
+        if now - begun > spin:
+            time.sleep(2e-5)
 
     def close(self) -> None:
         """Unmap, once no array refers to the memory any more."""

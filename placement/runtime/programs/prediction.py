@@ -79,6 +79,21 @@ class ProgramPredictor:
 
     def predict(self, program: DeviceProgram, plan: Plan) -> Timeline:
         """When each step begins and ends."""
+        plain, slowed = self.seconds(program, plan)
+        latency = self.latency_seconds
+        line = replay(program, plain, latency)
+        for _ in range(passes(slowed)):
+            stretched = [
+                base + extra * share
+                for base, extra, share in zip(plain, slowed, overlap(line), strict=True)
+            ]
+            line = replay(program, stretched, latency)
+        return line
+
+    def seconds(
+        self, program: DeviceProgram, plan: Plan
+    ) -> tuple[list[Float64[np.ndarray, " _"]], list[Float64[np.ndarray, " _"]]]:
+        """How long each step keeps its device busy, and what comes on top while all others are."""
         fused = self._fused_seconds(plan)
         plain = [
             np.array([self._step_seconds(program, at, step, plan, fused) for step in steps])
@@ -88,15 +103,12 @@ class ProgramPredictor:
             host.contention * np.array([self._kernel_seconds(step, plan, fused) for step in steps])
             for steps, host in zip(program.steps, self._hosts, strict=True)
         ]
-        latency = self.simulator.cluster.link_arrays.wire_latency_seconds
-        line = replay(program, plain, latency)
-        for _ in range(_PASSES if any(extra.any() for extra in slowed) else 0):
-            stretched = [
-                base + extra * share
-                for base, extra, share in zip(plain, slowed, overlap(line), strict=True)
-            ]
-            line = replay(program, stretched, latency)
-        return line
+        return plain, slowed
+
+    @property
+    def latency_seconds(self) -> Float64[np.ndarray, "devices devices"]:
+        """From the end of a send to when its receive may begin."""
+        return self.simulator.cluster.link_arrays.wire_latency_seconds
 
     @cached_property
     def _hosts(self) -> list[HostCosts]:
@@ -213,6 +225,11 @@ def border_of(
         sum(sizes[int(name[1:])] for name in taken),
         sum(sizes[int(name[1:])] for name in given),
     )
+
+
+def passes(slowed: Sequence[Float64[np.ndarray, " _"]]) -> int:
+    """How often to work out anew how devices slow each other down."""
+    return _PASSES if any(extra.any() for extra in slowed) else 0
 
 
 def overlap(line: Timeline) -> list[Float64[np.ndarray, " _"]]:

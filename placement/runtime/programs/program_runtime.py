@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,11 +19,13 @@ from placement.runtime.processes.messages import (
     Export,
     Exports,
     Fetch,
+    Message,
     ProgramPart,
     Unload,
 )
 from placement.runtime.processes.workers import WorkerFailure, WorkerPool
 from placement.runtime.programs.device_program import DeviceProgram, Run
+from placement.runtime.programs.difference import difference
 from placement.runtime.programs.program_source import ProgramSource
 from placement.runtime.runtime import Runtime
 from placement.runtime.samples import Sampling, StepTimes, measured, shared_clock
@@ -30,10 +33,12 @@ from simulator.clusters.cluster import Cluster
 from simulator.costs.cost_model import CostModel
 from simulator.plan import Plan
 
+#: What each of the workers that are asked answers.
+Answer = TypeVar("Answer")
+
 _FETCH_SECONDS = 20.0
 #: While each device has a core of its own; otherwise a waiting worker gives the core away.
 _SPIN_SECONDS = 2e-3
-_RELATIVE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +128,9 @@ class ProgramRuntime(Runtime):
                         rounds[index].append(self._round(loaded[index], sampling))
                     except WorkerFailure as error:
                         failures[index] = f"{error} (round {turn + 1})"
-                        self._drop(loaded)
+                        self.drop(loaded)
         finally:
-            self._drop(loaded)
+            self.drop(loaded)
         clock = sampling.clock or shared_clock(rounds, emulated=self.emulated)
         comparable = bool(right) and all(np.isfinite(array).all() for array in right.values())
         return [
@@ -156,12 +161,12 @@ class ProgramRuntime(Runtime):
             self.close()
             raise RuntimeRefusal(f"graph {self.graph.name!r} cannot run: {error}") from error
         finally:
-            self._drop(loaded)
+            self.drop(loaded)
         return answer
 
     def _load(self, program: DeviceProgram, sampling: Sampling) -> Loaded:
         types, devices = self.source.transfer_types(program), self.cluster.device_count
-        parts = self._parts(program)
+        parts = self.parts(program)
         messages = self.source.load_messages(program, parts)
         descriptor = unnamed_file(layout(program.transfers, types, devices).size)
         try:
@@ -174,7 +179,7 @@ class ProgramRuntime(Runtime):
         finally:
             os.close(descriptor)
 
-    def _parts(self, program: DeviceProgram) -> list[ProgramPart]:
+    def parts(self, program: DeviceProgram) -> list[ProgramPart]:
         """What each device's worker has to know, whatever its steps do."""
         number, types = next(self._numbers), self.source.transfer_types(program)
         # Threads that share a core must not spin while the other has work.
@@ -203,12 +208,22 @@ class ProgramRuntime(Runtime):
         self._sequence += iterations
         timeout, hot = sampling.timeout_seconds, 0 if clear else sampling.hot
         order = Execute(loaded.number, first, iterations, timeout, hot, clear)
+        answers = self.ask_all(loaded, dict.fromkeys(devices, order), timeout + 1.0)
+        return [answers[device] for device in devices]
+
+    def ask_all(
+        self, loaded: Loaded, messages: Mapping[int, Message[Answer]], timeout_seconds: float
+    ) -> dict[int, Answer]:
+        """Ask workers that wait for each other; when one fails, the others give up.
+
+        Raises:
+            WorkerFailure: at least one failed, see `WorkerPool.ask`.
+        """
         self.pool.on_failure = loaded.box.abort
         try:
-            answers = self.pool.ask(dict.fromkeys(devices, order), timeout + 1.0)
+            return self.pool.ask(messages, timeout_seconds)
         finally:
             self.pool.on_failure = _nothing
-        return [answers[device] for device in devices]
 
     def _round(self, loaded: Loaded, sampling: Sampling) -> StepTimes:
         total = sampling.warm_up + sampling.iterations
@@ -231,7 +246,7 @@ class ProgramRuntime(Runtime):
                 if reason is not None:
                     raise WorkerFailure(f"output {name!r} is not the original's: {reason}")
 
-    def _drop(self, loaded: dict[int, Loaded]) -> None:
+    def drop(self, loaded: dict[int, Loaded]) -> None:
         """Forget all programs; a worker that has died meanwhile has forgotten them already."""
         for item in loaded.values():
             running = {device: Unload(item.number) for device in self.pool.running}
@@ -256,17 +271,3 @@ def _connections(
 
 def _nothing() -> None:
     return None
-
-
-def difference(found: np.ndarray, wanted: np.ndarray) -> str | None:
-    """What tells two arrays apart beyond rounding, or None."""
-    if found.shape != wanted.shape or found.dtype != wanted.dtype:
-        return f"{found.dtype}{list(found.shape)} instead of {wanted.dtype}{list(wanted.shape)}"
-    if found.dtype.kind != "f":
-        return None if np.array_equal(found, wanted) else "values differ"
-    finite = wanted[np.isfinite(wanted)]
-    scale = float(np.abs(finite).max(initial=0.0))
-    close = np.isclose(found, wanted, _RELATIVE_TOLERANCE, _RELATIVE_TOLERANCE * scale, True)
-    if close.all():
-        return None
-    return f"{np.count_nonzero(~close)} of {close.size} values differ"

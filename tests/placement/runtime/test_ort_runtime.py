@@ -16,7 +16,8 @@ import graphs
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.measurement import Clock
 from placement.runtime.ort.runtime import open_ort
-from placement.runtime.programs.program_runtime import ProgramRuntime, difference
+from placement.runtime.programs.difference import difference
+from placement.runtime.programs.program_runtime import ProgramRuntime
 from placement.runtime.samples import Sampling
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.presets import preset

@@ -1,0 +1,1 @@
+"""Steps of device programs that overlap: run, timed, and predicted on paper."""
