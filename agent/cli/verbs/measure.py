@@ -9,6 +9,7 @@ from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import import_values, print_import
 from agent.cli.options import Target, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text
+from agent.cli.overlapping import measure_overlapping, step_schedule
 from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def measure(
     compare: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     target: Target = Target(),
     runtime: str = "ort",
+    steps: int | None = None,
+    in_flight: int | None = None,
     repeats: int = 9,
     clock: Literal["auto", "wall", "virtual"] = "auto",
     trace: Path | None = None,
@@ -33,6 +36,8 @@ def measure(
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run plans on the cores of this machine, outputs checked, and say how long a step takes.
+
+    With --steps, steps overlap, and it says how many a second there are (period, latency).
 
     Parameters
     ----------
@@ -46,8 +51,12 @@ def measure(
     runtime
         ort: onnxruntime in a pinned process per core. tf: TensorFlow, a pinned server per core.
         torch: each op a stand-in of its kind and size, on cores or GPUs; groups by inductor.
+    steps
+        So many steps of a plan overlap (ort): a device works on the oldest step that can go on.
+    in_flight
+        Most steps on the way at once; of --steps, one more than devices where not given.
     repeats
-        Rounds; each is a few steps of each plan.
+        Rounds; each is a few steps of each plan, or all of --steps.
     clock
         wall: samples during which no process waited for its core. virtual: CPU time, passed along
         messages. auto: wall where the machine is quiet enough.
@@ -65,17 +74,24 @@ def measure(
     if not get_runtime(runtime).runs_programs and (trace is not None or clock == "virtual"):
         fitting = " or ".join(name for name, kind in RUNTIMES.items() if kind.runs_programs)
         raise GraphwrightError(f"--trace and --clock virtual go with --runtime {fitting}")
+    if steps is not None and trace is not None:
+        raise GraphwrightError("--trace shows a step by itself; leave out --steps or --trace")
     if repeats < 1:
         raise GraphwrightError(f"--repeats {repeats}: at least 1")
     if plan is None and not compare:
         raise GraphwrightError("which plan? Give --plan PLAN.json, or --compare single portfolio")
     graph, cluster = read_model(model, target), read_cluster(model, target)
+    schedule = step_schedule(runtime, steps, in_flight, cluster.device_count)
     prepare(quiet=json)
     names = [*([str(plan)] if plan is not None else []), *compare]
     plans = [_plan(name, graph, cluster, seed) for name in names]
     chosen = None if clock == "auto" else Clock(clock)
     sampling = Sampling(rounds=repeats, clock=chosen)
     with open_runtime(runtime, model, graph, cluster, dims=target.sizes, seed=seed) as device:
+        if schedule is not None:
+            overlapped = measure_overlapping(device, names, plans, schedule, sampling)
+            overlapped.show(json=json)
+            return DONE if all(item.ok for item in overlapped.found) else INFEASIBLE
         measurements = device.measure(plans, sampling)
         if trace is not None:
             trace.write_text(_trace_json(device, plans[0]), encoding="utf-8")

@@ -11,8 +11,8 @@ import numpy as np
 
 from placement.runtime.ort.messages import LoadPipeline
 from placement.runtime.ort.sessions import SessionMaker
-from placement.runtime.programs.difference import difference
 from placement.runtime.processes.loaded_program import Action
+from placement.runtime.programs.difference import difference
 
 #: A tensor by name, and which of its buffers.
 _Place = tuple[str, int]
@@ -86,7 +86,7 @@ class OverlappingSteps:
         return self._buffer(self.load.part.part.transfers[transfer].tensor, step).reshape(-1)
 
     def _place(self, name: str, step: int) -> _Place:
-        """Which buffer a step uses for a tensor: its own, that of its input, or that of its turn."""
+        """Which buffer a step uses for a tensor: its own, its input's, or that of its turn."""
         if (name, step) in self.kept:
             return name, step
         if name in self.load.feeds[0] and name not in self._received:

@@ -72,10 +72,10 @@ class OrtWorker:
                 buffers = self.programs[message.number].actions.buffers
                 return {name: buffers[name].copy() for name in message.names}
             case Unload():
-                for there in (self.programs, self.pipelines):
-                    loaded = there.pop(message.number, None)
-                    if loaded is not None:
-                        loaded.close()
+                if message.number in self.programs:
+                    self.programs.pop(message.number).close()
+                if message.number in self.pipelines:
+                    self.pipelines.pop(message.number).close()
                 if not (self.programs or self.pipelines):
                     self.make.forget()
                 limit_memory(None)

@@ -95,8 +95,8 @@ class LoadedPipeline(Generic[Actions]):
         delay, started = run_delay(), time.perf_counter_ns()
         marks = self._run_all(order.first_sequence, deadline)
         wall, delay = time.perf_counter_ns() - started, run_delay() - delay
-        times = _table(marks, len(self.steps), len(self.part.part.steps))
-        return ExecutedSteps(started, *times, wall, delay, self.actions.wrong())
+        begin, end, cpu = _table(marks, len(self.steps), len(self.part.part.steps))
+        return ExecutedSteps(started, begin, end, cpu, wall, delay, self.actions.wrong())
 
     def _run_all(self, first: int, deadline: float) -> list[Mark]:
         boxes, in_flight = self.boxes, self.part.schedule.most_in_flight

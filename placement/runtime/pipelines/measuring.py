@@ -72,6 +72,12 @@ def check_overlaps(kind: str) -> None:
         )
 
 
+def carried_state(runtime: Runtime) -> Sequence[tuple[str, str]]:
+    """Inputs of a model that are outputs of the step before in real use, with these outputs."""
+    source = runtime.source if isinstance(runtime, ProgramRuntime) else None
+    return source.state if isinstance(source, PipelineSource) else ()
+
+
 class _Turns:
     """Plans that are measured in turns."""
 

@@ -106,9 +106,9 @@ class _Replay:
         while self.looks:
             now, device = heapq.heappop(self.looks)
             if self.free[device] <= now:
-                step = self._oldest_ready(device, now)
-                if step is not None:
-                    self._take(device, step, now)
+                ready = self._oldest_ready(device, now)
+                if ready is not None:
+                    self._take(device, ready, now)
         if any(self.unfinished) and self.working:
             raise AssertionError("overlapping steps wait for each other")
         return StepsTimeline(self.schedule, self.release, tuple(self.begin), tuple(self.end))
