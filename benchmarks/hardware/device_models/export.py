@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.hardware.device_models.models import MODELS
+from benchmarks.hardware.device_models.models import FURTHER, MODELS
 
 
 def export(name: str, folder: Path) -> Path:
     """Write one model; returns its path."""
-    build, inputs = MODELS[name]
+    build, inputs = {**MODELS, **FURTHER}[name]
     torch.manual_seed(0)
     path = folder / f"{name}.onnx"
     with warnings.catch_warnings():

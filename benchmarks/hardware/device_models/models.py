@@ -34,6 +34,29 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Separable(nn.Module):
+    """Depthwise and pointwise convolutions in turn: a chain that moves more than it computes."""
+
+    def __init__(self, blocks: int = 8, width: int = 96) -> None:
+        super().__init__()
+        self.stem = Convolution(3, width, 5, 4)
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(width, width, 3, 1, 1, groups=width, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                    Convolution(width, width, 1),
+                )
+                for _ in range(blocks)
+            )
+        )
+        self.head = nn.Linear(width, 100)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(image)).mean((2, 3)))
+
+
 class Inception(nn.Module):
     """Blocks of four branches that are joined again."""
 
@@ -178,4 +201,8 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], Callable[[], tuple[Tensor, .
     "lstm": (Recurrent, lambda: (torch.randn(10, 32, 384),)),
     "transformer": (Transformer, lambda: (torch.randn(2, 128, 256),)),
     "training-step": (TrainingStep, lambda: (torch.randn(128, 512), torch.randn(128, 512))),
+}
+#: What overlapping steps are measured on besides: a second chain of convolutions.
+FURTHER: Mapping[str, tuple[Callable[[], nn.Module], Callable[[], tuple[Tensor, ...]]]] = {
+    "separable": (Separable, lambda: (torch.randn(1, 3, 224, 224),)),
 }

@@ -110,17 +110,13 @@ class LoadedPipeline(Generic[Actions]):
         marks: list[Mark] = []
         last = cpu()
         while on_the_way or outside:
-            if outside and len(on_the_way) < in_flight:  # else none has ended here
-                released = [
-                    step
-                    for step in outside[:in_flight]
-                    if boxes.ended(step - in_flight, first + step - in_flight)
-                ]
-                outside = (
-                    [step for step in outside if step not in released] if released else outside
-                )
-                on_the_way = sorted([*on_the_way, *released])
             step = _oldest_ready(on_the_way, self.steps, position, arrived, first)
+            if outside and not 0 <= step < outside[0]:  # else nothing older can be let in
+                released = self._released(outside[:in_flight], first)
+                if released:
+                    outside = [other for other in outside if other not in released]
+                    on_the_way = sorted([*on_the_way, *released])
+                    continue
             if step < 0:
                 idle_since = idle_since or time.perf_counter()
                 boxes.look_again(idle_since, deadline)
@@ -141,6 +137,11 @@ class LoadedPipeline(Generic[Actions]):
                 on_the_way.remove(step)
                 boxes.end(step, first + step, end)
         return marks
+
+    def _released(self, candidates: Sequence[int], first: int) -> list[int]:
+        """Steps that may be let in; none beyond the next `in_flight` can be."""
+        in_flight, ended = self.part.schedule.most_in_flight, self.boxes.ended
+        return [step for step in candidates if ended(step - in_flight, first + step - in_flight)]
 
     def close(self) -> None:
         """Let go of what the pieces hold, then of the shared memory."""

@@ -115,12 +115,9 @@ def test_the_oldest_step_that_can_go_on_is_taken_and_mailboxes_are_apart() -> No
     }
     found = pair.execute()
     notes = [note for note in pair.actions.notes if note.startswith(("begin", "end"))]
-    assert notes[:4] == ["begin 0", "begin 1", "end 1", "end 0"] or notes[:5] == [
-        "begin 0", "begin 1", "end 1", "begin 3", "end 0",
+    assert notes == [
+        "begin 0", "begin 1", "end 1", "end 0", "begin 2", "begin 3", "end 3", "end 2",
     ]  # fmt: skip
-    assert sorted(notes) == sorted(
-        f"{what} {step}" for step in range(4) for what in ("begin", "end")
-    )
     assert found.begin.shape == (4, 4)
     assert (found.end >= found.begin).all()
     assert (found.begin[:, 1:] >= found.end[:, :-1]).all()
