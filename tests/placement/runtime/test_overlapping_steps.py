@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,17 +85,15 @@ def test_outputs_of_another_step_are_a_failed_measurement(
 def test_a_killed_worker_is_one_failure_and_the_next_plan_runs(runtime: ProgramRuntime) -> None:
     plan = zigzag(runtime)
     assert measure_steps(runtime, [plan], StepSchedule(6, 2))[0].ok
-    victim = runtime.process_ids[-1]
+    survivor, victim = runtime.process_ids
     killer = threading.Timer(0.3, os.kill, (victim, signal.SIGKILL))
     killer.start()
-    begun = time.monotonic()
     found = measure_steps(
         runtime, [plan], StepSchedule(400, 3), Sampling(rounds=200, clock=Clock.VIRTUAL)
     )[0]
     killer.join()
     assert "killed by SIGKILL" in str(found.failure)
-    assert time.monotonic() - begun < 30.0, "peers gave up, and did not wait for their deadline"
-    assert victim not in runtime.process_ids
+    assert runtime.process_ids == (survivor,), "its peer was told to give up, and lives on"
     assert measure_steps(runtime, [plan], StepSchedule(6, 2))[0].ok
 
 
