@@ -23,8 +23,11 @@ from placement.runtime.calibration.judging import (
 from placement.runtime.calibration.link_probe import Pair, ProbedLink, probe_links
 from placement.runtime.calibration.trial_plans import trial_plans
 from placement.runtime.errors import RuntimeRefusal
-from placement.runtime.measurement import Clock, Measurement
+from placement.runtime.measurement import Clock
 from placement.runtime.ort.runtime import open_ort
+from placement.runtime.pipelines.measurement import StepsMeasurement
+from placement.runtime.pipelines.measuring import measure_steps
+from placement.runtime.pipelines.replay import replay_steps
 from placement.runtime.programs.device_program import Run, Send
 from placement.runtime.programs.prediction import (
     Border,
@@ -42,9 +45,12 @@ from simulator.clusters.host_costs import HostCosts
 from simulator.clusters.kernel_times import KernelTimes, signatures
 from simulator.costs.calibrated_costs import CalibratedCosts
 from simulator.plan import Plan
+from simulator.steps import StepSchedule
 
 _SHORTEST_SECONDS = 2e-7
 _LEAST_SECONDS_PER_BYTE = 1e-13
+#: Plans of which steps overlap, and how many steps of each.
+_PIPELINE_PLANS, _PIPELINE_STEPS = 4, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,14 +130,25 @@ def _call_free(
     return nnls(design * weight[:, None], taken * weight)[0][:kinds]
 
 
-def sample_of(runtime: ProgramRuntime, plan: Plan, found: Measurement) -> Sample:
-    """Pair what the steps of a measured program took with what is known of them."""
+def sample_of(
+    runtime: ProgramRuntime,
+    plan: Plan,
+    seconds: Sequence[Float64[np.ndarray, " _"]],
+    busy: Sequence[Float64[np.ndarray, " _"]],
+) -> Sample:
+    """Pair what the steps of a measured program took with what is known of them.
+
+    Args:
+        runtime: that ran it.
+        plan: of the program.
+        seconds: per device, how long each step took.
+        busy: for each, the mean share of the other devices at work meanwhile.
+    """
     program = runtime.program(plan)
     graph, types = runtime.graph, runtime.source.transfer_types(program)
     works = graph_works(graph)
     readers = readers_of(works)
     kernels = runtime.simulator.seconds
-    busy = overlap(replay(program, found.step_seconds))
     sizes = graph.tensor_bytes.tolist()
     runs: list[tuple[float, ...]] = []
     sent: list[tuple[float, float]] = []
@@ -139,7 +156,7 @@ def sample_of(runtime: ProgramRuntime, plan: Plan, found: Measurement) -> Sample
     for device, steps in enumerate(program.steps):
         woken = 0
         for at, step in enumerate(steps):
-            taken = float(found.step_seconds[device][at])
+            taken = float(seconds[device][at])
             if isinstance(step, Run):
                 ops = list(step.ops)
                 kernel = float(kernels[ops, device].sum())
@@ -319,9 +336,45 @@ def _open(model: ModelFile, cluster: Cluster, config: CalibrationConfig) -> Prog
 def _fitting_runs(runtime: ProgramRuntime, config: CalibrationConfig) -> list[Sample]:
     problem = Problem(runtime.graph, runtime.cluster, given_costs=runtime.costs)
     plans = list(trial_plans(problem, config.fitted_plans, config.seed + 1).values())
-    measurements = runtime.measure(plans, Sampling(rounds=config.rounds, clock=Clock.VIRTUAL))
-    return [
-        sample_of(runtime, plan, item)
-        for plan, item in zip(plans, measurements, strict=True)
+    sampling = Sampling(rounds=config.rounds, clock=Clock.VIRTUAL)
+    samples = [
+        sample_of(
+            runtime,
+            plan,
+            item.step_seconds,
+            overlap(replay(runtime.program(plan), item.step_seconds)),
+        )
+        for plan, item in zip(plans, runtime.measure(plans, sampling), strict=True)
         if item.ok
     ]
+    return samples + _full_pipelines(runtime, plans[-_PIPELINE_PLANS:], sampling)
+
+
+def _full_pipelines(
+    runtime: ProgramRuntime, plans: Sequence[Plan], sampling: Sampling
+) -> list[Sample]:
+    """Of steps that overlap; none of a model of which they cannot.
+
+    Steps of a chain by themselves hardly overlap: what cores do to each other that are all busy
+    shows in a full pipeline only.
+    """
+    schedule = StepSchedule(_PIPELINE_STEPS, runtime.cluster.device_count + 1)
+    try:
+        found = measure_steps(runtime, plans, schedule, sampling)
+    except RuntimeRefusal:  # shapes depend on inputs; a step by itself has been measured
+        return []
+    return [
+        sample_of(runtime, plan, item.piece_seconds, _full_overlap(item, plan, runtime))
+        for plan, item in zip(plans, found, strict=True)
+        if item.ok
+    ]
+
+
+def _full_overlap(
+    found: StepsMeasurement, plan: Plan, runtime: ProgramRuntime
+) -> list[Float64[np.ndarray, " _"]]:
+    """For each piece the mean share of the other devices that are busy, once a pipeline is full."""
+    schedule = found.schedule
+    seconds = [np.tile(values, (schedule.steps, 1)) for values in found.piece_seconds]
+    shares = replay_steps(runtime.program(plan), seconds, schedule).overlap()
+    return [share[schedule.steps // 2 :].mean(axis=0) for share in shares]

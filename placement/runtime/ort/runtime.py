@@ -37,6 +37,8 @@ from simulator.simulator import Simulator
 from simulator.steps import StepSchedule
 
 _WHOLE_SECONDS = 300.0
+#: Outputs of all overlapping steps are kept to be checked; more than a gigabyte is not.
+_MOST_KEPT_BYTES = 1 << 30
 
 
 @dataclass
@@ -137,6 +139,7 @@ class OrtSource:
         types = self.describe().types
         segments = program_segments(program, self.graph.op_names, self.model, types)
         steps = self._different_steps(feed_count(parts[0].schedule))
+        self._check_kept(steps[0][1], parts[0].schedule)
         return {
             device: LoadPipeline(
                 part,
@@ -169,6 +172,20 @@ class OrtSource:
         ops = [op for step in program.steps[device] if isinstance(step, Run) for op in step.ops]
         promised = set(self.model.outputs)
         return [name for op in ops for name in self.writes(op) if name in promised]
+
+    def _check_kept(self, outputs: Mapping[str, np.ndarray], schedule: StepSchedule) -> None:
+        """Refuse more steps than the outputs of which can be kept.
+
+        Raises:
+            RuntimeRefusal: says how many can.
+        """
+        each = sum(array.nbytes for array in outputs.values())
+        if each * schedule.steps > _MOST_KEPT_BYTES:
+            raise RuntimeRefusal(
+                f"{self.model.name}: outputs of all steps are kept until they have been checked, "
+                f"{each / 1e6:.3g} MB a step and {_MOST_KEPT_BYTES / 1e9:.3g} GB in all; take at "
+                f"most --steps {max(_MOST_KEPT_BYTES // each, 1)}"
+            )
 
     def _different_steps(
         self, count: int

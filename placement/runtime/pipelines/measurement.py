@@ -27,6 +27,8 @@ class StepsMeasurement:
     """Seconds between the ends of successive steps once the pipeline is full, a sample a round."""
     latency: Measurement
     """Seconds from a step's release to its end, the mean of each round."""
+    piece_seconds: tuple[Float64[np.ndarray, " _"], ...] = ()
+    """Median CPU time of each piece of a step in a full pipeline, per device."""
 
     @staticmethod
     def failed(schedule: StepSchedule, reason: str, clock: Clock) -> "StepsMeasurement":
@@ -124,4 +126,7 @@ def measured_steps(
             np.array([item.latency_seconds for item in kept]),
         )
     )
-    return StepsMeasurement(schedule, period, latency)
+    full = schedule.steps // 2
+    parts = zip(*([cpu[full:] for cpu in item.cpu] for item in rounds), strict=True)
+    pieces = tuple(np.median(np.concatenate(part), axis=0) for part in parts)
+    return StepsMeasurement(schedule, period, latency, pieces)

@@ -24,6 +24,9 @@ from placement.runtime.samples import Sampling
 from simulator.plan import Plan
 from simulator.steps import StepOrder, StepSchedule
 
+#: Words by which allocations that fail are known.
+_NO_MEMORY = ("allocate", "bad_alloc", "MemoryError")
+
 
 def measure_steps(
     runtime: Runtime,
@@ -93,6 +96,8 @@ class _Turns:
     def measure(self, plans: Sequence[Plan]) -> list[StepsMeasurement]:
         runtime = self.runtime
         programs = [runtime.program(plan) for plan in plans]
+        if not all(_working(program) for program in programs):
+            raise RuntimeRefusal(f"graph {runtime.graph.name!r} has nothing to run in a step")
         checked = self.source.is_comparable(self.schedule)
         failures: dict[int, str] = {}
         rounds: list[list[StepsRound]] = [[] for _ in plans]
@@ -107,7 +112,7 @@ class _Turns:
                             self._round(self.loaded[index], clear=True)
                         rounds[index].append(self._round(self.loaded[index]))
                     except WorkerFailure as error:
-                        failures[index] = f"{error} (round {turn + 1})"
+                        failures[index] = f"{error} (round {turn + 1}){self._advice(error)}"
                         runtime.drop(self.loaded)
         finally:
             runtime.drop(self.loaded)
@@ -118,6 +123,13 @@ class _Turns:
             else measured_steps(rounds[index], program, self.schedule, clock, checked=checked)
             for index, program in enumerate(programs)
         ]
+
+    def _advice(self, error: WorkerFailure) -> str:
+        """What to do where memory did not suffice."""
+        slots = self.schedule.most_in_flight
+        if slots == 1 or not any(word in str(error) for word in _NO_MEMORY):
+            return ""
+        return f"; {slots} steps were on the way, each with buffers of its own: take fewer"
 
     def _load(self, program: DeviceProgram) -> Loaded:
         runtime, devices = self.runtime, self.runtime.cluster.device_count

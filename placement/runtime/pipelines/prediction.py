@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from placement.runtime.pipelines.replay import StepsTimeline, replay_steps
-from placement.runtime.programs.prediction import ProgramPredictor, overlap, passes
+from placement.runtime.programs.prediction import ProgramPredictor, passes
 from placement.runtime.programs.predictor import predictor_of
 from simulator.plan import Plan
 from simulator.simulator import Simulator
@@ -54,17 +54,9 @@ def predict_steps(predictor: ProgramPredictor, plan: Plan, schedule: StepSchedul
     seconds = [np.tile(values, (schedule.steps, 1)) for values in plain]
     line = replay_steps(program, seconds, schedule, latency)
     for _ in range(passes(slowed)):
-        shares = overlap(line.in_order())
         seconds = [
-            base + extra * _by_piece(share, order, schedule.steps)
-            for base, extra, share, order in zip(plain, slowed, shares, line.orders, strict=True)
+            base + extra * share
+            for base, extra, share in zip(plain, slowed, line.overlap(), strict=True)
         ]
         line = replay_steps(program, seconds, schedule, latency)
     return line
-
-
-def _by_piece(share: np.ndarray, order: np.ndarray, steps: int) -> np.ndarray:
-    """What stands in the order of running, a row per step."""
-    placed = np.empty(len(share))
-    placed[order] = share
-    return placed.reshape(steps, -1)

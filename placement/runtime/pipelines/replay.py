@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from placement.runtime.programs.device_program import DeviceProgram, Receive, Send
+from placement.runtime.programs.prediction import overlap
 from placement.runtime.programs.replay import Timeline
 from simulator.steps import StepSchedule, StepsEvaluation
 
@@ -33,6 +34,17 @@ class StepsTimeline:
     def orders(self) -> list[np.ndarray]:
         """Per device, positions of the flattened pieces in the order in which they run."""
         return [np.argsort(begin.ravel(), kind="stable") for begin in self.begin]
+
+    def overlap(self) -> list[Float64[np.ndarray, "steps _"]]:
+        """For each piece the mean share of the other devices that are busy while it runs."""
+        shares = []
+        for share, order, begin in zip(
+            overlap(self.in_order()), self.orders, self.begin, strict=True
+        ):
+            placed = np.empty(len(share))
+            placed[order] = share
+            shares.append(placed.reshape(begin.shape))
+        return shares
 
     def in_order(self) -> Timeline:
         """All pieces of a device in the order in which they run, as if they were one step."""

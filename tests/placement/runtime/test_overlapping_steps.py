@@ -82,6 +82,17 @@ def test_outputs_of_another_step_are_a_failed_measurement(
     assert found.steps_per_second == 0.0
 
 
+def test_more_outputs_than_can_be_kept_are_refused(
+    runtime: ProgramRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two outputs of 8 x 96 numbers in single precision.
+    monkeypatch.setattr("placement.runtime.ort.runtime._MOST_KEPT_BYTES", 2 * 8 * 96 * 4 * 5)
+    assert measure_steps(runtime, [zigzag(runtime)], StepSchedule(5, 2))[0].ok
+    with pytest.raises(RuntimeRefusal, match="at most --steps 5"):
+        measure_steps(runtime, [zigzag(runtime)], StepSchedule(6, 2))
+    assert measure_steps(runtime, [zigzag(runtime)], StepSchedule(5, 2))[0].ok
+
+
 def test_a_killed_worker_is_one_failure_and_the_next_plan_runs(runtime: ProgramRuntime) -> None:
     plan = zigzag(runtime)
     assert measure_steps(runtime, [plan], StepSchedule(6, 2))[0].ok
@@ -110,6 +121,20 @@ def test_more_devices_than_cores_are_emulated_and_nothing_is_left(path: Path) ->
     assert found.period.clock is Clock.EMULATED
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_too_many_steps_on_the_way_for_the_memory_are_a_failure(path: Path) -> None:
+    graph = graphs.load(path, {"batch": 1000})
+    cluster = core_cluster(2, 64 << 20)
+    quick = Sampling(rounds=1)
+    with open_ort(path, graph, cluster, dims={"batch": 1000}, sampling=quick) as runtime:
+        few, many = (
+            measure_steps(runtime, [zigzag(runtime)], StepSchedule(20, in_flight))[0]
+            for in_flight in (1, 20)
+        )
+    assert few.failure is None
+    assert "allocate" in str(many.failure)
+    assert "20 steps were on the way, each with buffers of its own: take fewer" in str(many.failure)
 
 
 def test_steps_do_not_overlap_everywhere(runtime: ProgramRuntime) -> None:
