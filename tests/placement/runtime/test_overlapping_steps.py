@@ -58,7 +58,9 @@ def test_outputs_of_every_step_are_the_originals_whatever_the_plan(
     anywhere = np.random.default_rng(in_flight).integers(0, 2, count)
     plans = [zigzag(runtime), Plan.of(halves), Plan.of(anywhere), Plan.of(np.ones(count, np.int32))]
     schedule = StepSchedule(11, in_flight)
-    for found in measure_steps(runtime, plans, schedule):
+    for plan, found in zip(plans, measure_steps(runtime, plans, schedule), strict=True):
+        pieces = [len(steps) for steps in runtime.program(plan).steps]
+        assert [len(seconds) for seconds in found.piece_seconds] == pieces
         assert found.failure is None
         assert found.period.checked
         assert len(found.period.rounds) == QUICK.rounds

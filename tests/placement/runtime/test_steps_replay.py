@@ -32,6 +32,10 @@ def test_a_full_pipeline_takes_as_long_as_its_slowest_stage() -> None:
     assert found.end[1][0, -1] == 9.5
     # The first stage waits until a step has ended before it takes the next but one.
     assert found.release.tolist()[:4] == [0.0, 0.0, 9.5, 15.0]
+    # Once it is full, the second device always works, and the first four of every 5.5 seconds.
+    first, second = found.overlap()
+    assert first[4:7] == pytest.approx(1.0)
+    assert second[4:6, 1].tolist() == pytest.approx([0.8, 0.8], abs=0.11)
     alone = replay_steps(TWO_STAGES, seconds, StepSchedule(8, 1)).evaluation()
     assert alone.period_seconds == alone.latency_seconds == 9.5
 
