@@ -34,11 +34,9 @@ def predicted_steps(simulator: Simulator, plan: Plan, schedule: StepSchedule) ->
 
 
 def engine_steps(simulator: Simulator, plan: Plan, schedule: StepSchedule) -> PredictedSteps:
-    """The largest load of any device, in a step that runs by itself."""
-    evaluation = simulator.evaluate(plan)
-    trace = simulator.trace(plan)
-    busy = np.bincount(trace.devices, trace.end - trace.start, simulator.cluster.device_count)
-    return PredictedSteps(float(busy.max()), evaluation.makespan_seconds)
+    """What the event engine says, with the cluster's host costs, by its costs or measured ones."""
+    found = simulator.evaluate_steps(plan, schedule)
+    return PredictedSteps(found.period_seconds, found.latency_seconds)
 
 
 def predict_steps(predictor: ProgramPredictor, plan: Plan, schedule: StepSchedule) -> StepsTimeline:
