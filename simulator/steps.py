@@ -78,19 +78,31 @@ class StepsEvaluation:
     def period_seconds(self) -> float:
         """Between the ends of successive steps once the pipeline is full.
 
-        The mean over what follows the first half of the steps; of a single step, its makespan.
+        The mean over the second half of the steps that end while others are still let in, or, where
+        too few of them do, of all steps; of a single step, its makespan. What ends while the
+        pipeline runs empty comes faster than it can go on.
         """
-        ends = np.sort(self.end_seconds)
-        first = (len(ends) - 1) // 2
-        if first == len(ends) - 1:
+        first, last = self._full
+        if first == last:
             return self.makespan_seconds
-        return float((ends[-1] - ends[first]) / (len(ends) - 1 - first))
+        ends = np.sort(self.end_seconds)
+        return float((ends[last] - ends[first]) / (last - first))
 
     @cached_property
     def latency_seconds(self) -> float:
-        """From a step's release to its end, the mean over the second half of the steps."""
-        first = len(self.end_seconds) // 2
-        return float((self.end_seconds - self.release_seconds)[first:].mean())
+        """From a step's release to its end, the mean over the steps that the period is of."""
+        first, last = self._full
+        taken = (self.end_seconds - self.release_seconds)[first + (first < last) : last + 1]
+        return float(taken.mean())
+
+    @property
+    def _full(self) -> tuple[int, int]:
+        """The step after which the pipeline counts as full, and the last one that does."""
+        last = len(self.end_seconds) - 1
+        full = last - self.schedule.most_in_flight
+        if full > self.schedule.most_in_flight:
+            last = full
+        return last // 2, last
 
     @property
     def steps_per_second(self) -> float:

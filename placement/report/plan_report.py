@@ -14,12 +14,14 @@ from placement.report.idle import idle_section
 from placement.report.memory import memory_section
 from placement.report.page import key_figures, page_html
 from placement.report.reported_plan import ReportedPlan
+from placement.report.steps import steps_section
 from placement.report.times import progress_section, times_section
 from simulator.units import format_bytes, format_seconds
 
 #: In the order of the page; each says nothing where there is nothing to say.
 SECTIONS: list[Callable[[ReportedPlan], Section | None]] = [
     times_section,
+    steps_section,
     gantt_section,
     idle_section,
     memory_section,

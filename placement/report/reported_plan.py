@@ -7,6 +7,7 @@ from typing import Any
 from placement.placer import Candidate
 from placement.problem import Problem
 from simulator.plan import Plan
+from simulator.traces.steps_trace import StepsTrace
 from simulator.traces.trace import Trace
 
 
@@ -26,6 +27,8 @@ class ReportedPlan:
     baseline: Plan | None = None
     """The plan that differences are told against."""
     baseline_name: str = ""
+    steps: StepsTrace | None = None
+    """How steps of the plan overlap, where it is for throughput."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Seed, budget and the like: shown as they are."""
 

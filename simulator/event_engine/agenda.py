@@ -22,6 +22,6 @@ def touch(s: EngineState, device: int) -> None:
 @inlined
 def occupy(s: EngineState, device: int, seconds: float, key: int, now: float) -> None:
     """Occupy a device from now on, for an op that ends then."""
-    if several(s):
+    if several(s.overlap.slots):
         s.overlap.busy_seconds[device] += seconds
     schedule(s, now + seconds, key)

@@ -13,7 +13,7 @@ from simulator.clusters.host_costs import (
     SEND_BYTE,
 )
 from simulator.compiled import inlined
-from simulator.event_engine.keys import kernel_seconds, reference_at
+from simulator.event_engine.keys import edge_at, kernel_seconds, reference_at
 from simulator.event_engine.program import ProgramArrays
 from simulator.event_engine.state import EngineState
 
@@ -43,10 +43,11 @@ def reset_hosts(p: ProgramArrays, s: EngineState) -> None:
 def _receive_seconds(p: ProgramArrays, s: EngineState, slot: int, op: int) -> float:
     """What an op's device spends on copying in what no other op has read there before."""
     device = s.devices[op]
+    n = s.overlap.slots
     total = 0.0
     for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
-        copy = s.edge_copy[slot * p.consumers.size + p.input_edges[index]]
-        if copy >= p.tensor_bytes.size and s.taken[reference_at(p, s, slot, copy)] == -1:
+        copy = s.edge_copy[edge_at(n, slot, p.input_edges[index])]
+        if copy >= p.tensor_bytes.size and s.taken[reference_at(n, slot, copy)] == -1:
             tensor = p.edge_tensors[p.input_edges[index]]
             source = s.devices[p.tensor_producers[tensor]]
             pace = p.receive_seconds_per_byte[source, device]
@@ -73,11 +74,12 @@ def _send_seconds(p: ProgramArrays, s: EngineState, op: int) -> float:
 def _border_seconds(p: ProgramArrays, s: EngineState, slot: int, op: int) -> float:
     """What tensors cost that come from other runs; remembers that they were taken in."""
     device = s.devices[op]
+    n = s.overlap.slots
     run = s.run[device]
     total = 0.0
     for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
         edge = p.input_edges[index]
-        at = reference_at(p, s, slot, s.edge_copy[slot * p.consumers.size + edge])
+        at = reference_at(n, slot, s.edge_copy[edge_at(n, slot, edge)])
         before = s.taken[at]
         if before == run or before == -2 - run:
             continue
@@ -93,9 +95,10 @@ def _border_seconds(p: ProgramArrays, s: EngineState, slot: int, op: int) -> flo
 def _make_outputs(p: ProgramArrays, s: EngineState, slot: int, op: int) -> float:
     """Note which run makes an op's outputs; what those that leave the device cost at its border."""
     device = s.devices[op]
+    n = s.overlap.slots
     total = 0.0
     for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
-        at = slot * p.tensor_bytes.size + tensor
+        at = reference_at(n, slot, tensor)
         s.taken[at] = -2 - s.run[device]
         for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
             if s.devices[p.consumers[edge]] != device:
@@ -113,12 +116,13 @@ def host_seconds(p: ProgramArrays, s: EngineState, slot: int, op: int) -> float:
     Reads which other devices are at work: all that start now must be marked as running.
     """
     device = s.devices[op]
-    kernel = kernel_seconds(p, s, slot, op)
+    n = s.overlap.slots
+    kernel = kernel_seconds(n, p.seconds, s.overlap.accumulate_seconds, slot, op, device)
     received = _receive_seconds(p, s, slot, op)
     if kernel == 0.0:  # an input of the step: nothing runs, but it may have to be sent
         for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
-            copy = s.edge_copy[slot * p.consumers.size + p.input_edges[index]]
-            at = reference_at(p, s, slot, copy)
+            copy = s.edge_copy[edge_at(n, slot, p.input_edges[index])]
+            at = reference_at(n, slot, copy)
             if s.taken[at] == -1:
                 s.taken[at] = s.run[device]
         return received + _send_seconds(p, s, op)

@@ -24,8 +24,8 @@ from simulator.event_engine.keys import (
     in_updates,
     kernel_seconds,
     key_of,
-    may_start,
-    op_of_key,
+    op_at,
+    rank_of_key,
     reference_at,
     row_of,
     runs_in,
@@ -35,7 +35,7 @@ from simulator.event_engine.keys import (
     transfer_place,
 )
 from simulator.event_engine.program import ProgramArrays
-from simulator.event_engine.progress import count_finished, reset_overlap
+from simulator.event_engine.progress import count_finished, may_start, reset_overlap
 from simulator.event_engine.state import (
     EVENTS,
     FINISHED,
@@ -77,14 +77,17 @@ def _become_ready(
     p: ProgramArrays, s: EngineState, r: Recording, slot: int, op: int, now: float
 ) -> None:
     """Queue an op whose inputs are all there; one without a kernel ends at this instant."""
+    n = s.overlap.slots
     device = s.devices[op]
     touch(s, device)
     if r.op_start.size > 0:
-        at = row_of(s, slot) * s.devices.size + op
+        at = op_at(n, row_of(n, slot), op)
         r.op_ready[at] = now
         r.op_start[at] = now
-    key = key_of(s, slot, op)
-    if kernel_seconds(p, s, slot, op) == 0.0 and (p.host.size == 0 or s.crosses[op] == 0):
+    key = key_of(n, s.overlap.order_offsets, slot, op, s.ranks[op])
+    if kernel_seconds(n, p.seconds, s.overlap.accumulate_seconds, slot, op, device) == 0.0 and (
+        p.host.size == 0 or s.crosses[op] == 0
+    ):
         _allocate(p, s, op)
         schedule(s, now, key)
     else:
@@ -96,12 +99,13 @@ def _become_ready(
 def _deliver(
     p: ProgramArrays, s: EngineState, r: Recording, slot: int, edge: int, now: float
 ) -> None:
+    n = s.overlap.slots
     op = p.consumers[edge]
-    at = slot * s.devices.size + op
+    at = op_at(n, slot, op)
     s.missing[at] -= 1
     if s.missing[at] == 0:
         if r.op_start.size > 0:
-            r.op_cause_edge[row_of(s, slot) * s.devices.size + op] = edge
+            r.op_cause_edge[op_at(n, row_of(n, slot), op)] = edge
         _become_ready(p, s, r, slot, op, now)
 
 
@@ -112,26 +116,27 @@ def _release(
     """Drop one reference; free the buffer with the last, then what it was a view of."""
     tensors = p.tensor_bytes.size
     o = s.overlap
+    n = o.slots
     while copy >= 0:
-        at = reference_at(p, s, slot, copy)
+        at = reference_at(n, slot, copy)
         s.references[at] -= 1
         if s.references[at] > 0:
             break
         if copy >= tensors:
             transfer = copy - tensors
             if r.op_start.size > 0:
-                r.copy_free[o.end_seconds.size * tensors + s.transfer_number[transfer]] = now
+                r.copy_free[n.rows * tensors + s.transfer_number[transfer]] = now
             s.memory[s.transfer_device[transfer]] -= p.remote_bytes[s.transfer_tensor[transfer]]
             break
         if r.op_start.size > 0:
-            r.copy_free[row_of(s, slot) * tensors + copy] = now
+            r.copy_free[row_of(n, slot) * tensors + copy] = now
         producer = p.tensor_producers[copy]
-        if in_updates(s, slot) and o.phases[producer] != _UPDATE:
+        if in_updates(n, slot) and o.phases[producer] != _UPDATE:
             s.memory[s.devices[producer]] -= o.accumulator_bytes[copy]
             break
         s.memory[s.devices[producer]] -= p.local_bytes[copy]
         alias = p.alias_edges[copy]
-        copy = s.edge_copy[edge_at(p, slot, alias)] if alias >= 0 else -1
+        copy = s.edge_copy[edge_at(n, slot, alias)] if alias >= 0 else -1
 
 
 @inlined
@@ -139,13 +144,15 @@ def _hand_out(
     p: ProgramArrays, s: EngineState, r: Recording, slot: int, tensor: int, device: int, now: float
 ) -> int:
     """Give a tensor to its readers in a slot; returns how many readers and transfers need it."""
+    o = s.overlap
+    n = o.slots
     tensors = p.tensor_bytes.size
-    number = row_of(s, slot) * tensors + tensor
+    number = row_of(n, slot) * tensors + tensor
     readers = 0
     for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
-        if not runs_in(s, slot, p.consumers[edge]):
+        if not runs_in(n, o.phases, slot, p.consumers[edge]):
             continue
-        at = edge_at(p, slot, edge)
+        at = edge_at(n, slot, edge)
         target = s.devices[p.consumers[edge]]
         if target == device:
             s.edge_copy[at] = tensor
@@ -158,25 +165,22 @@ def _hand_out(
             readers += 1
         copy = tensors + s.sent_transfer[target]
         s.edge_copy[at] = copy
-        s.references[reference_at(p, s, slot, copy)] += 1
+        s.references[reference_at(n, slot, copy)] += 1
     return readers
 
 
 @inlined
-def _accumulate(
+def _add_to_sum(
     p: ProgramArrays, s: EngineState, r: Recording, tensor: int, device: int, now: float
-) -> None:
-    """Add a tensor of one step to the sum over all; the last one makes it ready for updates."""
+) -> bool:
+    """Add a tensor of one step to the sum over all; whether this was the last step."""
     o = s.overlap
     o.made[tensor] += 1
-    at = o.steps * p.tensor_bytes.size + tensor
     if o.made[tensor] == 1:
         s.memory[device] += o.accumulator_bytes[tensor]
         if r.op_start.size > 0:
-            r.copy_start[at] = now
-    if o.made[tensor] == o.steps:
-        readers = _hand_out(p, s, r, o.in_flight, tensor, device, now)
-        s.references[reference_at(p, s, o.in_flight, tensor)] = readers
+            r.copy_start[o.slots.steps * o.slots.tensors + tensor] = now
+    return o.made[tensor] == o.slots.steps
 
 
 @inlined
@@ -185,45 +189,51 @@ def _finish_op(
 ) -> None:
     device = s.devices[op]
     o = s.overlap
-    row = row_of(s, slot)
-    if s.running[device] == slot * s.devices.size + op:
+    n = o.slots
+    row = row_of(n, slot)
+    if s.running[device] == op_at(n, slot, op):
         s.running[device] = -1
-        s.last_op[device] = row * s.devices.size + op
+        s.last_op[device] = op_at(n, row, op)
         touch(s, device)
     if r.op_start.size > 0:
-        r.op_end[row * s.devices.size + op] = now
-        r.finish_order[s.counts[FINISHED]] = row * s.devices.size + op
+        r.op_end[op_at(n, row, op)] = now
+        r.finish_order[s.counts[FINISHED]] = op_at(n, row, op)
         s.counts[FINISHED] += 1
     s.memory[device] -= p.workspace_bytes[op]
     for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
-        readers = _hand_out(p, s, r, slot, tensor, device, now)
-        alias = p.alias_edges[tensor]
-        if readers > 0:
-            s.references[reference_at(p, s, slot, tensor)] = readers
-            if alias >= 0:
-                viewed = s.edge_copy[edge_at(p, slot, alias)]
-                s.references[reference_at(p, s, slot, viewed)] += 1
-        else:
-            s.memory[device] -= p.local_bytes[tensor]
-            if r.op_start.size > 0:
-                r.copy_free[row * p.tensor_bytes.size + tensor] = now
-        if several(s) and o.made.size > 0 and slot < o.in_flight and o.into_update[tensor] != 0:
-            _accumulate(p, s, r, tensor, device, now)
+        into = slot
+        while True:
+            readers = _hand_out(p, s, r, into, tensor, device, now)
+            alias = p.alias_edges[tensor] if into == slot else -1
+            if readers > 0:
+                s.references[reference_at(n, into, tensor)] = readers
+                if alias >= 0:
+                    viewed = s.edge_copy[edge_at(n, slot, alias)]
+                    s.references[reference_at(n, slot, viewed)] += 1
+            else:
+                s.memory[device] -= p.local_bytes[tensor]
+                if r.op_start.size > 0:
+                    r.copy_free[row * p.tensor_bytes.size + tensor] = now
+            if not several(n) or into == n.in_flight or n.updates == 0:
+                break
+            if o.into_update[tensor] == 0 or not _add_to_sum(p, s, r, tensor, device, now):
+                break
+            into = n.in_flight
     for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
-        copy = s.edge_copy[edge_at(p, slot, p.input_edges[index])]
+        copy = s.edge_copy[edge_at(n, slot, p.input_edges[index])]
         _release(p, s, r, slot, copy, now)
     if s.held.size > 0:
         for index in range(s.held_offsets[op], s.held_offsets[op + 1]):
             held = s.held[index]
-            at = slot * s.devices.size + held
+            at = op_at(n, slot, held)
             s.missing[at] -= 1
             if s.missing[at] == 0:
                 _become_ready(p, s, r, slot, held, now)
-    if several(s):
+    if several(n):
         count_finished(s, slot, op)
         if o.slot_left[slot] == 0:
             o.end_seconds[row] = now
-            if slot < o.in_flight:
+            if slot < n.in_flight:
                 _let_in(p, s, r, now)
 
 
@@ -231,9 +241,10 @@ def _finish_op(
 def _let_in(p: ProgramArrays, s: EngineState, r: Recording, now: float) -> None:
     """Release steps while there is a slot for the next one: in their order."""
     o = s.overlap
-    while s.counts[LET_IN] < o.steps:
+    n = o.slots
+    while s.counts[LET_IN] < n.steps:
         step = s.counts[LET_IN]
-        slot = step % o.in_flight
+        slot = step % n.in_flight
         if o.slot_left[slot] > 0:
             break
         s.counts[LET_IN] += 1
@@ -241,14 +252,15 @@ def _let_in(p: ProgramArrays, s: EngineState, r: Recording, now: float) -> None:
         _fill_slot(p, s, r, slot, step, now)
 
 
-@inlined
+@compiled  # seldom called, and inlined twice it would take long to compile
 def _fill_slot(
     p: ProgramArrays, s: EngineState, r: Recording, slot: int, row: int, now: float
 ) -> None:
     """Begin a step, or the updates: everything is to be done, and what needs nothing is ready."""
     o = s.overlap
+    n = o.slots
     ops = s.devices.size
-    o.slot_step[slot] = row
+    n.row[slot] = row
     o.slot_left[slot] = 0
     if p.host.size > 0:
         for tensor in range(p.tensor_bytes.size):
@@ -257,50 +269,59 @@ def _fill_slot(
         o.left_here[slot * o.windows.size + device] = 0
     for op in range(ops):
         s.missing[slot * ops + op] = p.input_offsets[op + 1] - p.input_offsets[op]
-        if several(s) and runs_in(s, slot, op):
+        if several(n) and runs_in(n, o.phases, slot, op):
             o.slot_left[slot] += 1
             if o.windows.size > 0:
                 o.left_here[slot * o.windows.size + s.devices[op]] += 1
     for index in range(s.held.size):
         s.missing[slot * ops + s.held[index]] += 1
     for op in range(ops):
-        if s.missing[slot * ops + op] == 0 and runs_in(s, slot, op):
+        if s.missing[slot * ops + op] == 0 and runs_in(n, o.phases, slot, op):
             _become_ready(p, s, r, slot, op, now)
 
 
 @inlined
 def _arrive(p: ProgramArrays, s: EngineState, r: Recording, transfer: int, now: float) -> None:
+    o = s.overlap
+    n = o.slots
     following = s.next_arrival[transfer]
     if following < 0:
         s.last_arrival[s.transfer_link[transfer]] = -1
     else:
         number = s.transfer_number[following]
-        schedule(s, s.transfer_arrival[following], transfer_keys(s) + number)
+        schedule(s, s.transfer_arrival[following], transfer_keys(n) + number)
     tensor = s.transfer_tensor[transfer]
     device = s.transfer_device[transfer]
     slot = s.transfer_slot[transfer]
     for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
-        if s.devices[p.consumers[edge]] == device and runs_in(s, slot, p.consumers[edge]):
+        if s.devices[p.consumers[edge]] == device and runs_in(n, o.phases, slot, p.consumers[edge]):
             _deliver(p, s, r, slot, edge, now)
     _release(p, s, r, slot, tensor, now)
 
 
 @inlined
 def _start_best(p: ProgramArrays, s: EngineState, r: Recording, device: int, now: float) -> None:
+    n = s.overlap.slots
     key = pop_rank(s.ready, s.ready_base[device], s.ready_size[device])
     s.ready_size[device] -= 1
-    op = op_of_key(s, key)
-    slot = slot_of_key(s, key)
-    s.running[device] = slot * s.devices.size + op
+    op = s.op_of_rank[rank_of_key(n, key)]
+    slot = slot_of_key(n, key)
+    s.running[device] = op_at(n, slot, op)
     _allocate(p, s, op)
     if r.op_start.size > 0:
-        at = row_of(s, slot) * s.devices.size + op
+        at = op_at(n, row_of(n, slot), op)
         r.op_start[at] = now
         r.op_previous[at] = s.last_op[device]
     if p.host.size > 0:
-        s.starting_op[device] = slot * s.devices.size + op
+        s.starting_op[device] = op_at(n, slot, op)
     else:
-        occupy(s, device, kernel_seconds(p, s, slot, op), key, now)
+        occupy(
+            s,
+            device,
+            kernel_seconds(n, p.seconds, s.overlap.accumulate_seconds, slot, op, device),
+            key,
+            now,
+        )
 
 
 @compiled
@@ -319,7 +340,8 @@ def run_kernel(
     """
     ops = devices.size
     device_count = peak.size
-    slots = s.overlap.slot_step.size
+    n = s.overlap.slots
+    slots = n.in_flight + n.updates
     s.ready_base[:] = 0
     for op in range(ops):
         if p.seconds[op, devices[op]] == np.inf:
@@ -350,9 +372,9 @@ def run_kernel(
         peak[device] = s.memory[device]
     reset_overlap(s)
     _let_in(p, s, r, 0.0)
-    if slots > s.overlap.in_flight:
-        _fill_slot(p, s, r, s.overlap.in_flight, s.overlap.steps, 0.0)
-    transfers = transfer_keys(s)
+    if slots > n.in_flight:
+        _fill_slot(p, s, r, n.in_flight, n.steps, 0.0)
+    transfers = transfer_keys(n)
 
     now = 0.0
     while True:
@@ -360,10 +382,10 @@ def run_kernel(
             key = s.event_key[0]
             s.counts[EVENTS] = pop_event(s.event_time, s.event_key, s.counts[EVENTS])
             if key < transfers:
-                _finish_op(p, s, r, slot_of_key(s, key), op_of_key(s, key), now)
+                _finish_op(p, s, r, slot_of_key(n, key), s.op_of_rank[rank_of_key(n, key)], now)
             else:
                 number = key - transfers
-                _arrive(p, s, r, transfer_place(s, number), now)
+                _arrive(p, s, r, transfer_place(n, number), now)
         if s.earliest_start[0] <= now:
             begin_waiting(p, s, peak, np.nextafter(now, np.inf))
         for index in range(s.counts[STARTING]):
@@ -385,7 +407,13 @@ def run_kernel(
                         s.starting_op[device] = -1
                         slot = at // ops
                         op = at % ops
-                        occupy(s, device, host_seconds(p, s, slot, op), key_of(s, slot, op), now)
+                        occupy(
+                            s,
+                            device,
+                            host_seconds(p, s, slot, op),
+                            key_of(n, s.overlap.order_offsets, slot, op, s.ranks[op]),
+                            now,
+                        )
         if s.counts[EVENTS] == 0:
             return now
         now = s.event_time[0]

@@ -1,119 +1,120 @@
-"""Where an op of a step stands: its key, its slot, and what its step has of a tensor."""
+"""Where things of a step stand: an op's key, and places in what is kept slot by slot.
+
+These functions are called everywhere, and become part of each caller. They are handed no more than
+they need, for compiling a call takes time for each array that is handed over.
+"""
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
 
 from graphs.kinds import Phase
 from simulator.compiled import inlined
-from simulator.event_engine.program import ProgramArrays
-from simulator.event_engine.state import EngineState
+from simulator.event_engine.overlap import Slots
 
-_FORWARD, _BACKWARD, _UPDATE = int(Phase.FORWARD), int(Phase.BACKWARD), int(Phase.UPDATE)
+_UPDATE = int(Phase.UPDATE)
 
 
 @inlined
-def several(s: EngineState) -> bool:
+def several(n: Slots) -> bool:
     """Whether steps overlap; known when a kernel is compiled, once for either case."""
-    return len(s.overlap.several) > 0
+    return len(n.several) > 0
 
 
 @inlined
-def row_of(s: EngineState, slot: int) -> int:
+def row_of(n: Slots, slot: int) -> int:
     """The row of what is in a slot."""
-    return s.overlap.slot_step[slot] if several(s) else 0
+    return n.row[slot] if several(n) else 0
 
 
 @inlined
-def key_of(s: EngineState, slot: int, op: int) -> int:
+def key_of(
+    n: Slots, order_offsets: Int64[np.ndarray, " ordered"], slot: int, op: int, rank: int
+) -> int:
     """Where an op stands in the order of its device, and of what ends at one instant."""
-    key = int(s.ranks[op])
-    if several(s):
-        key += s.overlap.slot_step[slot] * s.devices.size
-        if s.overlap.order_offsets.size > 0:
-            key += s.overlap.order_offsets[op]
+    key = rank
+    if several(n):
+        key += n.row[slot] * n.ops
+        if n.phases_apart > 0:
+            key += order_offsets[op]
     return key
 
 
 @inlined
-def transfer_keys(s: EngineState) -> int:
+def transfer_keys(n: Slots) -> int:
     """Beyond all keys of ops: numbers of transfers begin here."""
-    if not several(s):
-        return s.devices.size
-    rows = s.overlap.end_seconds.size
-    return (rows + rows * (s.overlap.order_offsets.size > 0)) * s.devices.size
+    return (1 + n.phases_apart) * n.rows * n.ops if several(n) else n.ops
 
 
 @inlined
-def transfer_place(s: EngineState, number: int) -> int:
+def transfer_place(n: Slots, number: int) -> int:
     """Where a transfer is kept while somebody needs it."""
-    return number % s.overlap.transfers if several(s) else number
+    return number % n.transfers if several(n) else number
 
 
 @inlined
-def op_of_key(s: EngineState, key: int) -> int:
-    """The op whose key it is."""
-    return s.op_of_rank[key % s.devices.size if several(s) else key]
+def rank_of_key(n: Slots, key: int) -> int:
+    """The rank of the op whose key it is."""
+    return key % n.ops if several(n) else key
 
 
 @inlined
-def slot_of_key(s: EngineState, key: int) -> int:
+def slot_of_key(n: Slots, key: int) -> int:
     """The slot of the step that the key is of."""
-    if not several(s):
+    if not several(n):
         return 0
-    rows = s.overlap.end_seconds.size
-    row = key // s.devices.size
-    if row >= rows:
-        row -= rows
-    return s.overlap.in_flight if row == s.overlap.steps else row % s.overlap.in_flight
+    row = key // n.ops
+    if row >= n.rows:
+        row -= n.rows
+    return n.in_flight if row == n.steps else row % n.in_flight
 
 
 @inlined
-def reference_at(p: ProgramArrays, s: EngineState, slot: int, copy: int) -> int:
+def reference_at(n: Slots, slot: int, copy: int) -> int:
     """The place of a copy: originals slot by slot, then transfers, which are numbered for all."""
-    if not several(s):
+    if not several(n):
         return copy
-    tensors = p.tensor_bytes.size
-    if copy < tensors:
-        return slot * tensors + copy
-    return (s.overlap.slot_step.size - 1) * tensors + copy
+    if copy < n.tensors:
+        return slot * n.tensors + copy
+    return (n.in_flight + n.updates - 1) * n.tensors + copy
 
 
 @inlined
-def edge_at(p: ProgramArrays, slot: int, edge: int) -> int:
+def edge_at(n: Slots, slot: int, edge: int) -> int:
     """The place of an edge of a slot."""
-    return slot * p.consumers.size + edge
+    return slot * n.edges + edge if several(n) else edge
 
 
 @inlined
-def in_updates(s: EngineState, slot: int) -> bool:
+def op_at(n: Slots, slot: int, op: int) -> int:
+    """The place of an op of a slot."""
+    return slot * n.ops + op if several(n) else op
+
+
+@inlined
+def in_updates(n: Slots, slot: int) -> bool:
     """Whether a slot is that of the updates."""
-    return several(s) and slot == s.overlap.in_flight
+    return several(n) and slot == n.in_flight
 
 
 @inlined
-def runs_in(s: EngineState, slot: int, op: int) -> bool:
+def runs_in(n: Slots, phases: UInt8[np.ndarray, " phased"], slot: int, op: int) -> bool:
     """Whether an op runs in a slot: in a step, or with the updates."""
-    if not several(s) or s.overlap.made.size == 0:
+    if not several(n) or n.updates == 0:
         return True
-    return (s.overlap.phases[op] == _UPDATE) == (slot == s.overlap.in_flight)
+    return (phases[op] == _UPDATE) == (slot == n.in_flight)
 
 
 @inlined
-def kernel_seconds(p: ProgramArrays, s: EngineState, slot: int, op: int) -> float:
+def kernel_seconds(
+    n: Slots,
+    seconds: Float64[np.ndarray, "ops devices"],
+    accumulate_seconds: Float64[np.ndarray, "accumulating devices"],
+    slot: int,
+    op: int,
+    device: int,
+) -> float:
     """What an op takes on its device, and in steps after the first, adding to their sums."""
-    device = s.devices[op]
-    seconds = p.seconds[op, device]
-    if several(s) and s.overlap.accumulate_seconds.shape[0] > 0 and s.overlap.slot_step[slot] > 0:
-        seconds += s.overlap.accumulate_seconds[op, device]
-    return seconds
-
-
-@inlined
-def may_start(s: EngineState, device: int) -> bool:
-    """Whether the order of steps lets the first of the ops that are ready on a device start."""
-    o = s.overlap
-    if not several(s) or (o.windows.size == 0 and o.forward_left.size == 0):
-        return True
-    key = s.ready[s.ready_base[device]]
-    phase = o.phases[op_of_key(s, key)]
-    if o.windows.size > 0 and phase == _FORWARD:
-        step = o.slot_step[slot_of_key(s, key)]
-        return step < o.finished_here[device] + o.windows[device]
-    return o.forward_left.size == 0 or phase != _BACKWARD or o.forward_left[device] == 0
+    taken = seconds[op, device]
+    if several(n) and n.updates > 0 and n.row[slot] > 0:
+        taken += accumulate_seconds[op, device]
+    return taken

@@ -15,24 +15,38 @@ from graphs.graph import Graph
 from graphs.kinds import Phase, Storage
 from simulator.clusters.cluster import Cluster
 from simulator.errors import PlanError
-from simulator.event_engine.program import Program
+from simulator.event_engine.program import Program, ProgramArrays
 from simulator.plan import NO_HOLDS
 from simulator.steps import StepOrder, StepSchedule
 
 
-class Overlap(NamedTuple):
-    """How many steps run, and what the engine keeps of all of them.
-
-    Arrays of length zero switch off what they are for.
-    """
+class Slots(NamedTuple):
+    """How much of everything there is, small enough to hand to every function that counts."""
 
     several: tuple[()] | tuple[int]
-    """Empty for a single step: its kernel is compiled apart, without all that is below."""
+    """Empty for a single step: its kernel is compiled apart, without all that is for several."""
     steps: int
     in_flight: int
     """Slots of steps; a slot more is for updates, where there are any."""
+    rows: int
+    """Steps, and one for the updates."""
+    phases_apart: int
+    """1 where a whole phase is behind another in the order of each device, else 0."""
+    updates: int
+    """1 where there are updates, else 0."""
+    ops: int
+    tensors: int
+    edges: int
     transfers: int
     """Room for transfers that somebody still needs; those beyond take the places of the first."""
+    row: Int64[np.ndarray, " slots"]
+    """The row of what is in a slot."""
+
+
+class Overlap(NamedTuple):
+    """What the engine keeps of all steps; arrays of length zero switch off what they are for."""
+
+    slots: Slots
     order_offsets: Int64[np.ndarray, " ordered"]
     """Added to where an op stands in the order of its device."""
     phases: UInt8[np.ndarray, " phased"]
@@ -53,8 +67,6 @@ class Overlap(NamedTuple):
     """Ops of each slot that are left on each device."""
     forward_left: Int64[np.ndarray, " barred"]
     """Forward ops that are left on each device, over all steps, before any backward op starts."""
-    slot_step: Int64[np.ndarray, " slots"]
-    """The row of what is in a slot."""
     slot_left: Int64[np.ndarray, " slots"]
     """Ops that are left in a slot."""
     release_seconds: Float64[np.ndarray, " rows"]
@@ -63,19 +75,24 @@ class Overlap(NamedTuple):
     """Seconds for which each device is occupied in all."""
 
 
-def single_step(edges: int) -> Overlap:
-    """One step, the engine's usual work.
-
-    Args:
-        edges: of the program.
-    """
+def single_step(p: ProgramArrays) -> Overlap:
+    """One step of a program, the engine's usual work."""
     none = np.zeros(0, np.int32)
     wide, bytes_ = np.zeros(0, np.int64), np.zeros(0, np.uint8)
     return Overlap(
-        several=(),
-        steps=1,
-        in_flight=1,
-        transfers=edges,
+        slots=Slots(
+            several=(),
+            steps=1,
+            in_flight=1,
+            rows=1,
+            phases_apart=0,
+            updates=0,
+            ops=len(p.seconds),
+            tensors=len(p.tensor_bytes),
+            edges=len(p.consumers),
+            transfers=len(p.consumers),
+            row=np.zeros(1, np.int64),
+        ),
         order_offsets=wide,
         phases=bytes_,
         accumulator_bytes=wide.copy(),
@@ -86,7 +103,6 @@ def single_step(edges: int) -> Overlap:
         finished_here=none.copy(),
         left_here=none.copy(),
         forward_left=wide.copy(),
-        slot_step=np.zeros(1, np.int64),
         slot_left=np.zeros(1, np.int64),
         release_seconds=np.zeros(1),
         end_seconds=np.zeros(1),
@@ -132,10 +148,20 @@ def overlap_steps(
     windows = stage_windows(graph, devices, count) if windowed else np.zeros(0, np.int32)
     barred = schedule.order == StepOrder.GPIPE
     return Overlap(
-        several=(1,),
-        steps=schedule.steps,
-        in_flight=in_flight,
-        transfers=len(p.consumers) * (2 * in_flight - 1 + updates),
+        slots=Slots(
+            several=(1,),
+            steps=schedule.steps,
+            in_flight=in_flight,
+            rows=rows,
+            phases_apart=int(ordered),
+            updates=int(updates),
+            ops=ops,
+            tensors=len(p.tensor_bytes),
+            edges=len(p.consumers),
+            # A step overlaps with as many before it as after it, and all with the updates.
+            transfers=len(p.consumers) * (2 * in_flight - 1 + updates),
+            row=np.zeros(slots, np.int64),
+        ),
         order_offsets=(late * (rows * ops if ordered else 0)).astype(np.int64)[: ops * ordered],
         phases=phases if ordered or updates else np.zeros(0, np.uint8),
         accumulator_bytes=accumulators if updates else np.zeros(0, np.int64),
@@ -146,7 +172,6 @@ def overlap_steps(
         finished_here=np.zeros(len(windows), np.int32),
         left_here=np.zeros(slots * len(windows), np.int32),
         forward_left=np.zeros(count if barred else 0, np.int64),
-        slot_step=np.zeros(slots, np.int64),
         slot_left=np.zeros(slots, np.int64),
         release_seconds=np.zeros(rows),
         end_seconds=np.zeros(rows),

@@ -5,9 +5,10 @@ import numpy as np
 from graphs.kinds import Phase
 from simulator.compiled import inlined
 from simulator.event_engine.agenda import touch
+from simulator.event_engine.keys import rank_of_key, several, slot_of_key
 from simulator.event_engine.state import EngineState
 
-_FORWARD = int(Phase.FORWARD)
+_FORWARD, _BACKWARD = int(Phase.FORWARD), int(Phase.BACKWARD)
 
 
 @inlined
@@ -18,14 +19,14 @@ def reset_overlap(s: EngineState) -> None:
     o.finished_here[:] = 0
     o.forward_left[:] = 0
     o.slot_left[:] = 0
-    o.slot_step[:] = 0
+    o.slots.row[:] = 0
     o.release_seconds[:] = 0.0
     o.end_seconds[:] = np.inf
     o.busy_seconds[:] = 0.0
     if o.forward_left.size > 0:
         for op in range(s.devices.size):
             if o.phases[op] == _FORWARD:
-                o.forward_left[s.devices[op]] += o.steps
+                o.forward_left[s.devices[op]] += o.slots.steps
 
 
 @inlined
@@ -34,7 +35,7 @@ def count_finished(s: EngineState, slot: int, op: int) -> None:
     o = s.overlap
     device = s.devices[op]
     o.slot_left[slot] -= 1
-    if slot == o.in_flight:
+    if slot == o.slots.in_flight:
         return
     if o.windows.size > 0:
         at = slot * o.windows.size + device
@@ -46,3 +47,17 @@ def count_finished(s: EngineState, slot: int, op: int) -> None:
         o.forward_left[device] -= 1
         if o.forward_left[device] == 0:
             touch(s, device)
+
+
+@inlined
+def may_start(s: EngineState, device: int) -> bool:
+    """Whether the order of steps lets the first of the ops that are ready on a device start."""
+    o = s.overlap
+    if not several(o.slots) or (o.windows.size == 0 and o.forward_left.size == 0):
+        return True
+    key = s.ready[s.ready_base[device]]
+    phase = o.phases[s.op_of_rank[rank_of_key(o.slots, key)]]
+    if o.windows.size > 0 and phase == _FORWARD:
+        step = o.slots.row[slot_of_key(o.slots, key)]
+        return step < o.finished_here[device] + o.windows[device]
+    return o.forward_left.size == 0 or phase != _BACKWARD or o.forward_left[device] == 0

@@ -168,8 +168,8 @@ def make_engine_state(
         holds: for each op the op that it waits for, or -1; of length 0 where none waits.
         overlap: which steps run; a single one where none is given.
     """
-    overlap = single_step(len(p.consumers)) if overlap is None else overlap
-    slots, transfers = len(overlap.slot_step), overlap.transfers
+    overlap = single_step(p) if overlap is None else overlap
+    slots, transfers = len(overlap.slots.row), overlap.slots.transfers
     ops, devices = p.seconds.shape
     held = np.flatnonzero(holds >= 0)
     held = held[np.argsort(holds[held], kind="stable")].astype(np.int32)

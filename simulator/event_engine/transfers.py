@@ -35,9 +35,10 @@ def send(
     now: float,
 ) -> int:
     """Reserve the link's channels, first come first served; returns the transfer's place."""
+    n = s.overlap.slots
     number = s.counts[TRANSFERS]
     s.counts[TRANSFERS] += 1
-    transfer = transfer_place(s, number)
+    transfer = transfer_place(n, number)
     start = now
     blocker = -1
     for at in range(p.link_channels.shape[2]):
@@ -47,7 +48,7 @@ def send(
             blocker = s.channel_copy[channel]
     free = start + p.tensor_bytes[tensor] / p.wire_bytes_per_second[source, target]
     arrival = free + p.wire_latency_seconds[source, target]
-    copy = s.overlap.end_seconds.size * p.tensor_bytes.size + number
+    copy = n.rows * p.tensor_bytes.size + number
     for at in range(p.link_channels.shape[2]):
         channel = p.link_channels[source, target, at]
         if channel >= 0:
@@ -64,15 +65,15 @@ def send(
     s.next_start[transfer] = -1
     s.next_arrival[transfer] = -1
     if p.host.size > 0:
-        s.taken[reference_at(p, s, slot, p.tensor_bytes.size + transfer)] = -1
+        s.taken[reference_at(n, slot, p.tensor_bytes.size + transfer)] = -1
     _await_start(s, transfer, link, start, now)
     if s.last_arrival[link] < 0:
-        schedule(s, arrival, transfer_keys(s) + number)
+        schedule(s, arrival, transfer_keys(n) + number)
     else:
         s.next_arrival[s.last_arrival[link]] = transfer
     s.last_arrival[link] = transfer
     if r.op_start.size > 0:
-        r.copy_tensor[copy] = row_of(s, slot) * p.tensor_bytes.size + tensor
+        r.copy_tensor[copy] = row_of(n, slot) * p.tensor_bytes.size + tensor
         r.copy_device[copy] = target
         r.copy_request[copy] = now
         r.copy_start[copy] = start

@@ -30,10 +30,7 @@ def perfetto_json(trace: Trace) -> str:
     for index in range(trace.cluster.device_count):
         times, levels = trace.memory_timeline(index)
         for time, level in zip(times.tolist(), levels.tolist(), strict=True):
-            events.append(
-                {"ph": "C", "name": "memory", "pid": index + 1, "tid": 0,
-                 **_span(time), "args": {"bytes": level}}
-            )  # fmt: skip
+            events.append(counter_event("memory", index + 1, time, {"bytes": level}))
     document = {
         "traceEvents": events,
         "displayTimeUnit": "ms",
@@ -74,6 +71,11 @@ def slice_event(
     """Something that lasts from `begin` to `end`, in seconds."""
     where = {"pid": process, "tid": track, **_span(begin, end)}
     return {"ph": "X", "name": name, "cat": kind, **where, "args": details}
+
+
+def counter_event(name: str, process: int, time: float, values: dict[str, float]) -> dict[str, Any]:
+    """What a counter comes to from `time` on, in seconds."""
+    return {"ph": "C", "name": name, "pid": process, "tid": 0, **_span(time), "args": values}
 
 
 def _meta(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:

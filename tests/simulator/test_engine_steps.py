@@ -23,7 +23,7 @@ from simulator.errors import PlanError
 from simulator.event_engine.reference import simulate_reference
 from simulator.plan import Plan
 from simulator.simulator import Simulator, simulate
-from simulator.steps import StepOrder, StepSchedule
+from simulator.steps import StepOrder, StepSchedule, StepsEvaluation
 from simulator.traces.steps_trace import StepsTrace
 
 
@@ -286,3 +286,12 @@ def test_the_next_run_of_a_state_begins_anew() -> None:
     again = simulator.evaluate_steps(plans[0], schedule)
     assert first.end_seconds.tolist() == again.end_seconds.tolist()
     assert first.peak_bytes == again.peak_bytes
+
+
+def test_what_ends_while_the_pipeline_runs_empty_does_not_count() -> None:
+    """The last four steps, after which none is let in, end a tenth of a second apart."""
+    schedule = StepSchedule(steps=20, in_flight=4)
+    ends = np.concatenate([np.arange(1, 17) * 2.0, 32 + np.arange(1, 5) * 0.1])
+    found = StepsEvaluation(schedule, np.maximum(ends - 8, 0), ends, 33.0, (0.0,), (0,))
+    assert found.period_seconds == 2
+    assert found.latency_seconds == 8

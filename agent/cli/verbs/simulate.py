@@ -11,6 +11,7 @@ from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import import_values, print_import
 from agent.cli.options import Target, of_plan, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_text
+from agent.cli.step_flags import StepFlags, steps_text, steps_values
 from graphs.errors import GraphwrightError
 
 
@@ -19,13 +20,14 @@ def simulate(
     *,
     plan: Path,
     target: Target = Target(),
+    overlap: StepFlags = StepFlags(),
     trace: Path | None = None,
     beside: Path | None = None,
     costs: str = "auto",
     change: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True)] = (),
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Predict the step time of a plan, and what each device does.
+    """Predict the step time of a plan, and what each device does; with --steps, how steps overlap.
 
     Parameters
     ----------
@@ -53,6 +55,7 @@ def simulate(
     from simulator.costs.registry import cost_model
     from simulator.simulator import Simulator
     from simulator.traces.perfetto import perfetto_json
+    from simulator.traces.steps_perfetto import steps_perfetto_json
     from simulator.traces.trace_merge import merged_traces, read_trace
     from simulator.traces.trace_text import trace_text
     from simulator.units import format_seconds
@@ -62,6 +65,9 @@ def simulate(
     document = read_plan(plan, graph, cluster)
     if beside is not None and trace is None:
         raise GraphwrightError("--beside needs --trace, the file that both are written to")
+    schedule = overlap.schedule
+    if schedule is not None and beside is not None:
+        raise GraphwrightError("--beside sets traces of one step side by side: leave out --steps")
     other = None if beside is None else read_trace(beside)
     prepare(quiet=json)
     model_of_costs = cost_model(costs, graph, cluster)
@@ -75,8 +81,9 @@ def simulate(
     evaluation = result.evaluation
     bound = lower_bounds(graph, cluster, simulator.seconds).seconds
     calibrated = calibrated_prediction(simulator, document.plan)
+    steps = None if schedule is None else simulator.trace_steps(document.plan, schedule)
     if trace is not None:
-        text = perfetto_json(result)
+        text = perfetto_json(result) if steps is None else steps_perfetto_json(steps)
         if other is not None:
             text = merged_traces([("simulated", text), (_source(other), other)])
         trace.write_text(text, encoding="utf-8")
@@ -100,6 +107,7 @@ def simulate(
                 **calibrated,
                 "seed": document.provenance.get("seed"),
                 **({"before_seconds": before.makespan_seconds} if before else {}),
+                **({"overlap": steps_values(steps.evaluation, cluster)} if steps else {}),
             }
         )
     else:
@@ -119,7 +127,12 @@ def simulate(
         if evaluation.failure is not None:
             print_text(f"NOT FEASIBLE: {evaluation.failure}")
         print_text(trace_text(result))
-    return DONE if evaluation.feasible else INFEASIBLE
+        if steps is not None:
+            print_text(steps_text(steps.evaluation))
+            if steps.evaluation.failure is not None:
+                print_text(f"NOT FEASIBLE with steps that overlap: {steps.evaluation.failure}")
+    fits = evaluation.feasible and (steps is None or steps.evaluation.feasible)
+    return DONE if fits else INFEASIBLE
 
 
 def _source(text: str) -> str:
