@@ -6,8 +6,9 @@ it, each tensor once, one after the other; CPU cores compute only.
 """
 
 from placement.throughput.contiguous import ContiguousSplit, best_contiguous_split
-from placement.throughput.load_problem import LoadProblem, device_loads, load_problem
+from placement.throughput.load_problem import LoadProblem, channel_problem, load_problem
 from placement.throughput.load_search import search_loads
+from placement.throughput.loads import device_loads, period_of, resource_loads
 from placement.throughput.pipeline import Pipeline, PipelinePlacer, Split, plan_pipeline
 
 __all__ = [

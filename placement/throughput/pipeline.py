@@ -21,10 +21,12 @@ from placement.placer import Budget, Candidate, OnProgress, Placed, Stage
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from placement.simplicity import complexity_of, known_error
-from placement.throughput.contiguous import best_contiguous_split, topological_order
+from placement.throughput.contiguous import best_contiguous_split
 from placement.throughput.ideals import Nodes, nodes_of
-from placement.throughput.load_problem import LoadProblem, device_loads, fits, load_problem
+from placement.throughput.load_problem import LoadProblem, load_problem
 from placement.throughput.load_search import search_loads
+from placement.throughput.loads import device_loads, fits
+from placement.throughput.orders import topological_order
 from placement.throughput.starts import simple_splits
 from simulator.clusters.device_specs import PCIE
 from simulator.errors import InfeasibleError
@@ -146,8 +148,8 @@ def _split(loads: LoadProblem, name: str, units: Int32[np.ndarray, " units"]) ->
 def _exact(loads: LoadProblem) -> Int32[np.ndarray, " units"] | None:
     """The best contiguous split, where devices are alike and its ideals can be listed."""
     p = loads.arrays
-    accelerators = np.flatnonzero(p.sends)
-    cores = np.flatnonzero(p.sends == 0)
+    accelerators = np.flatnonzero(loads.sends)
+    cores = np.flatnonzero(loads.sends == 0)
     for alike in (accelerators, cores):
         if alike.size and not (p.seconds[:, alike] == p.seconds[:, alike[:1]]).all():
             return None

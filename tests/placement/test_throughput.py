@@ -26,8 +26,9 @@ from placement.throughput import (
     search_loads,
 )
 from placement.throughput.ideals import ideals_of, nodes_of
-from placement.throughput.load_problem import LoadArrays, fits
+from placement.throughput.load_problem import LoadArrays
 from placement.throughput.load_state import LoadState, load_state, move_unit, place_all
+from placement.throughput.loads import fits
 from placement.throughput.starts import simple_splits
 from simulator.cluster_file import load_cluster
 from simulator.compiled import compiled
