@@ -31,8 +31,13 @@ class HeldMemory:
     """What the largest op needs to run."""
 
 
-def held_memory(problem: Problem, request: Throughput | None) -> HeldMemory:
-    """The estimate; without a request activations do not count, as in the benchmark's semantics."""
+def held_memory(problem: Problem, steps: int) -> HeldMemory:
+    """The estimate.
+
+    Args:
+        steps: on the way on any device at once; with 0 activations do not count, as in the
+            benchmark's semantics.
+    """
     graph, unit_of = problem.graph, problem.unit_of
     count = problem.unit_count
     held = np.bincount(unit_of, graph.resident_bytes, count).astype(np.float64)
@@ -46,8 +51,7 @@ def held_memory(problem: Problem, request: Throughput | None) -> HeldMemory:
     np.add.at(held, pairs[1][alone], graph.tensor_bytes[pairs[0][alone]])
     copies = np.zeros(graph.tensor_count)
     reserve = 0.0
-    if request is not None:
-        steps = steps_held(problem, request)
+    if steps:
         np.add.at(held, unit_of[graph.tensor_producers], steps * _saved_bytes(problem))
         counted = ~np.isin(
             graph.tensor_storage, (Storage.WEIGHT, Storage.CONTROL, Storage.UNCOUNTED)
@@ -57,7 +61,7 @@ def held_memory(problem: Problem, request: Throughput | None) -> HeldMemory:
     return HeldMemory(held, np.flatnonzero(readers > 1), copies, reserve)
 
 
-def steps_held(problem: Problem, request: Throughput) -> int:
+def most_steps_held(problem: Problem, request: Throughput) -> int:
     """Steps that a device holds something of: of micro-batches in 1F1B's order as many as stages,
     of requests the one that it computes and one that waits."""
     training = bool((problem.graph.phases == Phase.BACKWARD).any())

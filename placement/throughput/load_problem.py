@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int8, Int32, Int64
 from graphs.kinds import Phase, Storage
 from placement.problem import Problem
 from placement.throughput.forward_order import forward_order
-from placement.throughput.held_memory import HeldMemory, held_memory
+from placement.throughput.held_memory import HeldMemory, held_memory, most_steps_held
 from placement.throughput.request import Throughput, Transfers
 from placement.throughput.transfer_costs import (
     TransferCosts,
@@ -103,19 +103,26 @@ def load_problem(problem: Problem, hop_bytes_per_second: float) -> LoadProblem:
     """
     costs = hop_costs(problem.cluster, hop_bytes_per_second)
     scale = np.ones(problem.graph.op_count)
-    arrays = _arrays(problem, problem.seconds, scale, costs, held_memory(problem, None))
+    arrays = _arrays(problem, problem.seconds, scale, costs, held_memory(problem, 0))
     return LoadProblem(problem, arrays, Transfers.HOPS)
 
 
-def channel_problem(problem: Problem, request: Throughput) -> LoadProblem:
+def channel_problem(
+    problem: Problem, request: Throughput, steps_held: int | None = None
+) -> LoadProblem:
     """Contract a problem to its units, on the machine that the simulator runs.
 
     A core's load has what `HostCosts` say: exact for ops, sending, receiving and bytes; runs are
     counted for each tensor that comes in and each op that is always alone, and kernels take as long
     as if all other cores were at work.
+
+    Args:
+        steps_held: of which memory holds something on each device; None: as many as the request
+            allows.
     """
     costs = channel_costs(problem.cluster)
-    memory = held_memory(problem, request)
+    held = most_steps_held(problem, request) if steps_held is None else steps_held
+    memory = held_memory(problem, held)
     scale = op_shares(problem, request.micro_batches)
     arrays = _arrays(problem, _host_seconds(problem), scale, costs, memory)
     return LoadProblem(problem, arrays, Transfers.CHANNELS, request)

@@ -68,8 +68,9 @@ def search_loads(
     p = problem.arrays
     check_record(p)
     check_record(p.costs, devices=problem.device_count)
-    begun = time.process_time()
     rng = np.random.default_rng(seed)
+    _anneal(problem, starts[0], _HOT, 0.0, rng)  # compile it before the clock starts
+    begun = time.process_time()
     judged = sorted(((_judged(problem, start), at) for at, start in enumerate(starts)))
     least, best = judged[0][0], starts[judged[0][1]]
     order = [starts[at] for _, at in judged]
@@ -116,7 +117,7 @@ def _anneal(
     check_record(run)
     kept = start
     begun = time.process_time()
-    wanted = max(_MOVES, _MOVES_PER_UNIT * problem.unit_count)
+    wanted = max(_MOVES, _MOVES_PER_UNIT * problem.unit_count) if cpu_seconds > 0 else 1
     done, share = 0, 0.0
     while share < 1.0:
         moves = min(_CHUNK, wanted - done)
@@ -206,11 +207,21 @@ def _run_moves(p: LoadArrays, s: LoadState, run: _Run, moves: int, hot: float, c
         source = s.devices[unit]
         if target == source or p.seconds[unit, target] == np.inf:
             continue
-        move_unit(p, s, unit, target)
-        over = _over(p, s)
-        after = _energy(s, over)
-        if after > energy and _draw(run) >= np.exp((energy - after) / temperature):
-            move_unit(p, s, unit, source)
+        # There and, where that is no good, back: one call, for it is inlined.
+        accepted = True
+        goal = target
+        over, after = 0.0, 0.0
+        for way in range(2):
+            move_unit(p, s, unit, goal)
+            if way == 1:
+                break
+            over = _over(p, s)
+            after = _energy(s, over)
+            if after <= energy or _draw(run) < np.exp((energy - after) / temperature):
+                break
+            accepted = False
+            goal = source
+        if not accepted:
             continue
         energy = after
         run.moved[made] = unit

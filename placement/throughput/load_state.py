@@ -166,8 +166,20 @@ def _note_cut(s: LoadState, tensor: int, leaves: bool) -> None:
 def move_unit(p: LoadArrays, s: LoadState, unit: int, target: int) -> None:
     """Move a unit to another device."""
     source = s.devices[unit]
-    for at in range(p.touched_offsets[unit], p.touched_offsets[unit + 1]):
-        charge(p, s, p.touched[at], -1.0)
+    for half in range(2):  # one place that charges: it is inlined, and compiling it takes long
+        sign = 2.0 * half - 1.0
+        if half == 1:
+            _move_itself(p, s, unit, source, target)
+        for at in range(p.touched_offsets[unit], p.touched_offsets[unit + 1]):
+            tensor = p.touched[at]
+            if half == 1 and p.touch_reads[at] != 0:
+                s.counts[tensor, source] -= 1
+                s.counts[tensor, target] += 1
+            charge(p, s, tensor, sign)
+
+
+@inlined
+def _move_itself(p: LoadArrays, s: LoadState, unit: int, source: int, target: int) -> None:
     add_load(s, source, -p.seconds[unit, source])
     add_load(s, target, p.seconds[unit, target])
     s.held_bytes[source] -= p.memory_bytes[unit]
@@ -176,9 +188,3 @@ def move_unit(p: LoadArrays, s: LoadState, unit: int, target: int) -> None:
         read_weight(p, s, p.weights[at], source, -1)
         read_weight(p, s, p.weights[at], target, 1)
     s.devices[unit] = target
-    for at in range(p.touched_offsets[unit], p.touched_offsets[unit + 1]):
-        tensor = p.touched[at]
-        if p.touch_reads[at] != 0:
-            s.counts[tensor, source] -= 1
-            s.counts[tensor, target] += 1
-        charge(p, s, tensor, 1.0)

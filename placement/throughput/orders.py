@@ -1,30 +1,30 @@
 """Orders of a few nodes that keep what comes before, and the runs that they are cut into."""
 
+from heapq import heapify, heappop, heappush
+
 import numpy as np
 from jaxtyping import Int32
 
-from placement.throughput.ideals import Nodes
+from placement.throughput.ideals import Nodes, nodes_after
 from placement.throughput.load_problem import LoadProblem
 
 
 def topological_order(nodes: Nodes, seed: int) -> list[int]:
     """Nodes in an order that keeps `before`: depth first, as far as it goes, ties by the seed."""
-    rng = np.random.default_rng(seed)
-    keys = rng.random(nodes.count)
-    done, order = 0, list[int]()
-    latest = np.zeros(nodes.count)
-    while len(order) < nodes.count:
-        ready = [
-            node
-            for node in range(nodes.count)
-            if not done >> node & 1 and not nodes.before[node] & ~done
-        ]
-        node = max(ready, key=lambda n: (latest[n], keys[n]))
-        done |= 1 << node
+    keys = np.random.default_rng(seed).random(nodes.count)
+    after = nodes_after(nodes)
+    missing = [mask.bit_count() for mask in nodes.before]
+    ready = [(0, -keys[node], node) for node in range(nodes.count) if missing[node] == 0]
+    heapify(ready)
+    order: list[int] = []
+    while ready:
+        _, _, node = heappop(ready)
         order.append(node)
-        for other in range(nodes.count):
-            if nodes.before[other] >> node & 1:
-                latest[other] = len(order)
+        for other in after[node]:
+            missing[other] -= 1
+            if missing[other] == 0:
+                # Of what the last nodes have made ready, the latest comes first.
+                heappush(ready, (-len(order), -keys[other], other))
     return order
 
 
