@@ -32,7 +32,11 @@ _ANY_MISFIT = 0.7
 _CHUNK = 100_000
 #: A run has at least so many moves, or so many for each unit.
 _MOVES, _MOVES_PER_UNIT = 20_000, 200
-_HOT, _COLD = 0.03, 1e-5
+#: Temperatures over the *grain*: what moving a unit of mean size changes, as a share of the load.
+_HOT, _COLD = (0.05, 2.5), 1e-3
+_FIRST_HEAT = 0.1
+#: Runs become twice as long after so many.
+_DOUBLING = 6
 #: Sums of powers are worked out anew after so many moves.
 _REFRESH = 500
 
@@ -69,17 +73,18 @@ def search_loads(
     check_record(p)
     check_record(p.costs, devices=problem.device_count)
     rng = np.random.default_rng(seed)
-    _anneal(problem, starts[0], _HOT, 0.0, rng)  # compile it before the clock starts
+    _anneal(problem, starts[0], 1.0, 0.0, 1, rng)  # compile it before the clock starts
     begun = time.process_time()
     judged = sorted(((_judged(problem, start), at) for at, start in enumerate(starts)))
     least, best = judged[0][0], starts[judged[0][1]]
     order = [starts[at] for _, at in judged]
     rounds = 0
     while (left := cpu_seconds - (time.process_time() - begun)) > 0 and least > goal_seconds:
-        start = order[rounds % len(order)] if rounds < len(order) or rounds % 3 else best
-        # The first run only goes downhill, a little: it improves what is good already.
-        heat = 1e-3 if rounds == 0 else _HOT * float(np.exp(rng.uniform(-4, 0)))
-        found, key = _anneal(problem, start, heat, left, rng)
+        start = order[rounds // 2 % len(order)] if rounds % 2 else best
+        # The first run hardly goes uphill: it improves what is good already.
+        heat = float(np.exp(rng.uniform(*np.log(_HOT)))) if rounds else _FIRST_HEAT
+        moves = max(_MOVES, _MOVES_PER_UNIT * problem.unit_count) * 2 ** (rounds // _DOUBLING)
+        found, key = _anneal(problem, start, heat, left, moves, rng)
         if key < least:
             best, least = found, key
         rounds += 1
@@ -97,6 +102,7 @@ def _anneal(
     start: Int32[np.ndarray, " units"],
     heat: float,
     cpu_seconds: float,
+    most_moves: int,
     rng: np.random.Generator,
 ) -> tuple[Int32[np.ndarray, " units"], float]:
     """One run from hot to cold, within the time; the best placement met and what it comes to."""
@@ -117,12 +123,12 @@ def _anneal(
     check_record(run)
     kept = start
     begun = time.process_time()
-    wanted = max(_MOVES, _MOVES_PER_UNIT * problem.unit_count) if cpu_seconds > 0 else 1
+    hot, cold = (_grain(problem, scale) * factor for factor in (heat, min(heat, _COLD)))
     done, share = 0, 0.0
     while share < 1.0:
-        moves = min(_CHUNK, wanted - done)
-        warm = heat * (_COLD / heat) ** share
-        cooler = heat * (_COLD / heat) ** min(1.0, share * (1 + moves / max(done, moves)))
+        moves = min(_CHUNK, most_moves - done)
+        warm = hot * (cold / hot) ** share
+        cooler = hot * (cold / hot) ** min(1.0, share * (1 + moves / max(done, moves)))
         run.lengths[:] = 0, -1
         _run_moves(p, state, run, moves, warm, cooler)
         if run.lengths[1] >= 0:
@@ -131,8 +137,16 @@ def _anneal(
             # Where a unit moved several times, the earliest source is written last.
             kept[run.moved[back][::-1]] = run.sources[back][::-1]
         done += moves
-        share = max(done / wanted, (time.process_time() - begun) / max(cpu_seconds, 1e-9))
+        share = max(done / most_moves, (time.process_time() - begun) / max(cpu_seconds, 1e-9))
     return kept, _judged(problem, kept)
+
+
+def _grain(problem: LoadProblem, period_seconds: float) -> float:
+    """What a unit of mean size adds to the logarithm of the load, if all devices are as busy."""
+    seconds = problem.arrays.seconds
+    finite = seconds[np.isfinite(seconds) & (seconds > 0)]
+    mean = float(finite.mean()) if finite.size else period_seconds
+    return min(1.0, mean / period_seconds) / problem.device_count
 
 
 @inlined
@@ -159,6 +173,8 @@ def _over(p: LoadArrays, s: LoadState) -> float:
 @inlined
 def _energy(s: LoadState, over: float) -> float:
     """Logarithm of the largest load, nearly; more where memory does not suffice."""
+    if s.sums[2] != 0.0:
+        add_up(s)
     energy = np.log(max(s.sums[0], 1e-300)) / POWER
     if over > 0.0:
         energy += _ANY_MISFIT + _MISFIT * over

@@ -9,7 +9,9 @@ from placement.throughput.load_problem import LoadArrays
 from simulator.compiled import inlined
 
 #: Loads count by this power in `LoadState.sums`: near the largest, with a sense of the others.
-POWER = 16.0
+POWER = 32.0
+#: The power of a load so many times the scale drowns all others.
+_LARGE = 1.5
 
 
 class LoadState(NamedTuple):
@@ -22,8 +24,9 @@ class LoadState(NamedTuple):
     """Units that read each shared weight on each device."""
     loads: Float64[np.ndarray, " resources"]
     held_bytes: Float64[np.ndarray, " devices"]
-    sums: Float64[np.ndarray, " 2"]
-    """All loads over a scale, each to the power of `POWER`, added up; one over the scale."""
+    sums: Float64[np.ndarray, " 3"]
+    """All loads over a scale, each to the power of `POWER`, added up; one over the scale; whether
+    the sum must be worked out anew."""
     cut: Int32[np.ndarray, " tensors"]
     """Tensors that leave their device, in any order; the first `cut_count[0]`."""
     cut_at: Int32[np.ndarray, " tensors"]
@@ -46,7 +49,7 @@ def load_state(
         np.zeros((len(p.weight_bytes), device_count), np.int32),
         np.zeros(device_count + len(p.channel_seconds)),
         np.zeros(device_count),
-        np.array([0.0, 1.0 / scale_seconds]),
+        np.array([0.0, 1.0 / scale_seconds, 0.0]),
         np.zeros(tensors, np.int32),
         np.full(tensors, -1, np.int32),
         np.zeros(1, np.int32),
@@ -59,21 +62,26 @@ def raised(value: float) -> float:
     square = value * value
     fourth = square * square
     eighth = fourth * fourth
-    return eighth * eighth
+    sixteenth = eighth * eighth
+    return sixteenth * sixteenth
 
 
 @inlined
 def add_load(s: LoadState, resource: int, seconds: float) -> None:
     """Add to a load, or take away from it."""
-    s.sums[0] -= raised(s.loads[resource] * s.sums[1])
+    before = s.loads[resource] * s.sums[1]
     s.loads[resource] += seconds
-    s.sums[0] += raised(s.loads[resource] * s.sums[1])
+    after = s.loads[resource] * s.sums[1]
+    s.sums[0] += raised(after) - raised(before)
+    if before > _LARGE or after > _LARGE:
+        s.sums[2] = 1.0
 
 
 @inlined
 def add_up(s: LoadState) -> None:
     """Work out the sum of powers anew: differences of large numbers leave small errors."""
     s.sums[0] = 0.0
+    s.sums[2] = 0.0
     for resource in range(s.loads.size):
         s.sums[0] += raised(s.loads[resource] * s.sums[1])
 

@@ -146,7 +146,7 @@ def plan_pipeline(
         _latency(problem, best),
         _in_flight(problem, best, request),
         tuple(stages_of(problem, best)),
-        _worth_telling(replicated_split(loads, first), min(good, key=_period)),
+        _worth_telling(replicated_split(loads, first), min(good, key=_load)),
     )
 
 
@@ -228,13 +228,12 @@ def _in_flight(problem: Problem, split: Split, request: Throughput) -> int:
     return default_in_flight(problem, split, request)
 
 
-def _period(split: Split) -> float:
-    return split.period_seconds
+def _load(split: Split) -> float:
+    return split.load_seconds
 
 
 def _worth_telling(found: ReplicatedSplit | None, best: Split) -> ReplicatedSplit | None:
     """A replicated split that is faster than the best one without, by their loads."""
     if found is None or not found.replicates:
         return None
-    without = float(best.loads_seconds.max())
-    return found if found.period_seconds < without * (1 - _WORTH_TELLING) else None
+    return found if found.period_seconds < best.load_seconds * (1 - _WORTH_TELLING) else None

@@ -35,8 +35,15 @@ class Split:
     """Whether it fits in memory: by an estimate, or by the event engine where it was asked."""
     held_bytes: Float64[np.ndarray, " devices"] | None = None
     """The estimate of `held_memory`."""
+    channel_seconds: float = 0.0
+    """The largest load of any channel."""
     simulated: StepsEvaluation | None = None
     """Steps that overlap in the event engine, with as many in flight as fit."""
+
+    @property
+    def load_seconds(self) -> float:
+        """The largest load of any device or channel: no order of steps has a shorter period."""
+        return max(float(self.loads_seconds.max()), self.channel_seconds)
 
     @property
     def device_count(self) -> int:
@@ -54,6 +61,7 @@ def split_of(loads: LoadProblem, name: str, units: Int32[np.ndarray, " units"]) 
         busy[: loads.device_count],
         fits(loads, units),
         held_bytes(loads, units),
+        float(busy[loads.device_count :].max(initial=0.0)),
     )
 
 
