@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int32
 
 from placement.throughput.load_problem import LoadArrays
-from simulator.compiled import inlined
+from simulator.compiled import compiled, inlined
 
 #: Loads count by this power in `LoadState.sums`: near the largest, with a sense of the others.
 POWER = 32.0
@@ -196,3 +196,20 @@ def _move_itself(p: LoadArrays, s: LoadState, unit: int, source: int, target: in
         read_weight(p, s, p.weights[at], source, -1)
         read_weight(p, s, p.weights[at], target, 1)
     s.devices[unit] = target
+
+
+@compiled
+def move_units(
+    p: LoadArrays,
+    s: LoadState,
+    units: Int32[np.ndarray, " moves"],
+    targets: Int32[np.ndarray, " moves"],
+) -> None:
+    """Work out everything from the devices, then move units one after the other.
+
+    Compiled here and not where it is called: numba's cache notices changes of this folder only
+    for kernels that lie in it.
+    """
+    place_all(p, s)
+    for at in range(units.size):
+        move_unit(p, s, units[at], targets[at])
