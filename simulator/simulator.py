@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -16,6 +17,7 @@ from simulator.costs.registry import default_costs
 from simulator.errors import PlanError
 from simulator.evaluation import BatchEvaluation, Evaluation, OutOfMemory
 from simulator.event_engine.kernel import run_kernel
+from simulator.event_engine.overlap import Overlap, overlap_steps
 from simulator.event_engine.program import Program, make_program
 from simulator.event_engine.state import (
     NO_RECORDING,
@@ -28,6 +30,8 @@ from simulator.event_engine.state import (
 from simulator.fusion import FusedGraph, fuse
 from simulator.kernel_checks import check_plan
 from simulator.plan import Plan, priority_ranks
+from simulator.steps import StepOrder, StepSchedule, StepsEvaluation
+from simulator.traces.steps_trace import StepsTrace, make_steps_trace
 from simulator.traces.trace import Trace, make_trace
 
 
@@ -67,16 +71,11 @@ class Simulator:
         makespan, _ = _run(program, devices, ranks, peak, NO_RECORDING, plan.holds)
         if not np.isfinite(makespan):
             return Evaluation(makespan, tuple(map(int, peak)), self._unsupported(plan))
-        excess = np.maximum(peak - self.cluster.memory_bytes, 0)
-        failure = None
-        if excess.any():
-            worst = self.cluster.devices[int(excess.argmax())]
-            failure = OutOfMemory(worst.name, worst.memory_bytes, int(peak[excess.argmax()]))
         return Evaluation(
             makespan,
             tuple(map(int, peak)),
-            failure,
-            int(excess.sum()),
+            self._overfilled(peak),
+            int(np.maximum(peak - self.cluster.memory_bytes, 0).sum()),
             capacity_bytes=int(self.cluster.memory_bytes.sum()),
         )
 
@@ -95,6 +94,73 @@ class Simulator:
         if not np.isfinite(makespan):
             raise PlanError(self._unsupported(plan))
         return make_trace(program, devices, state.edge_copy, recording, makespan, peak, plan.holds)
+
+    def evaluate_steps(self, plan: Plan, schedule: StepSchedule) -> StepsEvaluation:
+        """Run several steps that overlap: when each begins and ends, peak memory, and what fails.
+
+        Weights are held once, everything else once for each step on the way. Time and memory grow
+        with the steps in flight, time besides with the steps.
+
+        Raises:
+            PlanError: the plan does not fit the graph and cluster, or cannot run in that order.
+        """
+        plan.check(self.graph, self.cluster)
+        program, devices, ranks = self._lower(plan)
+        peak = np.zeros(self.cluster.device_count, np.int64)
+        overlap = overlap_steps(program, schedule, devices, plan.holds)
+        makespan, _ = _run(program, devices, ranks, peak, NO_RECORDING, plan.holds, overlap)
+        return self._steps_evaluation(plan, schedule, overlap, makespan, peak)
+
+    def trace_steps(self, plan: Plan, schedule: StepSchedule) -> StepsTrace:
+        """Everything that happens while several steps run.
+
+        Raises:
+            PlanError: as `evaluate_steps`, or an op is on a device that cannot run it.
+        """
+        plan.check(self.graph, self.cluster)
+        program, devices, ranks = self._lower(plan)
+        peak = np.zeros(self.cluster.device_count, np.int64)
+        overlap = overlap_steps(program, schedule, devices, plan.holds)
+        rows = len(overlap.end_seconds)
+        recording = make_recording(len(devices), program.tensor_count, program.edge_count, rows)
+        makespan, _ = _run(program, devices, ranks, peak, recording, plan.holds, overlap)
+        if not np.isfinite(makespan):
+            raise PlanError(self._unsupported(plan))
+        evaluation = self._steps_evaluation(plan, schedule, overlap, makespan, peak)
+        return make_steps_trace(program, devices, recording, evaluation)
+
+    def _steps_evaluation(
+        self,
+        plan: Plan,
+        schedule: StepSchedule,
+        overlap: Overlap,
+        makespan: float,
+        peak: np.ndarray,
+    ) -> StepsEvaluation:
+        failure: OutOfMemory | str | None = self._overfilled(peak)
+        if not np.isfinite(makespan):
+            failure = self._unsupported(plan)
+        elif not np.isfinite(overlap.end_seconds).all():
+            raise PlanError(
+                f"the order {schedule.order} came to a stop with this plan: ops of a later phase "
+                f"wait for each other across devices; take {StepOrder.OLDEST_FIRST}"
+            )
+        return StepsEvaluation(
+            schedule,
+            overlap.release_seconds[: schedule.steps],
+            overlap.end_seconds[: schedule.steps],
+            float(makespan),
+            tuple(map(float, overlap.busy_seconds)),
+            tuple(map(int, peak)),
+            failure,
+        )
+
+    def _overfilled(self, peak: Int64[np.ndarray, " devices"]) -> OutOfMemory | None:
+        excess = np.maximum(peak - self.cluster.memory_bytes, 0)
+        if not excess.any():
+            return None
+        worst = self.cluster.devices[int(excess.argmax())]
+        return OutOfMemory(worst.name, worst.memory_bytes, int(peak[excess.argmax()]))
 
     def evaluate_many(self, plans: Sequence[Plan], threads: int | None = None) -> BatchEvaluation:
         """Score many plans on all cores (or `threads` of them); order is kept."""
@@ -158,6 +224,7 @@ def _run(
     peak: Int64[np.ndarray, " devices"],
     recording: Recording,
     holds: Int32[np.ndarray, " _"],
+    overlap: Overlap | None = None,
 ) -> tuple[float, EngineState]:
     """Makespan in seconds, and the state that the run ended in; fills `peak` and the recording.
 
@@ -169,20 +236,59 @@ def _run(
     devices, ranks = devices.copy(), ranks.copy()
     check_plan(devices, ranks, peak, arrays.seconds.shape)
     if recording is not NO_RECORDING:
-        check_recording(recording, arrays)
-    state = make_engine_state(arrays, holds)
+        check_recording(recording, arrays, 1 if overlap is None else len(overlap.end_seconds))
+    state = make_engine_state(arrays, holds, overlap)
     return run_kernel(arrays, state, devices, ranks, peak, recording), state
 
 
-def simulate(graph: Graph, cluster: Cluster, plan: Plan, costs: CostModel | None = None) -> Trace:
+@overload
+def simulate(
+    graph: Graph, cluster: Cluster, plan: Plan, costs: CostModel | None = None
+) -> Trace: ...
+
+
+@overload
+def simulate(
+    graph: Graph,
+    cluster: Cluster,
+    plan: Plan,
+    costs: CostModel | None = None,
+    *,
+    steps: int,
+    in_flight: int,
+    order: StepOrder = StepOrder.OLDEST_FIRST,
+) -> StepsTrace: ...
+
+
+def simulate(
+    graph: Graph,
+    cluster: Cluster,
+    plan: Plan,
+    costs: CostModel | None = None,
+    *,
+    steps: int | None = None,
+    in_flight: int = 1,
+    order: StepOrder = StepOrder.OLDEST_FIRST,
+) -> Trace | StepsTrace:
     """Run one plan and return what happened; `costs` default to what suits the graph.
+
+    Args:
+        steps: how many steps run, or micro-batches of a graph with updates; one, with its updates,
+            where none is given.
+        in_flight: the most on the way at once.
+        order: of the steps on a device.
 
     Example:
         >>> plan = Plan.of(np.zeros(graph.op_count, np.int32))
         >>> simulate(graph, cluster, plan).evaluation.feasible
         True
+        >>> simulate(graph, cluster, plan, steps=8, in_flight=2).evaluation.feasible
+        True
     """
-    return _simulator(graph, cluster, costs).trace(plan)
+    simulator = _simulator(graph, cluster, costs)
+    if steps is None:
+        return simulator.trace(plan)
+    return simulator.trace_steps(plan, StepSchedule(steps, in_flight, order))
 
 
 def simulate_many(

@@ -78,8 +78,8 @@ def exactness(count: int, *, hosts: bool = False) -> str:
         trace = simulator.trace(plan)
         same = expected.makespan == trace.makespan_seconds
         same &= expected.peak_bytes == tuple(trace.peak_bytes)
-        same &= all(expected.op_start[op] == trace.start[op] for op in range(graph.op_count))
-        same &= all(expected.op_end[op] == trace.end[op] for op in range(graph.op_count))
+        same &= all(expected.start[0, op] == trace.start[op] for op in range(graph.op_count))
+        same &= all(expected.end[0, op] == trace.end[op] for op in range(graph.op_count))
         equal += same
     which = ", devices that send and receive themselves" if hosts else ""
     cases = f"random DAG x plan x cluster{which}"

@@ -5,24 +5,49 @@ ties by priority rank, then by transfer number; each makes its consumers ready, 
 for what must be sent and frees what nobody needs any more; transfers that begin now get their
 buffers; idle devices start their best ready op; memory is sampled. On devices with host costs an
 op takes besides what its device spends on receiving, starting and sending for it.
+
+Several steps may be on the way (`simulator.event_engine.overlap`): the graph is one, what changes
+is there once for each slot. An op of a step has a *key*, its place in the order of its device: the
+step's row times the ops, and its rank; orders of training steps put a whole phase behind another.
 """
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
+from graphs.kinds import Phase
 from simulator.compiled import compiled, inlined
-from simulator.event_engine.heaps import pop_event, pop_rank, push_event, push_rank
+from simulator.event_engine.agenda import occupy, schedule, touch
+from simulator.event_engine.heaps import pop_event, pop_rank, push_rank
 from simulator.event_engine.host_time import host_seconds, reset_hosts
+from simulator.event_engine.keys import (
+    edge_at,
+    in_updates,
+    kernel_seconds,
+    key_of,
+    may_start,
+    op_of_key,
+    reference_at,
+    row_of,
+    runs_in,
+    several,
+    slot_of_key,
+    transfer_keys,
+    transfer_place,
+)
 from simulator.event_engine.program import ProgramArrays
+from simulator.event_engine.progress import count_finished, reset_overlap
 from simulator.event_engine.state import (
     EVENTS,
     FINISHED,
+    LET_IN,
     STARTING,
     TOUCHED,
-    TRANSFERS,
     EngineState,
     Recording,
 )
+from simulator.event_engine.transfers import begin_waiting, send, take_buffer
+
+_UPDATE = int(Phase.UPDATE)
 
 
 @inlined
@@ -40,17 +65,6 @@ def base_memory(p: ProgramArrays, s: EngineState) -> None:
 
 
 @inlined
-def _schedule(s: EngineState, time: float, key: int) -> None:
-    s.counts[EVENTS] = push_event(s.event_time, s.event_key, s.counts[EVENTS], time, key)
-
-
-@inlined
-def _touch(s: EngineState, device: int) -> None:
-    s.touched[device] = 1
-    s.counts[TOUCHED] = 1
-
-
-@inlined
 def _allocate(p: ProgramArrays, s: EngineState, op: int) -> None:
     device = s.devices[op]
     s.memory[device] += p.workspace_bytes[op]
@@ -59,157 +73,199 @@ def _allocate(p: ProgramArrays, s: EngineState, op: int) -> None:
 
 
 @inlined
-def _become_ready(p: ProgramArrays, s: EngineState, r: Recording, op: int, now: float) -> None:
+def _become_ready(
+    p: ProgramArrays, s: EngineState, r: Recording, slot: int, op: int, now: float
+) -> None:
     """Queue an op whose inputs are all there; one without a kernel ends at this instant."""
     device = s.devices[op]
-    _touch(s, device)
+    touch(s, device)
     if r.op_start.size > 0:
-        r.op_ready[op] = now
-        r.op_start[op] = now
-    if p.seconds[op, device] == 0.0 and (p.host.size == 0 or s.crosses[op] == 0):
+        at = row_of(s, slot) * s.devices.size + op
+        r.op_ready[at] = now
+        r.op_start[at] = now
+    key = key_of(s, slot, op)
+    if kernel_seconds(p, s, slot, op) == 0.0 and (p.host.size == 0 or s.crosses[op] == 0):
         _allocate(p, s, op)
-        _schedule(s, now, s.ranks[op])
+        schedule(s, now, key)
     else:
-        push_rank(s.ready, s.ready_base[device], s.ready_size[device], s.ranks[op])
+        push_rank(s.ready, s.ready_base[device], s.ready_size[device], key)
         s.ready_size[device] += 1
 
 
 @inlined
-def _deliver(p: ProgramArrays, s: EngineState, r: Recording, edge: int, now: float) -> None:
+def _deliver(
+    p: ProgramArrays, s: EngineState, r: Recording, slot: int, edge: int, now: float
+) -> None:
     op = p.consumers[edge]
-    s.missing[op] -= 1
-    if s.missing[op] == 0:
+    at = slot * s.devices.size + op
+    s.missing[at] -= 1
+    if s.missing[at] == 0:
         if r.op_start.size > 0:
-            r.op_cause_edge[op] = edge
-        _become_ready(p, s, r, op, now)
+            r.op_cause_edge[row_of(s, slot) * s.devices.size + op] = edge
+        _become_ready(p, s, r, slot, op, now)
 
 
 @inlined
-def _send(
-    p: ProgramArrays,
-    s: EngineState,
-    r: Recording,
-    tensor: int,
-    source: int,
-    target: int,
-    now: float,
-) -> int:
-    """Reserve the link's channels, first come first served; returns the transfer's number."""
-    transfer = s.counts[TRANSFERS]
-    s.counts[TRANSFERS] += 1
-    start = now
-    blocker = -1
-    for slot in range(p.link_channels.shape[2]):
-        channel = p.link_channels[source, target, slot]
-        if channel >= 0 and s.channel_free[channel] > start:
-            start = s.channel_free[channel]
-            blocker = s.channel_copy[channel]
-    free = start + p.tensor_bytes[tensor] / p.wire_bytes_per_second[source, target]
-    arrival = free + p.wire_latency_seconds[source, target]
-    copy = p.tensor_bytes.size + transfer
-    for slot in range(p.link_channels.shape[2]):
-        channel = p.link_channels[source, target, slot]
-        if channel >= 0:
-            s.channel_free[channel] = free
-            s.channel_copy[channel] = copy
-    s.transfer_device[transfer] = target
-    s.transfer_tensor[transfer] = tensor
-    link = source * s.running.size + target
-    s.transfer_link[transfer] = link
-    s.transfer_start[transfer] = start
-    s.transfer_arrival[transfer] = arrival
-    s.next_start[transfer] = -1
-    s.next_arrival[transfer] = -1
-    if start <= now:
-        s.starting[s.counts[STARTING]] = transfer
-        s.counts[STARTING] += 1
-    else:
-        if s.first_start[link] < 0:
-            s.first_start[link] = transfer
-            s.earliest_start[0] = min(s.earliest_start[0], start)
-        else:
-            s.next_start[s.last_start[link]] = transfer
-        s.last_start[link] = transfer
-    if s.last_arrival[link] < 0:
-        _schedule(s, arrival, s.devices.size + transfer)
-    else:
-        s.next_arrival[s.last_arrival[link]] = transfer
-    s.last_arrival[link] = transfer
-    if r.op_start.size > 0:
-        r.copy_tensor[copy] = tensor
-        r.copy_device[copy] = target
-        r.copy_request[copy] = now
-        r.copy_start[copy] = start
-        r.copy_arrival[copy] = arrival
-        r.copy_blocker[copy] = blocker
-    return transfer
-
-
-@inlined
-def _release(p: ProgramArrays, s: EngineState, r: Recording, copy: int, now: float) -> None:
+def _release(
+    p: ProgramArrays, s: EngineState, r: Recording, slot: int, copy: int, now: float
+) -> None:
     """Drop one reference; free the buffer with the last, then what it was a view of."""
     tensors = p.tensor_bytes.size
+    o = s.overlap
     while copy >= 0:
-        s.references[copy] -= 1
-        if s.references[copy] > 0:
+        at = reference_at(p, s, slot, copy)
+        s.references[at] -= 1
+        if s.references[at] > 0:
             break
-        if r.op_start.size > 0:
-            r.copy_free[copy] = now
         if copy >= tensors:
             transfer = copy - tensors
+            if r.op_start.size > 0:
+                r.copy_free[o.end_seconds.size * tensors + s.transfer_number[transfer]] = now
             s.memory[s.transfer_device[transfer]] -= p.remote_bytes[s.transfer_tensor[transfer]]
             break
-        s.memory[s.devices[p.tensor_producers[copy]]] -= p.local_bytes[copy]
+        if r.op_start.size > 0:
+            r.copy_free[row_of(s, slot) * tensors + copy] = now
+        producer = p.tensor_producers[copy]
+        if in_updates(s, slot) and o.phases[producer] != _UPDATE:
+            s.memory[s.devices[producer]] -= o.accumulator_bytes[copy]
+            break
+        s.memory[s.devices[producer]] -= p.local_bytes[copy]
         alias = p.alias_edges[copy]
-        copy = s.edge_copy[alias] if alias >= 0 else -1
+        copy = s.edge_copy[edge_at(p, slot, alias)] if alias >= 0 else -1
 
 
 @inlined
-def _finish_op(p: ProgramArrays, s: EngineState, r: Recording, op: int, now: float) -> None:
-    device = s.devices[op]
+def _hand_out(
+    p: ProgramArrays, s: EngineState, r: Recording, slot: int, tensor: int, device: int, now: float
+) -> int:
+    """Give a tensor to its readers in a slot; returns how many readers and transfers need it."""
     tensors = p.tensor_bytes.size
-    if s.running[device] == op:
+    number = row_of(s, slot) * tensors + tensor
+    readers = 0
+    for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
+        if not runs_in(s, slot, p.consumers[edge]):
+            continue
+        at = edge_at(p, slot, edge)
+        target = s.devices[p.consumers[edge]]
+        if target == device:
+            s.edge_copy[at] = tensor
+            readers += 1
+            _deliver(p, s, r, slot, edge, now)
+            continue
+        if s.sent_tensor[target] != number:
+            s.sent_tensor[target] = number
+            s.sent_transfer[target] = send(p, s, r, slot, tensor, device, target, now)
+            readers += 1
+        copy = tensors + s.sent_transfer[target]
+        s.edge_copy[at] = copy
+        s.references[reference_at(p, s, slot, copy)] += 1
+    return readers
+
+
+@inlined
+def _accumulate(
+    p: ProgramArrays, s: EngineState, r: Recording, tensor: int, device: int, now: float
+) -> None:
+    """Add a tensor of one step to the sum over all; the last one makes it ready for updates."""
+    o = s.overlap
+    o.made[tensor] += 1
+    at = o.steps * p.tensor_bytes.size + tensor
+    if o.made[tensor] == 1:
+        s.memory[device] += o.accumulator_bytes[tensor]
+        if r.op_start.size > 0:
+            r.copy_start[at] = now
+    if o.made[tensor] == o.steps:
+        readers = _hand_out(p, s, r, o.in_flight, tensor, device, now)
+        s.references[reference_at(p, s, o.in_flight, tensor)] = readers
+
+
+@inlined
+def _finish_op(
+    p: ProgramArrays, s: EngineState, r: Recording, slot: int, op: int, now: float
+) -> None:
+    device = s.devices[op]
+    o = s.overlap
+    row = row_of(s, slot)
+    if s.running[device] == slot * s.devices.size + op:
         s.running[device] = -1
-        s.last_op[device] = op
-        _touch(s, device)
+        s.last_op[device] = row * s.devices.size + op
+        touch(s, device)
     if r.op_start.size > 0:
-        r.op_end[op] = now
-        r.finish_order[s.counts[FINISHED]] = op
+        r.op_end[row * s.devices.size + op] = now
+        r.finish_order[s.counts[FINISHED]] = row * s.devices.size + op
         s.counts[FINISHED] += 1
     s.memory[device] -= p.workspace_bytes[op]
     for tensor in range(p.output_offsets[op], p.output_offsets[op + 1]):
-        readers = 0
-        for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
-            target = s.devices[p.consumers[edge]]
-            if target == device:
-                s.edge_copy[edge] = tensor
-                readers += 1
-                _deliver(p, s, r, edge, now)
-                continue
-            if s.sent_tensor[target] != tensor:
-                s.sent_tensor[target] = tensor
-                s.sent_transfer[target] = _send(p, s, r, tensor, device, target, now)
-                readers += 1
-            copy = tensors + s.sent_transfer[target]
-            s.edge_copy[edge] = copy
-            s.references[copy] += 1
+        readers = _hand_out(p, s, r, slot, tensor, device, now)
         alias = p.alias_edges[tensor]
         if readers > 0:
-            s.references[tensor] = readers
+            s.references[reference_at(p, s, slot, tensor)] = readers
             if alias >= 0:
-                s.references[s.edge_copy[alias]] += 1
+                viewed = s.edge_copy[edge_at(p, slot, alias)]
+                s.references[reference_at(p, s, slot, viewed)] += 1
         else:
             s.memory[device] -= p.local_bytes[tensor]
             if r.op_start.size > 0:
-                r.copy_free[tensor] = now
+                r.copy_free[row * p.tensor_bytes.size + tensor] = now
+        if several(s) and o.made.size > 0 and slot < o.in_flight and o.into_update[tensor] != 0:
+            _accumulate(p, s, r, tensor, device, now)
     for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
-        _release(p, s, r, s.edge_copy[p.input_edges[index]], now)
+        copy = s.edge_copy[edge_at(p, slot, p.input_edges[index])]
+        _release(p, s, r, slot, copy, now)
     if s.held.size > 0:
         for index in range(s.held_offsets[op], s.held_offsets[op + 1]):
             held = s.held[index]
-            s.missing[held] -= 1
-            if s.missing[held] == 0:
-                _become_ready(p, s, r, held, now)
+            at = slot * s.devices.size + held
+            s.missing[at] -= 1
+            if s.missing[at] == 0:
+                _become_ready(p, s, r, slot, held, now)
+    if several(s):
+        count_finished(s, slot, op)
+        if o.slot_left[slot] == 0:
+            o.end_seconds[row] = now
+            if slot < o.in_flight:
+                _let_in(p, s, r, now)
+
+
+@inlined
+def _let_in(p: ProgramArrays, s: EngineState, r: Recording, now: float) -> None:
+    """Release steps while there is a slot for the next one: in their order."""
+    o = s.overlap
+    while s.counts[LET_IN] < o.steps:
+        step = s.counts[LET_IN]
+        slot = step % o.in_flight
+        if o.slot_left[slot] > 0:
+            break
+        s.counts[LET_IN] += 1
+        o.release_seconds[step] = now
+        _fill_slot(p, s, r, slot, step, now)
+
+
+@inlined
+def _fill_slot(
+    p: ProgramArrays, s: EngineState, r: Recording, slot: int, row: int, now: float
+) -> None:
+    """Begin a step, or the updates: everything is to be done, and what needs nothing is ready."""
+    o = s.overlap
+    ops = s.devices.size
+    o.slot_step[slot] = row
+    o.slot_left[slot] = 0
+    if p.host.size > 0:
+        for tensor in range(p.tensor_bytes.size):
+            s.taken[slot * p.tensor_bytes.size + tensor] = -1
+    for device in range(o.windows.size):
+        o.left_here[slot * o.windows.size + device] = 0
+    for op in range(ops):
+        s.missing[slot * ops + op] = p.input_offsets[op + 1] - p.input_offsets[op]
+        if several(s) and runs_in(s, slot, op):
+            o.slot_left[slot] += 1
+            if o.windows.size > 0:
+                o.left_here[slot * o.windows.size + s.devices[op]] += 1
+    for index in range(s.held.size):
+        s.missing[slot * ops + s.held[index]] += 1
+    for op in range(ops):
+        if s.missing[slot * ops + op] == 0 and runs_in(s, slot, op):
+            _become_ready(p, s, r, slot, op, now)
 
 
 @inlined
@@ -218,51 +274,33 @@ def _arrive(p: ProgramArrays, s: EngineState, r: Recording, transfer: int, now: 
     if following < 0:
         s.last_arrival[s.transfer_link[transfer]] = -1
     else:
-        _schedule(s, s.transfer_arrival[following], s.devices.size + following)
+        number = s.transfer_number[following]
+        schedule(s, s.transfer_arrival[following], transfer_keys(s) + number)
     tensor = s.transfer_tensor[transfer]
     device = s.transfer_device[transfer]
+    slot = s.transfer_slot[transfer]
     for edge in range(p.consumer_offsets[tensor], p.consumer_offsets[tensor + 1]):
-        if s.devices[p.consumers[edge]] == device:
-            _deliver(p, s, r, edge, now)
-    _release(p, s, r, tensor, now)
-
-
-@inlined
-def _take_buffer(p: ProgramArrays, s: EngineState, transfer: int) -> int:
-    device = s.transfer_device[transfer]
-    s.memory[device] += p.remote_bytes[s.transfer_tensor[transfer]]
-    return device
-
-
-@inlined
-def _begin_waiting(p: ProgramArrays, s: EngineState, peak: np.ndarray, limit: float) -> None:
-    """Start the transfers whose time came before `limit`, and find the next after it."""
-    s.earliest_start[0] = np.inf
-    for link in range(s.first_start.size):
-        transfer = s.first_start[link]
-        while transfer >= 0 and s.transfer_start[transfer] < limit:
-            device = _take_buffer(p, s, transfer)
-            peak[device] = max(peak[device], s.memory[device])
-            transfer = s.next_start[transfer]
-        s.first_start[link] = transfer
-        if transfer >= 0:
-            s.earliest_start[0] = min(s.earliest_start[0], s.transfer_start[transfer])
+        if s.devices[p.consumers[edge]] == device and runs_in(s, slot, p.consumers[edge]):
+            _deliver(p, s, r, slot, edge, now)
+    _release(p, s, r, slot, tensor, now)
 
 
 @inlined
 def _start_best(p: ProgramArrays, s: EngineState, r: Recording, device: int, now: float) -> None:
-    rank = pop_rank(s.ready, s.ready_base[device], s.ready_size[device])
+    key = pop_rank(s.ready, s.ready_base[device], s.ready_size[device])
     s.ready_size[device] -= 1
-    op = s.op_of_rank[rank]
-    s.running[device] = op
+    op = op_of_key(s, key)
+    slot = slot_of_key(s, key)
+    s.running[device] = slot * s.devices.size + op
     _allocate(p, s, op)
     if r.op_start.size > 0:
-        r.op_start[op] = now
-        r.op_previous[op] = s.last_op[device]
+        at = row_of(s, slot) * s.devices.size + op
+        r.op_start[at] = now
+        r.op_previous[at] = s.last_op[device]
     if p.host.size > 0:
-        s.starting_op[device] = op
+        s.starting_op[device] = slot * s.devices.size + op
     else:
-        _schedule(s, now + p.seconds[op, device], rank)
+        occupy(s, device, kernel_seconds(p, s, slot, op), key, now)
 
 
 @compiled
@@ -277,10 +315,11 @@ def run_kernel(
     """Execute a plan; returns the makespan in seconds and fills `peak` bytes per device.
 
     `ranks` is a permutation, 0 the most urgent. An op on a device that cannot run it makes the
-    makespan infinite.
+    makespan infinite. When each step of several began and ended is left in `s.overlap`.
     """
     ops = devices.size
     device_count = peak.size
+    slots = s.overlap.slot_step.size
     s.ready_base[:] = 0
     for op in range(ops):
         if p.seconds[op, devices[op]] == np.inf:
@@ -288,10 +327,7 @@ def run_kernel(
         s.devices[op] = devices[op]
         s.ranks[op] = ranks[op]
         s.op_of_rank[ranks[op]] = op
-        s.ready_base[devices[op] + 1] += 1
-        s.missing[op] = p.input_offsets[op + 1] - p.input_offsets[op]
-    for index in range(s.held.size):
-        s.missing[s.held[index]] += 1
+        s.ready_base[devices[op] + 1] += slots
     for device in range(device_count):
         s.ready_base[device + 1] += s.ready_base[device]
         s.ready_size[device] = 0
@@ -312,23 +348,26 @@ def run_kernel(
     base_memory(p, s)
     for device in range(device_count):
         peak[device] = s.memory[device]
-    for op in range(ops):
-        if s.missing[op] == 0:
-            _become_ready(p, s, r, op, 0.0)
+    reset_overlap(s)
+    _let_in(p, s, r, 0.0)
+    if slots > s.overlap.in_flight:
+        _fill_slot(p, s, r, s.overlap.in_flight, s.overlap.steps, 0.0)
+    transfers = transfer_keys(s)
 
     now = 0.0
     while True:
         while s.counts[EVENTS] > 0 and s.event_time[0] == now:
             key = s.event_key[0]
             s.counts[EVENTS] = pop_event(s.event_time, s.event_key, s.counts[EVENTS])
-            if key < ops:
-                _finish_op(p, s, r, s.op_of_rank[key], now)
+            if key < transfers:
+                _finish_op(p, s, r, slot_of_key(s, key), op_of_key(s, key), now)
             else:
-                _arrive(p, s, r, key - ops, now)
+                number = key - transfers
+                _arrive(p, s, r, transfer_place(s, number), now)
         if s.earliest_start[0] <= now:
-            _begin_waiting(p, s, peak, np.nextafter(now, np.inf))
+            begin_waiting(p, s, peak, np.nextafter(now, np.inf))
         for index in range(s.counts[STARTING]):
-            _touch(s, _take_buffer(p, s, s.starting[index]))
+            touch(s, take_buffer(p, s, s.starting[index]))
         s.counts[STARTING] = 0
         if s.counts[TOUCHED] != 0:
             s.counts[TOUCHED] = 0
@@ -336,17 +375,19 @@ def run_kernel(
                 if s.touched[device] == 0:
                     continue
                 s.touched[device] = 0
-                if s.running[device] < 0 and s.ready_size[device] > 0:
+                if s.running[device] < 0 and s.ready_size[device] > 0 and may_start(s, device):
                     _start_best(p, s, r, device, now)
                 peak[device] = max(peak[device], s.memory[device])
             if p.host.size > 0:
                 for device in range(device_count):
-                    op = s.starting_op[device]
-                    if op >= 0:
+                    at = s.starting_op[device]
+                    if at >= 0:
                         s.starting_op[device] = -1
-                        _schedule(s, now + host_seconds(p, s, op), s.ranks[op])
+                        slot = at // ops
+                        op = at % ops
+                        occupy(s, device, host_seconds(p, s, slot, op), key_of(s, slot, op), now)
         if s.counts[EVENTS] == 0:
             return now
         now = s.event_time[0]
         if s.earliest_start[0] < now:
-            _begin_waiting(p, s, peak, now)
+            begin_waiting(p, s, peak, now)

@@ -10,25 +10,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphs.graph import Graph
-from graphs.kinds import Storage
+from graphs.kinds import Phase, Storage
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.host_costs import HostCosts, runs_alone
+from simulator.event_engine.tasks import Task, Tasks
 from simulator.plan import NO_HOLDS
+from simulator.steps import StepOrder, StepSchedule
 
 
 @dataclass(frozen=True)
 class ReferenceResult:
-    """Makespan in seconds, peak bytes per device, and start and end of each op."""
+    """Makespan in seconds, peak bytes per device, and start and end of each task."""
 
     makespan: float
     peak_bytes: tuple[int, ...]
-    op_start: dict[int, float]
-    op_end: dict[int, float]
-    transfers: tuple[tuple[int, int, float, float], ...]
-    """(tensor, destination, start, arrival) in the order of request."""
+    start: dict[Task, float]
+    end: dict[Task, float]
+    transfers: tuple[tuple[int, int, int, float, float], ...]
+    """(row, tensor, destination, start, arrival) in the order of request."""
+    released: dict[int, float]
+    """When each row was let in."""
+    ended: dict[int, float]
+    busy: tuple[float, ...]
+    """Seconds for which each device was occupied."""
 
 
-class _Run:
+class _Run(Tasks):
     """One simulation; all state is on the instance."""
 
     def __init__(
@@ -39,56 +46,45 @@ class _Run:
         devices: list[int],
         ranks: list[int],
         holds: dict[int, int],
+        schedule: StepSchedule,
     ) -> None:
-        self.graph = graph
-        self.seconds = seconds
-        self.device_of = devices
-        self.rank_of = ranks
+        super().__init__(graph, cluster, seconds, devices, ranks, schedule)
         self.links = {(link.source, link.target): link for link in cluster.links}
         self.names = cluster.device_names
-        self.events: list[tuple[float, int, int, str]] = []
-        self.ready: list[list[tuple[int, int]]] = [[] for _ in self.names]
+        self.events: list[tuple[float, int, Task, str]] = []
+        self.ready: list[list[tuple[int, Task]]] = [[] for _ in self.names]
         self.channel_free: dict[str, float] = {}
-        self.inputs = {op: self._waiting_inputs(op) for op in range(graph.op_count)}
-        self.missing = {op: len(tensors) for op, tensors in self.inputs.items()}
+        self.missing: dict[Task, int] = {}
         self.held: dict[int, list[int]] = {}
         for op, after in holds.items():
             self.held.setdefault(after, []).append(op)
-            self.missing[op] += 1
-        self.users: dict[tuple[int, int], int] = {}
+        self.holds = holds
+        self.users: dict[tuple[Task, int], int] = {}
         self.memory = [0] * len(self.names)
-        self.allocations: list[tuple[int, int]] = []
-        self.transfers: list[tuple[int, int, float, float]] = []
-        self.hosts = [device.host for device in cluster.devices]
-        self.running: list[int | None] = [None] * len(self.names)
+        self.transfers: list[tuple[int, int, int, float, float]] = []
+        self.running: list[Task | None] = [None] * len(self.names)
         self.run_of_device = [0] * len(self.names)
         self.begins_run = [True] * len(self.names)
-        self.made_in: dict[int, int] = {}
+        self.made_in: dict[Task, int] = {}
         """The run that made a tensor, where it has not left that run."""
-        self.taken_in: dict[tuple[int, int], int] = {}
+        self.taken_in: dict[tuple[Task, int], int] = {}
         """The last run of a device that took in a tensor, or received it."""
         self.alone = runs_alone(graph)
-        self.start: dict[int, float] = {}
-        self.end: dict[int, float] = {}
-
-    def _waiting_inputs(self, op: int) -> list[int]:
-        tensors = [int(tensor) for tensor in self.graph.inputs_of(op)]
-        return [t for t in tensors if self.graph.tensor_storage[t] != Storage.WEIGHT]
-
-    def readers(self, tensor: int, device: int) -> list[int]:
-        consumers = [int(op) for op in self.graph.consumers_of(tensor)]
-        return [op for op in consumers if self.device_of[op] == device]
-
-    def home(self, tensor: int) -> int:
-        return self.device_of[int(self.graph.tensor_producers[tensor])]
-
-    def charge(self, tensor: int, device: int) -> int:
-        """Bytes that a copy of a tensor occupies on a device."""
-        storage = self.graph.tensor_storage[tensor]
-        size = int(self.graph.tensor_bytes[tensor])
-        if device == self.home(tensor):
-            return size if storage == Storage.BUFFER else 0
-        return 0 if storage == Storage.UNCOUNTED else size
+        self.start: dict[Task, float] = {}
+        self.end: dict[Task, float] = {}
+        self.busy = [0.0] * len(self.names)
+        self.left: dict[int, int] = {}
+        """Tasks left of each row that was let in."""
+        self.left_here: dict[tuple[int, int], int] = {}
+        """Tasks left of each row on each device."""
+        self.finished_here = [0] * len(self.names)
+        self.forward_left = [0] * len(self.names)
+        for op in self.ops_of_step:
+            if self.phase_of[op] == Phase.FORWARD:
+                self.forward_left[self.device_of[op]] += schedule.steps
+        self.copies_made: dict[int, int] = {}
+        self.released: dict[int, float] = {}
+        self.ended: dict[int, float] = {}
 
     def resident(self) -> None:
         for op in range(self.graph.op_count):
@@ -98,41 +94,33 @@ class _Run:
             for device in readers:
                 self.memory[device] += int(self.graph.tensor_bytes[tensor])
 
-    def allocate(self, op: int) -> None:
+    def allocate(self, task: Task) -> None:
+        row, op = task
         device = self.device_of[op]
         self.memory[device] += int(self.graph.workspace_bytes[op])
         for tensor in self.outputs(op):
-            self.memory[device] += self.charge(tensor, device)
+            self.memory[device] += self.charge((row, tensor), device)
 
-    def outputs(self, op: int) -> list[int]:
-        tensors = list(self.graph.outputs_of(op))
-        return [t for t in tensors if self.graph.tensor_storage[t] != Storage.WEIGHT]
-
-    def make_ready(self, op: int, now: float) -> None:
+    def make_ready(self, task: Task, now: float) -> None:
+        _, op = task
         device = self.device_of[op]
-        if self.seconds[op, device] == 0 and not self.crosses(op):
-            self.start[op] = now
-            self.allocate(op)
-            heapq.heappush(self.events, (now, self.rank_of[op], op, "end"))
+        if self.kernel_seconds(task) == 0 and not self.crosses(op):
+            self.start[task] = now
+            self.allocate(task)
+            heapq.heappush(self.events, (now, self.key(task), task, "end"))
         else:
-            heapq.heappush(self.ready[device], (self.rank_of[op], op))
+            heapq.heappush(self.ready[device], (self.key(task), task))
 
-    def crosses(self, op: int) -> bool:
-        """Whether a device with host costs receives or sends something for the op."""
-        device = self.device_of[op]
-        others = [self.home(tensor) for tensor in self.inputs[op]]
-        for tensor in self.outputs(op):
-            others += [self.device_of[int(reader)] for reader in self.graph.consumers_of(tensor)]
-        return self.hosts[device] is not None and any(other != device for other in others)
-
-    def receiving(self, op: int) -> float:
+    def receiving(self, task: Task) -> float:
         """What the op's device spends on copying in what it does not hold yet."""
+        row, op = task
         device = self.device_of[op]
         host = self.hosts[device]
         total = 0.0
         for tensor in self.inputs[op]:
             source = self.home(tensor)
-            if host is not None and source != device and (tensor, device) not in self.taken_in:
+            known = ((row, tensor), device) in self.taken_in
+            if host is not None and source != device and not known:
                 link = self.links[self.names[source], self.names[device]]
                 pace = 1.0 / link.bytes_per_second
                 total += host.receive_seconds + int(self.graph.tensor_bytes[tensor]) * pace
@@ -151,16 +139,17 @@ class _Run:
                     total += host.send_seconds + size * host.send_seconds_per_byte
         return total
 
-    def host_seconds(self, op: int) -> float:
+    def host_seconds(self, task: Task) -> float:
         """How long an op occupies its device, with all that the device does for it."""
+        row, op = task
         device = self.device_of[op]
         host = self.hosts[device] or HostCosts()
-        kernel = float(self.seconds[op, device])
-        total = self.receiving(op)
+        kernel = self.kernel_seconds(task)
+        total = self.receiving(task)
         if kernel == 0.0:
             for tensor in self.inputs[op]:
-                if tensor not in self.made_in:
-                    self.taken_in.setdefault((tensor, device), self.run_of_device[device])
+                if (row, tensor) not in self.made_in:
+                    self.taken_in.setdefault(((row, tensor), device), self.run_of_device[device])
             return total + self.sending(op)
         if total > 0.0 or self.begins_run[device] or self.alone[op]:
             self.run_of_device[device] += 1
@@ -171,53 +160,90 @@ class _Run:
         if others:
             share = len(others) / (len(self.names) - 1)
             kernel += kernel * host.contention * share
-        total += host.op_seconds + self.taking_in(op, run, host)
+        total += host.op_seconds + self.taking_in(task, run, host)
         total += kernel
-        total += self.making(op, run, host)
+        total += self.making(task, run, host)
         return total + self.sending(op)
 
-    def occupied(self, op: int) -> float:
-        if any(self.hosts):
-            return self.host_seconds(op)
-        return float(self.seconds[op, self.device_of[op]])
+    def occupied(self, task: Task) -> float:
+        return self.host_seconds(task) if any(self.hosts) else self.kernel_seconds(task)
 
-    def taking_in(self, op: int, run: int, host: HostCosts) -> float:
+    def taking_in(self, task: Task, run: int, host: HostCosts) -> float:
+        row, op = task
         device = self.device_of[op]
         total = 0.0
         for tensor in self.inputs[op]:
             here = self.home(tensor) == device
             size = int(self.graph.tensor_bytes[tensor])
-            if here and tensor in self.made_in:
-                if self.made_in[tensor] == run:
+            of_row = (row, tensor)
+            if here and of_row in self.made_in:
+                if self.made_in[of_row] == run:
                     continue
-                del self.made_in[tensor]
+                del self.made_in[of_row]
                 total += host.border_seconds + size * host.output_seconds_per_byte
-            elif self.taken_in.get((tensor, device)) == run:
+            elif self.taken_in.get((of_row, device)) == run:
                 continue
             total += host.border_seconds + size * host.input_seconds_per_byte
-            self.taken_in[tensor, device] = run
+            self.taken_in[of_row, device] = run
         return total
 
-    def making(self, op: int, run: int, host: HostCosts) -> float:
+    def making(self, task: Task, run: int, host: HostCosts) -> float:
+        row, op = task
         device = self.device_of[op]
         total = 0.0
         for tensor in self.outputs(op):
             readers = [self.device_of[int(reader)] for reader in self.graph.consumers_of(tensor)]
             if any(reader != device for reader in readers):
-                self.taken_in[tensor, device] = run
+                self.taken_in[(row, tensor), device] = run
                 self.begins_run[device] = True
                 size = int(self.graph.tensor_bytes[tensor])
                 total += host.border_seconds + size * host.output_seconds_per_byte
             else:
-                self.made_in[tensor] = run
+                self.made_in[row, tensor] = run
         return total
 
-    def receive(self, op: int, now: float) -> None:
-        self.missing[op] -= 1
-        if self.missing[op] == 0:
-            self.make_ready(op, now)
+    def let_in(self, row: int, now: float) -> None:
+        """Begin a step, or the updates."""
+        once = row == self.schedule.steps
+        ops = [op for op in range(self.graph.op_count) if self.is_once(op) == once]
+        self.released[row] = now
+        self.left[row] = len(ops)
+        for op in ops:
+            device = self.device_of[op]
+            self.left_here[row, device] = self.left_here.get((row, device), 0) + 1
+            self.missing[row, op] = len(self.inputs[op]) + (op in self.holds)
+        for op in ops:
+            if self.missing[row, op] == 0:
+                self.make_ready((row, op), now)
 
-    def send(self, tensor: int, target: int, now: float) -> None:
+    def let_in_next(self, now: float) -> None:
+        """Steps come in their order, each when the one that many before has ended."""
+        begun = len([row for row in self.released if row < self.schedule.steps])
+        while begun < self.schedule.steps:
+            before = begun - self.schedule.in_flight
+            if before >= 0 and before not in self.ended:
+                return
+            self.let_in(begun, now)
+            begun += 1
+
+    def may_start(self, task: Task) -> bool:
+        """Whether the order of steps lets the first of the ready tasks of a device start."""
+        row, op = task
+        device = self.device_of[op]
+        phase = self.phase_of[op]
+        if self.schedule.order == StepOrder.ONE_F_ONE_B and phase == Phase.FORWARD:
+            return row < self.finished_here[device] + self.window[device]
+        if self.schedule.order == StepOrder.GPIPE and phase == Phase.BACKWARD:
+            return self.forward_left[device] == 0
+        return True
+
+    def receive(self, task: Task, now: float) -> None:
+        self.missing[task] -= 1
+        if self.missing[task] == 0:
+            self.make_ready(task, now)
+
+    def send(self, of_row: Task, target: int, now: float) -> None:
+        row, tensor = of_row
         link = self.links[self.names[self.home(tensor)], self.names[target]]
         channels = link.channels or (f"{link.source}->{link.target}",)
         start = max([now, *(self.channel_free.get(channel, 0.0) for channel in channels)])
@@ -228,102 +254,130 @@ class _Run:
             self.channel_free[channel] = free
         arrival = free + link.latency_seconds
         number = len(self.transfers)
-        self.transfers.append((tensor, target, start, arrival))
-        order = len(self.rank_of) + 2 * number
-        heapq.heappush(self.events, (start, order, number, "begin"))
-        heapq.heappush(self.events, (arrival, order + 1, number, "arrival"))
+        self.transfers.append((row, tensor, target, start, arrival))
+        order = self.first_transfer_key + 2 * number
+        heapq.heappush(self.events, (start, order, (row, number), "begin"))
+        heapq.heappush(self.events, (arrival, order + 1, (row, number), "arrival"))
 
-    def drop(self, tensor: int, device: int) -> None:
+    def drop(self, of_row: Task, device: int) -> None:
         """One user of a copy fewer; the last one frees it, and then lets go of what it views."""
-        self.users[tensor, device] -= 1
-        if self.users[tensor, device] == 0:
-            self.memory[device] -= self.charge(tensor, device)
-            if device == self.home(tensor):
-                self.let_go(tensor, device)
+        row, tensor = of_row
+        self.users[of_row, device] -= 1
+        if self.users[of_row, device] == 0:
+            self.memory[device] -= self.charge(of_row, device)
+            viewed = self.viewed(tensor)
+            if device == self.home(tensor) and viewed is not None and not self.is_sum(of_row):
+                self.drop((row, viewed), device)
 
-    def let_go(self, tensor: int, device: int) -> None:
-        viewed = self.viewed(tensor)
-        if viewed is not None:
-            self.drop(viewed, device)
-
-    def viewed(self, tensor: int) -> int | None:
-        viewed = int(self.graph.tensor_alias_of[tensor])
-        if viewed < 0 or self.graph.tensor_storage[viewed] == Storage.WEIGHT:
-            return None
-        return viewed
-
-    def finish(self, op: int, now: float) -> None:
+    def finish(self, task: Task, now: float) -> None:
+        row, op = task
         device = self.device_of[op]
-        self.end[op] = now
-        if self.running[device] == op:
+        self.end[task] = now
+        if self.running[device] == task:
             self.running[device] = None
         self.memory[device] -= int(self.graph.workspace_bytes[op])
         for tensor in self.outputs(op):
-            consumers = [int(reader) for reader in self.graph.consumers_of(tensor)]
-            targets = list(dict.fromkeys(self.device_of[reader] for reader in consumers))
-            for target in targets:
-                self.users[tensor, target] = len(self.readers(tensor, target))
-            remote = len([target for target in targets if target != device])
-            self.users[tensor, device] = self.users.get((tensor, device), 0) + remote
+            self.hand_out((row, tensor), now)
             viewed = self.viewed(tensor)
-            if self.users[tensor, device] == 0:
-                self.memory[device] -= self.charge(tensor, device)
+            if self.users[(row, tensor), device] == 0:
+                self.memory[device] -= self.charge((row, tensor), device)
             elif viewed is not None:
-                self.users[viewed, device] += 1
-            sent: set[int] = set()
-            for reader in consumers:
-                target = self.device_of[reader]
-                if target == device:
-                    self.receive(reader, now)
-                elif target not in sent:
-                    sent.add(target)
-                    self.send(tensor, target, now)
+                self.users[(row, viewed), device] += 1
+            once = self.schedule.steps
+            if row < once and self.all_readers((once, tensor)):
+                made = self.copies_made.get(tensor, 0) + 1
+                self.copies_made[tensor] = made
+                if made == 1:
+                    self.memory[device] += self.charge((once, tensor), device)
+                if made == self.schedule.steps:
+                    self.hand_out((once, tensor), now)
         for tensor in self.inputs[op]:
-            self.drop(tensor, device)
+            self.drop((row, tensor), device)
         for held in sorted(self.held.get(op, [])):
-            self.receive(held, now)
+            self.receive((row, held), now)
+        self.count_finished(task, now)
+
+    def hand_out(self, of_row: Task, now: float) -> None:
+        """Give a tensor to those that read it in a row."""
+        row, tensor = of_row
+        device = self.home(tensor)
+        consumers = self.all_readers(of_row)
+        targets = list(dict.fromkeys(self.device_of[reader] for reader in consumers))
+        for target in targets:
+            self.users[of_row, target] = len(self.readers(of_row, target))
+        remote = len([target for target in targets if target != device])
+        self.users[of_row, device] = self.users.get((of_row, device), 0) + remote
+        sent: set[int] = set()
+        for reader in consumers:
+            target = self.device_of[reader]
+            if target == device:
+                self.receive((row, reader), now)
+            elif target not in sent:
+                sent.add(target)
+                self.send(of_row, target, now)
+
+    def count_finished(self, task: Task, now: float) -> None:
+        """What an op's end means for its step, and for the order of steps on its device."""
+        row, op = task
+        device = self.device_of[op]
+        self.left[row] -= 1
+        self.left_here[row, device] -= 1
+        if row < self.schedule.steps:
+            self.finished_here[device] += self.left_here[row, device] == 0
+            self.forward_left[device] -= self.phase_of[op] == Phase.FORWARD
+        if self.left[row] == 0:
+            self.ended[row] = now
+            self.let_in_next(now)
 
     def take_buffers(self, starting: list[int]) -> None:
         for number in starting:
-            tensor, target, _, _ = self.transfers[number]
-            self.memory[target] += self.charge(tensor, target)
+            row, tensor, target, _, _ = self.transfers[number]
+            self.memory[target] += self.charge((row, tensor), target)
 
     def run(self) -> ReferenceResult:
         self.resident()
         peak = list(self.memory)
-        for op, count in self.missing.items():
-            if count == 0:
-                self.make_ready(op, 0.0)
+        self.let_in_next(0.0)
+        if self.once:
+            self.let_in(self.schedule.steps, 0.0)
         now = 0.0
         while True:
             starting: list[int] = []
             while self.events and self.events[0][0] == now:
-                _, _, index, what = heapq.heappop(self.events)
+                _, _, (row, index), what = heapq.heappop(self.events)
                 if what == "end":
-                    self.finish(index, now)
+                    self.finish((row, index), now)
                 elif what == "begin":
                     starting.append(index)
                 else:
-                    tensor, target, _, _ = self.transfers[index]
-                    for reader in self.readers(tensor, target):
-                        self.receive(reader, now)
-                    self.drop(tensor, self.home(tensor))
+                    _, tensor, target, _, _ = self.transfers[index]
+                    for reader in self.readers((row, tensor), target):
+                        self.receive((row, reader), now)
+                    self.drop((row, tensor), self.home(tensor))
             self.take_buffers(starting)
-            begun: list[tuple[int, int]] = []
+            begun: list[tuple[int, Task]] = []
             for device, queue in enumerate(self.ready):
-                if queue and self.running[device] is None:
-                    rank, op = heapq.heappop(queue)
-                    self.running[device] = op
-                    self.start[op] = now
-                    self.allocate(op)
-                    begun.append((rank, op))
+                if queue and self.running[device] is None and self.may_start(queue[0][1]):
+                    key, task = heapq.heappop(queue)
+                    self.running[device] = task
+                    self.start[task] = now
+                    self.allocate(task)
+                    begun.append((key, task))
                 peak[device] = max(peak[device], self.memory[device])
-            for rank, op in begun:
-                taken = self.occupied(op)
-                heapq.heappush(self.events, (now + taken, rank, op, "end"))
+            for key, task in begun:
+                taken = self.occupied(task)
+                self.busy[self.device_of[task[1]]] += taken
+                heapq.heappush(self.events, (now + taken, key, task, "end"))
             if not self.events:
                 return ReferenceResult(
-                    now, tuple(peak), self.start, self.end, tuple(self.transfers)
+                    now,
+                    tuple(peak),
+                    self.start,
+                    self.end,
+                    tuple(self.transfers),
+                    self.released,
+                    self.ended,
+                    tuple(self.busy),
                 )
             now = self.events[0][0]
 
@@ -335,7 +389,24 @@ def simulate_reference(
     devices: np.ndarray,
     ranks: np.ndarray,
     holds: np.ndarray = NO_HOLDS,
+    schedule: StepSchedule | None = None,
 ) -> ReferenceResult:
-    """Execute an unfused plan in plain Python; `ranks` is a permutation, 0 the most urgent."""
+    """Execute an unfused plan in plain Python.
+
+    Args:
+        ranks: a permutation, 0 the most urgent.
+        schedule: of steps that overlap; where none is given the whole graph runs once.
+    """
     held = {op: after for op, after in enumerate(holds.tolist()) if after >= 0}
-    return _Run(graph, cluster, seconds, devices.tolist(), ranks.tolist(), held).run()
+    if schedule is None:
+        return _WholeStep(
+            graph, cluster, seconds, devices.tolist(), ranks.tolist(), held, StepSchedule(1, 1)
+        ).run()
+    return _Run(graph, cluster, seconds, devices.tolist(), ranks.tolist(), held, schedule).run()
+
+
+class _WholeStep(_Run):
+    """One step, its updates included."""
+
+    def _phases(self) -> list[int]:
+        return [int(Phase.FORWARD)] * self.graph.op_count
