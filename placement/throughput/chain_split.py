@@ -81,7 +81,7 @@ def split_order(
     )
     if found is None or found.chain.count > int(positions.max()):
         return found
-    ends = np.array([stage.first for stage in found.stages if stage.first])
+    ends = np.array([stage.first for stage in found.stages if stage.first], np.int64)
     first_position = np.full(found.chain.count, np.iinfo(np.int32).max, np.int64)
     np.minimum.at(first_position, found.chain.piece_of, positions)
     near = pieces_near(problem, positions, first_position[ends], most)

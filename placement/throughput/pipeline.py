@@ -47,6 +47,8 @@ _MOST_UNITS = 4000
 _WORTH_TELLING = 0.01
 #: Search ends where the period is this close to the bound.
 _AT_BOUND = 1e-4
+#: Of the time that is left once exact cuts are known; the event engine needs the rest.
+_SEARCH_SHARE = 0.75
 
 Units = Int32[np.ndarray, " units"]
 
@@ -106,7 +108,8 @@ def plan_pipeline(
     """Find the split with the shortest period.
 
     Args:
-        budget: CPU seconds for the local search; exact cuts come first and are not cut short.
+        budget: CPU seconds, most of them for the local search; exact cuts come first, the event
+            engine last, and neither is cut short.
         seed: of the search's moves.
         request: steps in flight, micro-batches and how tensors travel; None: requests of an
             inference graph on the simulator's machine.
@@ -123,7 +126,8 @@ def plan_pipeline(
         for fewer in cut.fewer:
             used = len({device for stage in fewer.stages for device in stage.devices})
             found[f"contiguous on {used}"] = fewer.devices
-    left = max(budget.left_seconds, 0.1)
+    replicated = replicated_split(loads, orders["depth first"])
+    left = max(_SEARCH_SHARE * budget.left_seconds, 0.1)
     goal = bound * (1 + _AT_BOUND)
     found["search"] = search_loads(loads, _starts(loads, found), left, seed, goal)
     splits = [split_of(loads, name, units) for name, units in found.items()]
@@ -138,7 +142,6 @@ def plan_pipeline(
         splits = [split for split in splits if split not in good] + judged
         good = [split for split in judged if split.simulated is not None and split.fits]
     best = simplest_of(problem, good)
-    first = orders["depth first"]
     return Pipeline(
         best,
         tuple(split for split in splits if split is not best),
@@ -146,7 +149,7 @@ def plan_pipeline(
         _latency(problem, best),
         _in_flight(problem, best, request),
         tuple(stages_of(problem, best)),
-        _worth_telling(replicated_split(loads, first), min(good, key=_load)),
+        _worth_telling(replicated, min(good, key=_load)),
     )
 
 
