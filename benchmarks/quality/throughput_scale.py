@@ -5,8 +5,8 @@
 
 Graphs are generated; training steps are one of eight micro-batches. Each budget is a run of its own
 from nothing, with all that it takes counted: contracting the graph, linear orders, exact cuts, the
-local search and the event engine. Periods are largest loads, of devices or channels. Rows that the JSON file has
-already are not measured again.
+local search and the event engine. Periods are largest loads, of devices or channels. Rows that the
+JSON file has already are not measured again.
 """
 
 import argparse

@@ -97,7 +97,7 @@ def test_the_cut_of_a_chain_is_the_best_of_all(seed: int, hops: bool, tight: boo
         assert cut.seconds >= found.seconds
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000))
 def test_hops_are_counted_exactly_in_any_graph(seed: int) -> None:
     loads = load_problem(Problem(random_graph(seed, 8), toy_cluster(3)), 4.0)

@@ -33,7 +33,7 @@ def _problem(seed: int, hops: bool) -> LoadProblem:
     return channel_problem(problem, Throughput(micro_batches=1 + seed % 4))
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000), st.integers(0, 10_000), st.booleans())
 def test_moves_count_what_counting_anew_does(seed: int, draw: int, hops: bool) -> None:
     loads, rng = _problem(seed, hops), np.random.default_rng(draw)
