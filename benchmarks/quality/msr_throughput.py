@@ -27,7 +27,7 @@ from placement.throughput import (
     load_problem,
     search_loads,
 )
-from placement.throughput.load_problem import fits
+from placement.throughput.loads import fits
 from placement.throughput.starts import simple_splits
 from simulator.cluster_file import load_cluster
 from simulator.errors import InfeasibleError

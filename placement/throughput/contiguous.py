@@ -13,7 +13,10 @@ import numpy as np
 from jaxtyping import Float64, Int8, Int32, Int64
 
 from placement.throughput.ideals import Ideals, Nodes, ideals_of, nodes_of
-from placement.throughput.load_problem import LoadProblem, device_loads, fits
+from placement.throughput.load_problem import LoadProblem
+from placement.throughput.loads import fits, period_of
+from placement.throughput.orders import cut_order, topological_order
+from placement.throughput.request import Transfers
 from simulator.compiled import compiled
 from simulator.errors import InfeasibleError
 from simulator.kernel_checks import check_record
@@ -47,6 +50,8 @@ class _Tables(NamedTuple):
     lower_offsets: Int64[np.ndarray, " ideals+1"]
     lower: Int32[np.ndarray, " covers"]
     lower_node: Int32[np.ndarray, " covers"]
+    overlaps: bool
+    """Whether what comes in and what leaves goes on beside compute."""
 
 
 class _Walk(NamedTuple):
@@ -59,6 +64,8 @@ class _Walk(NamedTuple):
     inside: Int8[np.ndarray, " nodes"]
     counts: Int32[np.ndarray, " tensors"]
     """Readers of each tensor inside the stage."""
+    flows: Float64[np.ndarray, " 2"]
+    """Seconds that what leaves the stage takes, and what comes in."""
     stack: Int32[np.ndarray, " ideals"]
     stack_next: Int64[np.ndarray, " ideals"]
     """The next cover to look at."""
@@ -77,7 +84,7 @@ def best_contiguous_split(problem: LoadProblem, most: int = MOST_IDEALS) -> Cont
     ideals = ideals_of(nodes, most)
     if ideals is None:
         return None
-    sends = problem.arrays.sends.astype(bool)
+    sends = problem.sends.astype(bool)
     accelerators, cores = np.flatnonzero(sends), np.flatnonzero(~sends)
     tables = _tables(problem, nodes, ideals, accelerators, cores)
     states = (len(accelerators) + 1) * (len(cores) + 1)
@@ -89,6 +96,7 @@ def best_contiguous_split(problem: LoadProblem, most: int = MOST_IDEALS) -> Cont
         marks=np.full(count, -1, np.int32),
         inside=np.zeros(nodes.count, np.int8),
         counts=np.zeros(len(tables.makers), np.int32),
+        flows=np.zeros(2),
         stack=np.zeros(count, np.int32),
         stack_next=np.zeros(count, np.int64),
         stack_node=np.zeros(count, np.int32),
@@ -142,7 +150,7 @@ def _tables(
         cpu_seconds=summed(cores),
         memory_bytes=np.bincount(nodes.node_of, p.memory_bytes, count),
         makers=makers[kept].astype(np.int32),
-        hop_seconds=p.hop_seconds[kept],
+        hop_seconds=(p.tensor_bytes * p.shares)[kept] * pace_of(problem),
         degrees=np.bincount(numbers, minlength=len(kept)).astype(np.int32),
         touched_offsets=np.searchsorted(touches[0], np.arange(count + 1)).astype(np.int64),
         # Twice the tensor, and one more where the node reads it.
@@ -150,7 +158,14 @@ def _tables(
         lower_offsets=ideals.lower_offsets,
         lower=ideals.lower,
         lower_node=ideals.lower_node,
+        overlaps=problem.transfers == Transfers.CHANNELS,
     )
+
+
+def pace_of(problem: LoadProblem) -> float:
+    """Seconds per byte of a transfer, the slowest of any link or hop."""
+    costs = problem.arrays.costs
+    return float(max(costs.leave_seconds_per_byte.max(), costs.wire_seconds_per_byte.max()))
 
 
 @compiled
@@ -160,7 +175,8 @@ def _walk_down(
     """Fill `best` for every ideal, the smaller ones first."""
     width = cores + 1
     for ideal in range(1, w.best.shape[0]):
-        compute, on_core, memory, sent = 0.0, 0.0, 0.0, 0.0
+        compute, on_core, memory = 0.0, 0.0, 0.0
+        w.flows[:] = 0.0
         depth = 0
         w.stack[0] = ideal
         w.stack_next[0] = t.lower_offsets[ideal]
@@ -172,7 +188,7 @@ def _walk_down(
             if cover == t.lower_offsets[at + 1]:
                 node = w.stack_node[depth]
                 if node >= 0:
-                    sent = _leave(t, w, node, sent)
+                    _leave(t, w, node)
                     compute -= t.accelerator_seconds[node]
                     on_core -= t.cpu_seconds[node]
                     memory -= t.memory_bytes[node]
@@ -188,7 +204,7 @@ def _walk_down(
             quick = fits and compute + t.accelerator_seconds[node] <= bound
             if not quick and not on_core + t.cpu_seconds[node] <= bound:
                 continue
-            sent = _enter(t, w, node, sent)
+            _enter(t, w, node)
             compute += t.accelerator_seconds[node]
             on_core += t.cpu_seconds[node]
             memory += t.memory_bytes[node]
@@ -196,9 +212,10 @@ def _walk_down(
             w.stack[depth] = below
             w.stack_next[depth] = t.lower_offsets[below]
             w.stack_node[depth] = node
-            if quick and compute + sent <= bound:
+            stage = _load(t, w, compute)
+            if quick and stage <= bound:
                 for state in range(width, w.best.shape[1]):
-                    load = max(w.best[below, state - width], compute + sent)
+                    load = max(w.best[below, state - width], stage)
                     if load < w.best[ideal, state]:
                         w.best[ideal, state] = load
                         w.came_from[ideal, state] = below
@@ -215,127 +232,53 @@ def _walk_down(
 
 
 @compiled
-def _hop(t: _Tables, w: _Walk, tensor: int) -> float:
+def _flow(t: _Tables, w: _Walk, tensor: int, sign: float) -> None:
     """What the stage pays for a tensor: once if it leaves, once if it comes in."""
     made_inside = w.inside[t.makers[tensor]] == 1
     if made_inside and w.counts[tensor] < t.degrees[tensor]:
-        return t.hop_seconds[tensor]
+        w.flows[0] += sign * t.hop_seconds[tensor]
     if not made_inside and w.counts[tensor] > 0:
-        return t.hop_seconds[tensor]
-    return 0.0
+        w.flows[1] += sign * t.hop_seconds[tensor]
 
 
 @compiled
-def _enter(t: _Tables, w: _Walk, node: int, sent: float) -> float:
+def _enter(t: _Tables, w: _Walk, node: int) -> None:
     for at in range(t.touched_offsets[node], t.touched_offsets[node + 1]):
         tensor = t.touched[at] // 2
-        sent -= _hop(t, w, tensor)
+        _flow(t, w, tensor, -1.0)
         if t.touched[at] % 2 == 1:
             w.counts[tensor] += 1
-            sent += _hop(t, w, tensor)
+            _flow(t, w, tensor, 1.0)
         else:
             w.inside[node] = 1
-            sent += _hop(t, w, tensor)
+            _flow(t, w, tensor, 1.0)
             w.inside[node] = 0
     # Each tensor was looked at with the maker's mark set for it alone: set it for good now.
     w.inside[node] = 1
-    return sent
 
 
 @compiled
-def _leave(t: _Tables, w: _Walk, node: int, sent: float) -> float:
+def _leave(t: _Tables, w: _Walk, node: int) -> None:
     w.inside[node] = 0
     for at in range(t.touched_offsets[node], t.touched_offsets[node + 1]):
         tensor = t.touched[at] // 2
         if t.touched[at] % 2 == 1:
-            sent -= _hop(t, w, tensor)
+            _flow(t, w, tensor, -1.0)
             w.counts[tensor] -= 1
-            sent += _hop(t, w, tensor)
+            _flow(t, w, tensor, 1.0)
         else:
             w.inside[node] = 1
-            sent -= _hop(t, w, tensor)
+            _flow(t, w, tensor, -1.0)
             w.inside[node] = 0
-            sent += _hop(t, w, tensor)
-    return sent
+            _flow(t, w, tensor, 1.0)
 
 
-def _known_split_seconds(problem: LoadProblem, nodes: Nodes) -> float:
-    """The largest load of some contiguous split, to bound the walk by; infinite where none fits."""
-    best = np.inf
-    for seed in range(_ORDERS):
-        order = topological_order(nodes, seed)
-        devices = cut_order(problem, nodes, order)
-        if devices is not None and fits(problem, devices):
-            best = min(best, float(device_loads(problem, devices).max()))
-    return best
-
-
-def topological_order(nodes: Nodes, seed: int) -> list[int]:
-    """Nodes in an order that keeps `before`: depth first, as far as it goes, ties by the seed."""
-    rng = np.random.default_rng(seed)
-    keys = rng.random(nodes.count)
-    done, order = 0, list[int]()
-    latest = np.zeros(nodes.count)
-    while len(order) < nodes.count:
-        ready = [
-            node
-            for node in range(nodes.count)
-            if not done >> node & 1 and not nodes.before[node] & ~done
-        ]
-        node = max(ready, key=lambda n: (latest[n], keys[n]))
-        done |= 1 << node
-        order.append(node)
-        for other in range(nodes.count):
-            if nodes.before[other] >> node & 1:
-                latest[other] = len(order)
-    return order
-
-
-def cut_order(
-    problem: LoadProblem, nodes: Nodes, order: list[int]
-) -> Int32[np.ndarray, " units"] | None:
-    """Fill accelerators in turn up to the least limit on compute and memory that suffices."""
-    p = problem.arrays
-    accelerators = np.flatnonzero(p.sends)
-    if not accelerators.size:
-        return None
-    compute = np.bincount(nodes.node_of, p.seconds[:, accelerators[0]], nodes.count)[order]
-    memory = np.bincount(nodes.node_of, p.memory_bytes, nodes.count)[order]
-    capacity = p.capacity_bytes[accelerators[0]]
-    if not np.isfinite(compute).all():
-        return None
-    low, high = float(compute.max()), float(compute.sum())
-    found = None
-    for _ in range(40):
-        limit = (low + high) / 2
-        stages = _filled(compute, memory, limit, float(capacity))
-        if stages is not None and stages.max() < len(accelerators):
-            found, high = stages, limit
-        else:
-            low = limit
-    if found is None:
-        stages = _filled(compute, memory, high, float(capacity))
-        if stages is None or stages.max() >= len(accelerators):
-            return None
-        found = stages
-    of_node = np.empty(nodes.count, np.int32)
-    of_node[order] = accelerators[found]
-    return of_node[nodes.node_of]
-
-
-def _filled(
-    compute: np.ndarray, memory: np.ndarray, limit: float, capacity: float
-) -> np.ndarray | None:
-    stage, busy, held = 0, 0.0, 0.0
-    stages = np.empty(len(compute), np.int64)
-    for at, (seconds, size) in enumerate(zip(compute.tolist(), memory.tolist(), strict=True)):
-        if size > capacity:
-            return None
-        if busy + seconds > limit * (1 + 1e-12) or held + size > capacity:
-            stage, busy, held = stage + 1, 0.0, 0.0
-        busy, held = busy + seconds, held + size
-        stages[at] = stage
-    return stages
+@compiled
+def _load(t: _Tables, w: _Walk, compute: float) -> float:
+    """Of an accelerator with the stage."""
+    if t.overlaps:
+        return max(compute, w.flows[0], w.flows[1])
+    return compute + w.flows[0] + w.flows[1]
 
 
 def _read_back(
@@ -355,3 +298,14 @@ def _read_back(
                 of_node[node] = device
         ideal, state = below, state - (1 if on_cpu else width)
     return of_node[nodes.node_of]
+
+
+def _known_split_seconds(problem: LoadProblem, nodes: Nodes) -> float:
+    """The largest load of some contiguous split, to bound the walk by; infinite where none fits."""
+    best = np.inf
+    for seed in range(_ORDERS):
+        order = topological_order(nodes, seed)
+        devices = cut_order(problem, nodes, order)
+        if devices is not None and fits(problem, devices):
+            best = min(best, period_of(problem, devices))
+    return best

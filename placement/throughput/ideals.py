@@ -104,36 +104,44 @@ def _merge_free(free: np.ndarray, beside: list[set[int]]) -> list[int]:
 
 def ideals_of(nodes: Nodes, most: int) -> Ideals | None:
     """List the ideals; None where there are more than `most`."""
+    after = nodes_after(nodes)
     found = {0: 0}
     masks = [0]
+    # What may be added to each ideal, ascending.
+    ready = [[node for node in range(nodes.count) if not nodes.before[node]]]
+    covers: list[list[tuple[int, int]]] = [[]]
     at = 0
     while at < len(masks):
         mask = masks[at]
-        at += 1
-        for node, earlier in enumerate(nodes.before):
-            if mask >> node & 1 or earlier & ~mask:
-                continue
+        for node in ready[at]:
             larger = mask | 1 << node
             if larger not in found:
                 if len(masks) >= most:
                     return None
                 found[larger] = len(masks)
                 masks.append(larger)
-    after = [0] * nodes.count
-    for node, earlier in enumerate(nodes.before):
-        for other in range(nodes.count):
-            if earlier >> other & 1:
-                after[other] |= 1 << node
-    offsets, lower, lower_node = [0], [], []
-    for mask in masks:
-        for node in range(nodes.count):
-            if mask >> node & 1 and not after[node] & mask:
-                lower.append(found[mask & ~(1 << node)])
-                lower_node.append(node)
-        offsets.append(len(lower))
+                more = [other for other in after[node] if not nodes.before[other] & ~larger]
+                ready.append(sorted([other for other in ready[at] if other != node] + more))
+                covers.append([])
+            covers[found[larger]].append((node, at))
+        ready[at] = []
+        at += 1
+    lower = [cover for of_ideal in covers for cover in sorted(of_ideal)]
     return Ideals(
         tuple(masks),
-        np.array(offsets, np.int64),
-        np.array(lower, np.int32),
-        np.array(lower_node, np.int32),
+        np.cumsum([0, *map(len, covers)], dtype=np.int64),
+        np.array([ideal for _, ideal in lower], np.int32),
+        np.array([node for node, _ in lower], np.int32),
     )
+
+
+def nodes_after(nodes: Nodes) -> list[list[int]]:
+    """Nodes directly after each, ascending."""
+    after: list[list[int]] = [[] for _ in range(nodes.count)]
+    for node, mask in enumerate(nodes.before):
+        rest = mask
+        while rest:
+            low = rest & -rest
+            after[low.bit_length() - 1].append(node)
+            rest ^= low
+    return after

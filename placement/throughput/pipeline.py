@@ -1,56 +1,56 @@
-"""Plans for steps that overlap: the least largest load, beside what other tools cut by.
+"""Plans for steps that overlap: the shortest period, beside what other tools cut by.
 
-torch's pipelining, accelerate and Olive cut a model into runs of as many layers, bytes or flops.
-Here the cut is the best of these, of the exact contiguous split where it can be listed, and of a
-local search over all placements; of those that are about as good, the one that sends the fewest
-tensors. A device's load is its compute and, unless it computes in host memory,
-what it sends and receives over PCI Express, one after the other: what a split ONNX model does, and
-an upper estimate where transfers run beside compute.
+Splits come from exact cuts of linear orders, from all contiguous splits where these can be listed,
+from runs of equal layers, bytes and flops, and from a local search that begins at the best of them.
+Loads find them; the event engine decides among the best few. Of those about as good, the one that
+sends the fewest tensors is taken.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int32
+from jaxtyping import Int32
 
-from graphs.errors import GraphwrightError
-from graphs.kinds import Phase
-from placement.placer import Budget, Candidate, OnProgress, Placed, Stage
-from placement.priorities import upward_ranks
+from placement.placer import Budget
 from placement.problem import Problem
-from placement.simplicity import complexity_of, known_error
-from placement.throughput.contiguous import best_contiguous_split, topological_order
-from placement.throughput.ideals import Nodes, nodes_of
-from placement.throughput.load_problem import LoadProblem, device_loads, fits, load_problem
+from placement.throughput.chain_split import ChainSplit, split_order
+from placement.throughput.contiguous import best_contiguous_split
+from placement.throughput.engine_choice import (
+    decided_by_engine,
+    default_in_flight,
+    steps_simulator,
+)
+from placement.throughput.equal_cuts import equal_cuts
+from placement.throughput.held_memory import most_steps_held
+from placement.throughput.linear_orders import linear_orders
+from placement.throughput.load_problem import (
+    LoadProblem,
+    channel_problem,
+    load_problem,
+    op_shares,
+)
 from placement.throughput.load_search import search_loads
-from placement.throughput.starts import simple_splits
+from placement.throughput.period_bound import period_bound
+from placement.throughput.replication import ReplicatedSplit, replicated_split
+from placement.throughput.request import Throughput, Transfers
+from placement.throughput.splits import Split, pipeline_plan, simplest_of, split_of, stages_of
 from simulator.clusters.device_specs import PCIE
 from simulator.errors import InfeasibleError
-from simulator.plan import Plan
 
 #: More ideals than that are not listed for `place`: the exact split takes seconds.
 _MOST_IDEALS = 20_000
-#: At each border a runtime fuses less than in the whole model, which no load tells: 23 parts of a
-#: transformer that were to be 8% faster than two ran a third slower on two cores
-#: (`benchmarks/speed/split_stream.py`). Splits that differ by less are taken for alike.
-_BORDERS_COST = 0.1
-#: Units of which orders are tried; larger graphs begin from runs of layers alone.
+#: Units of which ideals are counted.
 _MOST_UNITS = 4000
+#: A replicated split is told of where it is faster by such a share.
+_WORTH_TELLING = 0.01
+#: Search ends where the period is this close to the bound.
+_AT_BOUND = 1e-4
+#: Of the time that is left once exact cuts are known; the event engine needs the rest.
+_SEARCH_SHARE = 0.75
 
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """One way to cut a model."""
-
-    name: str
-    devices: Int32[np.ndarray, " ops"]
-    period_seconds: float
-    """Between the ends of successive steps, once the pipeline is full: the largest load."""
-    loads_seconds: Float64[np.ndarray, " devices"]
-    fits: bool
-    """Whether what is held from step to step fits; activations of steps on the way do not count."""
+Units = Int32[np.ndarray, " units"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,21 +63,36 @@ class Pipeline:
     bound_seconds: float
     """No placement has a shorter period: all work spread perfectly within memory."""
     latency_seconds: float
-    """Of one step on its own, simulated."""
+    """Of one step: from its release to its end among others where the event engine was asked, else
+    on its own."""
+    in_flight: int
+    """Steps on the way at once."""
+    stages: tuple[Mapping[str, Any], ...] = ()
+    """Plain values for each device in use, in the order in which a step comes to them."""
+    replicated: ReplicatedSplit | None = None
+    """Stages on several devices each, where that is faster by their loads."""
+
+    @property
+    def period_seconds(self) -> float:
+        return self.best.period_seconds
 
     def as_dict(self) -> Mapping[str, Any]:
         """Plain values, as `--json` prints them."""
+        replicated = {} if self.replicated is None else {"replicated": self.replicated.as_dict()}
         return {
             "objective": "throughput",
             "period_seconds": self.best.period_seconds,
             "latency_seconds": self.latency_seconds,
             "steps_per_second": 1.0 / max(self.best.period_seconds, 1e-300),
             "period_bound_seconds": self.bound_seconds,
+            "in_flight": self.in_flight,
             "splits": {
                 split.name: split.period_seconds
                 for split in (self.best, *self.others)
                 if split.fits
             },
+            "stages": list(self.stages),
+            **replicated,
         }
 
 
@@ -87,140 +102,141 @@ def hop_bytes_per_second(problem: Problem) -> float:
     return min(PCIE.get(kind, PCIE["a100"]).bytes_per_second for kind in kinds)
 
 
-def plan_pipeline(problem: Problem, budget: Budget, seed: int) -> Pipeline:
+def plan_pipeline(
+    problem: Problem, budget: Budget, seed: int, request: Throughput | None = None
+) -> Pipeline:
     """Find the split with the shortest period.
 
     Args:
-        budget: CPU seconds for the local search; the exact split comes on top.
+        budget: CPU seconds, most of them for the local search; exact cuts come first, the event
+            engine last, and neither is cut short.
+        seed: of the search's moves.
+        request: steps in flight, micro-batches and how tensors travel; None: requests of an
+            inference graph on the simulator's machine.
 
     Raises:
-        InfeasibleError: no split was found that fits in memory.
+        InfeasibleError: no split was found that fits in memory, or not with as many steps in
+            flight as were asked for; the message says how many fit.
     """
-    loads = load_problem(problem, hop_bytes_per_second(problem))
-    nodes = nodes_of(loads)
-    found = [*_equal_cuts(loads, nodes), *_single(loads)]
-    starts = [units for _, units in found]
-    if loads.unit_count <= _MOST_UNITS:
-        starts += simple_splits(loads, seed)
-    exact = _exact(loads)
-    if exact is not None:
-        found.append(("contiguous, exact", exact))
-        starts.insert(0, exact)
-    searched = search_loads(loads, starts, max(budget.left_seconds, 0.1), seed)
-    found.append(("search", searched))
-    splits = [_split(loads, name, units) for name, units in found]
+    request = request or Throughput()
+    loads, cuts, orders = _cuts(problem, request)
+    bound = period_bound(loads, op_shares(problem, request.micro_batches))
+    found = {**_baselines(loads, cuts, orders), **_ideal_cut(loads)}
+    for cut in cuts.values():
+        for fewer in cut.fewer:
+            used = len({device for stage in fewer.stages for device in stage.devices})
+            found[f"contiguous on {used}"] = fewer.devices
+    replicated = replicated_split(loads, orders["depth first"])
+    left = max(_SEARCH_SHARE * budget.left_seconds, 0.1)
+    goal = bound * (1 + _AT_BOUND)
+    found["search"] = search_loads(loads, _starts(loads, found), left, seed, goal)
+    splits = [split_of(loads, name, units) for name, units in found.items()]
     good = [split for split in splits if split.fits and np.isfinite(split.period_seconds)]
     if not good:
         raise InfeasibleError(
             "no split was found whose weights fit in memory; take more devices or larger ones"
         )
+    engine = steps_simulator(problem) if request.transfers == Transfers.CHANNELS else None
+    if engine is not None:
+        judged = decided_by_engine(problem, engine, good, request)
+        splits = [split for split in splits if split not in good] + judged
+        good = [split for split in judged if split.simulated is not None and split.fits]
     best = simplest_of(problem, good)
-    plan = pipeline_plan(problem, best)
-    latency = problem.simulator.evaluate(plan).makespan_seconds
-    others = tuple(split for split in splits if split is not best)
-    return Pipeline(best, others, problem.bounds.load_seconds, latency)
+    return Pipeline(
+        best,
+        tuple(split for split in splits if split is not best),
+        bound,
+        _latency(problem, best),
+        _in_flight(problem, best, request),
+        tuple(stages_of(problem, best)),
+        _worth_telling(replicated, min(good, key=_load)),
+    )
 
 
-def simplest_of(problem: Problem, splits: Sequence[Split]) -> Split:
-    """Of the splits whose periods are about the shortest, the one with the fewest crossings."""
-    least = min(split.period_seconds for split in splits)
-    alike = least * (1.0 + max(known_error(problem.given_cluster), _BORDERS_COST))
+def _cuts(
+    problem: Problem, request: Throughput
+) -> tuple[LoadProblem, dict[str, ChainSplit], dict[str, Units]]:
+    """The best cut of each linear order, with as many steps held in memory as fit.
 
-    def key(split: Split) -> tuple[int, float]:
-        return complexity_of(problem.graph, split.devices).crossings, split.period_seconds
+    Where no contiguous cut fits, the problem is the one with the least in memory.
+    """
+    if request.transfers == Transfers.HOPS:
+        loads = load_problem(problem, hop_bytes_per_second(problem))
+        orders = linear_orders(loads)
+        return loads, _cut_all(loads, orders), orders
+    steps = most_steps_held(problem, request)
+    while True:
+        loads = channel_problem(problem, request, steps)
+        orders = linear_orders(loads)
+        cuts = _cut_all(loads, orders)
+        if cuts or steps == 1:
+            return loads, cuts, orders
+        steps = (steps + 1) // 2
 
-    return min((split for split in splits if split.period_seconds <= alike), key=key)
+
+def _cut_all(loads: LoadProblem, orders: Mapping[str, Units]) -> dict[str, ChainSplit]:
+    cuts = ((name, split_order(loads, positions)) for name, positions in orders.items())
+    return {name: cut for name, cut in cuts if cut is not None}
 
 
-def pipeline_plan(problem: Problem, split: Split) -> Plan:
-    """The split as a plan, in critical-path order."""
-    return Plan.of(split.devices, upward_ranks(problem, split.devices))
+def _baselines(
+    loads: LoadProblem, cuts: Mapping[str, ChainSplit], orders: Mapping[str, Units]
+) -> dict[str, Units]:
+    """What other tools do, and the best of the linear cuts."""
+    fastest = int(loads.arrays.seconds.sum(axis=0).argmin())
+    found = {
+        **equal_cuts(loads, orders["depth first"]),
+        "one device": np.full(loads.unit_count, fastest, np.int32),
+    }
+    if "as given" in cuts:
+        found["balanced DP"] = cuts["as given"].devices
+    if cuts:
+        found["contiguous"] = min(cuts.values(), key=lambda cut: cut.seconds).devices
+    return found
 
 
-def _split(loads: LoadProblem, name: str, units: Int32[np.ndarray, " units"]) -> Split:
-    busy = device_loads(loads, units)
-    ops = units[loads.problem.unit_of]
-    return Split(name, ops, float(busy.max()), busy, fits(loads, units))
-
-
-def _exact(loads: LoadProblem) -> Int32[np.ndarray, " units"] | None:
-    """The best contiguous split, where devices are alike and its ideals can be listed."""
-    p = loads.arrays
-    accelerators = np.flatnonzero(p.sends)
-    cores = np.flatnonzero(p.sends == 0)
-    for alike in (accelerators, cores):
-        if alike.size and not (p.seconds[:, alike] == p.seconds[:, alike[:1]]).all():
-            return None
-    if loads.unit_count > _MOST_UNITS:
-        return None
+def _ideal_cut(loads: LoadProblem) -> dict[str, Units]:
+    """The best of all contiguous splits, where devices are alike and its ideals can be listed."""
+    seconds = loads.arrays.seconds
+    cores, accelerators = np.flatnonzero(loads.sends == 0), np.flatnonzero(loads.sends)
+    alike = all((seconds[:, kind] == seconds[:, kind[:1]]).all() for kind in (cores, accelerators))
+    if not alike or loads.unit_count > _MOST_UNITS:
+        return {}
+    if loads.transfers == Transfers.CHANNELS and cores.size:
+        return {}  # there cores pay for transfers
     try:
         split = best_contiguous_split(loads, _MOST_IDEALS)
     except InfeasibleError:
+        return {}
+    return {} if split is None else {"contiguous, exact": split.devices}
+
+
+def _starts(loads: LoadProblem, found: Mapping[str, Units]) -> list[Units]:
+    """Each placement once; those that cannot run are no starts where any can."""
+    distinct = list({units.tobytes(): units for units in found.values()}.values())
+    units = np.arange(loads.unit_count)
+    runs = [item for item in distinct if np.isfinite(loads.arrays.seconds[units, item]).all()]
+    return runs or [loads.arrays.seconds.argmin(axis=1).astype(np.int32)]
+
+
+def _latency(problem: Problem, split: Split) -> float:
+    if split.simulated is not None:
+        return split.simulated.latency_seconds
+    return problem.simulator.evaluate(pipeline_plan(problem, split)).makespan_seconds
+
+
+def _in_flight(problem: Problem, split: Split, request: Throughput) -> int:
+    if split.simulated is not None:
+        return split.simulated.schedule.in_flight
+    return default_in_flight(problem, split, request)
+
+
+def _load(split: Split) -> float:
+    return split.load_seconds
+
+
+def _worth_telling(found: ReplicatedSplit | None, best: Split) -> ReplicatedSplit | None:
+    """A replicated split that is faster than the best one without, by their loads."""
+    if found is None or not found.replicates:
         return None
-    return None if split is None else split.devices
-
-
-def _single(loads: LoadProblem) -> list[tuple[str, Int32[np.ndarray, " units"]]]:
-    fastest = int(loads.arrays.seconds.sum(axis=0).argmin())
-    return [("one device", np.full(loads.unit_count, fastest, np.int32))]
-
-
-def _equal_cuts(loads: LoadProblem, nodes: Nodes) -> list[tuple[str, Int32[np.ndarray, " units"]]]:
-    """As other tools cut: runs of as many units, bytes held, or flops, for every device."""
-    graph, unit_of = loads.problem.graph, loads.problem.unit_of
-    if nodes.count > _MOST_UNITS:
-        return []
-    order = topological_order(nodes, 0)
-    flops = np.bincount(unit_of, graph.flops, loads.unit_count)
-    weights = {
-        "equal layers": np.ones(loads.unit_count),
-        "equal bytes": loads.arrays.memory_bytes + 1e-9,
-        "equal flops": flops + 1e-9,
-    }
-    cuts = []
-    for name, weight in weights.items():
-        done = np.cumsum(np.bincount(nodes.node_of, weight, nodes.count)[order])
-        stage = np.minimum(
-            (done / done[-1] * loads.device_count * (1 - 1e-12)).astype(np.int32),
-            loads.device_count - 1,
-        )
-        of_node = np.empty(nodes.count, np.int32)
-        of_node[order] = stage
-        cuts.append((name, of_node[nodes.node_of]))
-    return cuts
-
-
-class PipelinePlacer:
-    """A `Placer` for throughput; what it found besides the plan is in `pipeline`."""
-
-    def __init__(self) -> None:
-        self.pipeline: Pipeline | None = None
-
-    def __call__(
-        self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
-    ) -> Placed:
-        """The plan of the shortest period.
-
-        Raises:
-            GraphwrightError: a single device, or a training step, whose updates the next waits for.
-            InfeasibleError: no split was found that fits in memory.
-        """
-        if problem.cluster.device_count < 2:
-            raise GraphwrightError("throughput takes at least two devices to overlap steps on")
-        if (problem.graph.phases == Phase.UPDATE).any():
-            raise GraphwrightError(
-                "steps of this graph cannot overlap: each waits for the parameters that the one "
-                "before updates; throughput is for inference (micro-batches of one training step "
-                "are estimated beside plans for latency)"
-            )
-        on_progress(0.0)
-        self.pipeline = plan_pipeline(problem, budget, seed)
-        plan = pipeline_plan(problem, self.pipeline.best)
-        best = Candidate(plan, problem.evaluate(plan), f"throughput: {self.pipeline.best.name}")
-        others = tuple(
-            Candidate(item, problem.evaluate(item), split.name)
-            for split in self.pipeline.others
-            if (item := pipeline_plan(problem, split)) is not None
-        )
-        stage = Stage("throughput", budget.spent_seconds, best.evaluation.makespan_seconds)
-        return Placed(best, others, evaluations=len(others) + 1, stages=(stage,))
+    return found if found.period_seconds < best.load_seconds * (1 - _WORTH_TELLING) else None

@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Int32
 
-from placement.throughput.contiguous import cut_order, topological_order
 from placement.throughput.ideals import nodes_of
 from placement.throughput.load_problem import LoadProblem
+from placement.throughput.orders import cut_order, topological_order
 
 _ORDERS = 5
 

@@ -26,11 +26,9 @@ from placement.throughput import (
     search_loads,
 )
 from placement.throughput.ideals import ideals_of, nodes_of
-from placement.throughput.load_problem import LoadArrays, fits
-from placement.throughput.load_state import LoadState, load_state, move_unit, place_all
+from placement.throughput.loads import fits
 from placement.throughput.starts import simple_splits
 from simulator.cluster_file import load_cluster
-from simulator.compiled import compiled
 from simulator.errors import InfeasibleError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,12 +38,6 @@ DATA = ROOT / "tests" / "data" / "msr"
 def loads_of(graph: Graph, devices: int, memory_bytes: int = 1 << 40) -> LoadProblem:
     """Hops take a second for each byte."""
     return load_problem(Problem(graph, toy_cluster(devices, memory_bytes)), 1.0)
-
-
-@compiled
-def _moved(p: LoadArrays, s: LoadState, unit: int, target: int) -> None:
-    place_all(p, s)
-    move_unit(p, s, unit, target)
 
 
 def test_a_tensor_leaves_once_and_comes_in_once_for_each_device() -> None:
@@ -62,18 +54,6 @@ def test_cpu_cores_do_not_pay_for_transfers() -> None:
     graph = graph_of(op("a", 5, output_bytes=2), op("b", 1, ("a",)))
     problem = load_problem(Problem(graph, cluster), 1.0)
     assert device_loads(problem, np.array([0, 1], np.int32)).tolist() == [7, 1]
-
-
-@settings(max_examples=60)
-@given(st.integers(0, 10_000), st.integers(0, 10_000))
-def test_moving_a_unit_counts_what_counting_anew_does(seed: int, draw: int) -> None:
-    loads, rng = loads_of(random_graph(seed, 14), 3), np.random.default_rng(draw)
-    devices = rng.integers(0, 3, loads.unit_count).astype(np.int32)
-    unit, target = int(rng.integers(loads.unit_count)), int(rng.integers(3))
-    state = load_state(loads.arrays, devices)
-    _moved(loads.arrays, state, unit, target)
-    devices[unit] = target
-    np.testing.assert_allclose(state.loads, device_loads(loads, devices), rtol=1e-9, atol=1e-9)
 
 
 def contiguous_optimum(loads: LoadProblem) -> float:
