@@ -153,6 +153,7 @@ class Simulator:
             tuple(map(float, overlap.busy_seconds)),
             tuple(map(int, peak)),
             failure,
+            int(np.maximum(peak - self.cluster.memory_bytes, 0).sum()),
         )
 
     def _overfilled(self, peak: Int64[np.ndarray, " devices"]) -> OutOfMemory | None:

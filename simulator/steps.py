@@ -68,6 +68,8 @@ class StepsEvaluation:
     """Compute time of each device in all."""
     peak_bytes: tuple[int, ...]
     failure: OutOfMemory | str | None = None
+    excess_bytes: int = 0
+    """Peak bytes over capacity, summed over devices."""
 
     @property
     def feasible(self) -> bool:
@@ -83,7 +85,7 @@ class StepsEvaluation:
         pipeline runs empty comes faster than it can go on.
         """
         first, last = self._full
-        if first == last:
+        if first == last or not np.isfinite(self.makespan_seconds):
             return self.makespan_seconds
         ends = np.sort(self.end_seconds)
         return float((ends[last] - ends[first]) / (last - first))
@@ -92,6 +94,8 @@ class StepsEvaluation:
     def latency_seconds(self) -> float:
         """From a step's release to its end, the mean over the steps that the period is of."""
         first, last = self._full
+        if not np.isfinite(self.makespan_seconds):
+            return self.makespan_seconds
         taken = (self.end_seconds - self.release_seconds)[first + (first < last) : last + 1]
         return float(taken.mean())
 

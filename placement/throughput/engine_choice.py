@@ -1,4 +1,4 @@
-"""The event engine's word on the best few splits: period, latency, memory, and how many steps fit.
+"""The event engine's word on splits: period, latency, memory, and how many steps fit.
 
 Loads know nothing of order: that a channel is asked for by two devices at once, that a pipeline
 fills and drains, what is alive at the same time. The engine does.
@@ -12,12 +12,9 @@ from graphs.kinds import Phase
 from placement.problem import Problem
 from placement.throughput.request import Throughput
 from placement.throughput.splits import Split, pipeline_plan
-from simulator.errors import InfeasibleError
 from simulator.plan import Plan
 from simulator.steps import StepOrder, StepSchedule, StepsEvaluation
 
-#: Splits that the engine is asked about.
-_ASKED = 4
 #: Requests that are simulated for each that may be in flight: the pipeline fills, runs and drains.
 _ROUNDS = 4
 _FEWEST_STEPS = 8
@@ -50,11 +47,30 @@ def default_in_flight(problem: Problem, split: Split, request: Throughput) -> in
     return request.micro_batches if is_training(problem) else 2 * split.device_count
 
 
-def schedule_of(problem: Problem, request: Throughput, in_flight: int) -> StepSchedule:
-    """What the engine runs: all micro-batches in 1F1B's order, or requests, the oldest first."""
-    if is_training(problem):
-        return StepSchedule(request.micro_batches, in_flight, StepOrder.ONE_F_ONE_B)
-    return StepSchedule(max(_FEWEST_STEPS, _ROUNDS * in_flight), in_flight)
+def schedules_of(problem: Problem, request: Throughput, split: Split) -> list[StepSchedule]:
+    """What the engine runs, the most promising first, with as many steps in flight as are wanted.
+
+    Requests come the oldest first. Micro-batches do so too, twice as many on the way as there are
+    devices in use, or in 1F1B's or GPipe's order.
+    """
+    wanted = default_in_flight(problem, split, request)
+    if not is_training(problem):
+        return [StepSchedule(max(_FEWEST_STEPS, _ROUNDS * wanted), wanted)]
+    steps = request.micro_batches
+    found = [
+        StepSchedule(steps, wanted, StepOrder.ONE_F_ONE_B),
+        StepSchedule(steps, min(wanted, 2 * split.device_count)),
+    ]
+    if wanted >= steps:
+        found.append(StepSchedule(steps, steps, StepOrder.GPIPE))
+    return found
+
+
+def with_in_flight(problem: Problem, schedule: StepSchedule, in_flight: int) -> StepSchedule:
+    """The schedule with other steps in flight; an order that takes all of them gives way."""
+    if not is_training(problem):
+        return StepSchedule(max(_FEWEST_STEPS, _ROUNDS * in_flight), in_flight)
+    return StepSchedule(schedule.steps, in_flight)
 
 
 def most_that_fit(runs: Callable[[int], bool], most: int) -> int:
@@ -70,30 +86,40 @@ def most_that_fit(runs: Callable[[int], bool], most: int) -> int:
 
 
 def simulated_split(
-    problem: Problem, engine: StepsSimulator, split: Split, request: Throughput
+    problem: Problem,
+    engine: StepsSimulator,
+    split: Split,
+    request: Throughput,
+    most_schedules: int = 3,
 ) -> Split:
-    """The split as the engine sees it, with as many steps in flight as fit and are asked for.
+    """The split as the engine sees it, by the schedule that takes least time of those that fit.
 
-    `fits` says whether any do; with steps in flight that were asked for, whether all of them do.
+    Where none fits and nobody asked for steps in flight, as many are as fit; `fits` says whether
+    any do.
+
+    Args:
+        most_schedules: that are tried.
     """
     plan = pipeline_plan(problem, split)
-    wanted = default_in_flight(problem, split, request)
-    seen: dict[int, StepsEvaluation] = {}
+    schedules = schedules_of(problem, request, split)[:most_schedules]
+    found = [engine.evaluate_steps(plan, schedule) for schedule in schedules]
+    if not any(item.feasible for item in found) and request.in_flight is None:
+        base = schedules[-1]
+        seen: dict[int, StepsEvaluation] = {}
 
-    def run(in_flight: int) -> bool:
-        seen[in_flight] = engine.evaluate_steps(plan, schedule_of(problem, request, in_flight))
-        return seen[in_flight].feasible
+        def run(in_flight: int) -> bool:
+            schedule = with_in_flight(problem, base, in_flight)
+            seen[in_flight] = engine.evaluate_steps(plan, schedule)
+            return seen[in_flight].feasible
 
-    if not run(wanted) and request.in_flight is None:
-        wanted = max(1, most_that_fit(run, wanted - 1))
-        if wanted not in seen:
-            run(wanted)
-    found = seen[wanted]
-    period = period_of_steps(problem, found)
+        fit = most_that_fit(run, base.in_flight - 1)
+        found += [seen[fit]] if fit else []
+    best = min(found, key=lambda item: (not item.feasible, period_of_steps(problem, item)))
+    period = period_of_steps(problem, best)
     if not any(device.host is not None for device in problem.cluster.devices):
         # The last steps of a run meet fewer others: no full pipeline is faster than its loads.
         period = max(period, split.load_seconds)
-    return replace(split, period_seconds=period, fits=found.feasible, simulated=found)
+    return replace(split, period_seconds=period, fits=best.feasible, simulated=best)
 
 
 def period_of_steps(problem: Problem, evaluation: StepsEvaluation) -> float:
@@ -107,31 +133,10 @@ def period_of_steps(problem: Problem, evaluation: StepsEvaluation) -> float:
 def decided_by_engine(
     problem: Problem, engine: StepsSimulator, splits: Sequence[Split], request: Throughput
 ) -> list[Split]:
-    """The same splits, the most promising of them simulated.
-
-    Args:
-        splits: those that may fit, by their loads.
-
-    Raises:
-        InfeasibleError: none of those simulated fits; the message says how many steps do.
-    """
-    ranked = sorted(splits, key=lambda split: promise(problem, split, request))
-    asked = distinct(ranked)[:_ASKED]
-    judged = [simulated_split(problem, engine, split, request) for split in asked]
-    if not any(split.fits for split in judged):
-        raise InfeasibleError(_too_many(problem, engine, asked, request))
+    """The same splits, all of them simulated; names that share a placement share its figures."""
+    judged = [simulated_split(problem, engine, split, request) for split in distinct(splits)]
     seen = {split.devices.tobytes(): split for split in judged}
-    return [
-        replace(same, name=split.name) if (same := seen.get(split.devices.tobytes())) else split
-        for split in splits
-    ]
-
-
-def promise(problem: Problem, split: Split, request: Throughput) -> float:
-    """The period by loads, drawn out by the time in which a pipeline of micro-batches fills."""
-    if not is_training(problem):
-        return split.period_seconds
-    return split.period_seconds * (1 + (split.device_count - 1) / request.micro_batches)
+    return [replace(seen[split.devices.tobytes()], name=split.name) for split in splits]
 
 
 def distinct(splits: Sequence[Split]) -> list[Split]:
@@ -142,7 +147,7 @@ def distinct(splits: Sequence[Split]) -> list[Split]:
     return list(kept.values())
 
 
-def _too_many(
+def too_many(
     problem: Problem, engine: StepsSimulator, splits: Sequence[Split], request: Throughput
 ) -> str:
     """Why nothing fits, and how many steps would."""
@@ -154,9 +159,11 @@ def _too_many(
     most = 0
     for split in splits:
         plan = pipeline_plan(problem, split)
+        base = schedules_of(problem, request, split)[0]
 
-        def run(in_flight: int, plan: Plan = plan) -> bool:
-            return engine.evaluate_steps(plan, schedule_of(problem, request, in_flight)).feasible
+        def run(in_flight: int, plan: Plan = plan, base: StepSchedule = base) -> bool:
+            schedule = with_in_flight(problem, base, in_flight)
+            return engine.evaluate_steps(plan, schedule).feasible
 
         most = max(most, most_that_fit(run, request.in_flight - 1))
     fit = f"at most {most} fit" if most else "not even one fits"

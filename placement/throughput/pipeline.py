@@ -1,13 +1,14 @@
 """Plans for steps that overlap: the shortest period, beside what other tools cut by.
 
 Splits come from exact cuts of linear orders, from all contiguous splits where these can be listed,
-from runs of equal layers, bytes and flops, and from a local search that begins at the best of them.
-Loads find them; the event engine decides among the best few. Of those about as good, the one that
-sends the fewest tensors is taken.
+from runs of equal layers, bytes and flops, and from pieces that come to each device in turn. All of
+them run in the event engine, and a local search moves the borders of the best. Of splits about as
+good, the one that sends the fewest tensors is taken. Where tensors go through the host, loads
+decide instead, and the local search is over all placements of units.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,17 @@ from jaxtyping import Int32
 
 from placement.placer import Budget
 from placement.problem import Problem
+from placement.throughput.border_search import badness, search_borders
 from placement.throughput.chain_split import ChainSplit, split_order
 from placement.throughput.contiguous import best_contiguous_split
 from placement.throughput.engine_choice import (
+    StepsSimulator,
     decided_by_engine,
     default_in_flight,
+    is_training,
+    simulated_split,
     steps_simulator,
+    too_many,
 )
 from placement.throughput.equal_cuts import equal_cuts
 from placement.throughput.held_memory import most_steps_held
@@ -33,6 +39,7 @@ from placement.throughput.load_problem import (
 )
 from placement.throughput.load_search import search_loads
 from placement.throughput.period_bound import period_bound
+from placement.throughput.pieces import Pieces, looped_pieces, pieces_of
 from placement.throughput.replication import ReplicatedSplit, replicated_split
 from placement.throughput.request import Throughput, Transfers
 from placement.throughput.splits import Split, pipeline_plan, simplest_of, split_of, stages_of
@@ -49,6 +56,10 @@ _WORTH_TELLING = 0.01
 _AT_BOUND = 1e-4
 #: Of the time that is left once exact cuts are known; the event engine needs the rest.
 _SEARCH_SHARE = 0.75
+#: What cuts of linear orders are called, of which only the best is told.
+_CONTIGUOUS, _CUT = "contiguous", "cut "
+#: Splits whose borders are searched.
+_STARTS = 4
 
 Units = Int32[np.ndarray, " units"]
 
@@ -125,22 +136,26 @@ def plan_pipeline(
     for cut in cuts.values():
         for fewer in cut.fewer:
             used = len({device for stage in fewer.stages for device in stage.devices})
-            found[f"contiguous on {used}"] = fewer.devices
+            found[f"{_CONTIGUOUS} on {used}"] = fewer.devices
     replicated = replicated_split(loads, orders["depth first"])
     left = max(_SEARCH_SHARE * budget.left_seconds, 0.1)
     goal = bound * (1 + _AT_BOUND)
-    found["search"] = search_loads(loads, _starts(loads, found), left, seed, goal)
+    engine = steps_simulator(problem) if request.transfers == Transfers.CHANNELS else None
+    if engine is None or not cuts:
+        found["search"] = search_loads(loads, _starts(loads, found), left, seed, goal)
     splits = [split_of(loads, name, units) for name, units in found.items()]
+    if engine is not None:
+        splits = [split for split in splits if np.isfinite(split.period_seconds)]
+        splits = decided_by_engine(problem, engine, splits, request)
+        searched = _search_borders(problem, loads, engine, request, splits, orders, budget, seed)
+        splits = _best_cut(splits) + searched
     good = [split for split in splits if split.fits and np.isfinite(split.period_seconds)]
+    if not good and engine is not None and splits:
+        raise InfeasibleError(too_many(problem, engine, splits, request))
     if not good:
         raise InfeasibleError(
             "no split was found whose weights fit in memory; take more devices or larger ones"
         )
-    engine = steps_simulator(problem) if request.transfers == Transfers.CHANNELS else None
-    if engine is not None:
-        judged = decided_by_engine(problem, engine, good, request)
-        splits = [split for split in splits if split not in good] + judged
-        good = [split for split in judged if split.simulated is not None and split.fits]
     best = simplest_of(problem, good)
     return Pipeline(
         best,
@@ -165,12 +180,15 @@ def _cuts(
         orders = linear_orders(loads)
         return loads, _cut_all(loads, orders), orders
     steps = most_steps_held(problem, request)
+    found: dict[str, ChainSplit] = {}
     while True:
         loads = channel_problem(problem, request, steps)
         orders = linear_orders(loads)
         cuts = _cut_all(loads, orders)
-        if cuts or steps == 1:
-            return loads, cuts, orders
+        # The estimate of memory is careful: cuts with fewer steps held are for the engine to judge.
+        found |= {f"{name}, {steps} held" if found else name: cut for name, cut in cuts.items()}
+        if steps == 1:
+            return loads, found, orders
         steps = (steps + 1) // 2
 
 
@@ -190,9 +208,60 @@ def _baselines(
     }
     if "as given" in cuts:
         found["balanced DP"] = cuts["as given"].devices
-    if cuts:
-        found["contiguous"] = min(cuts.values(), key=lambda cut: cut.seconds).devices
+    for name, cut in cuts.items():
+        found[f"{_CUT}{name}"] = cut.devices
     return found
+
+
+def _search_borders(
+    problem: Problem,
+    loads: LoadProblem,
+    engine: StepsSimulator,
+    request: Throughput,
+    splits: Sequence[Split],
+    orders: Mapping[str, Units],
+    budget: Budget,
+    seed: int,
+) -> list[Split]:
+    """The best split with borders moved, and the best with several pieces on each device."""
+    bound = period_bound(loads, op_shares(problem, request.micro_batches))
+
+    def judge(pieces: Pieces) -> Split:
+        split = split_of(loads, "search", pieces.units)
+        return simulated_split(problem, engine, split, request, most_schedules=2)
+
+    ranked = sorted(splits, key=_rank)
+    first_of_unit = np.unique(problem.unit_of, return_index=True)[1]
+    units = [split.devices[first_of_unit] for split in ranked[:_STARTS]]
+    whole = [
+        min((pieces_of(positions, each) for positions in orders.values()), key=_piece_count)
+        for each in units
+    ]
+    goal = bound * (1 + _AT_BOUND)
+    found = [search_borders(whole, judge, Budget(budget.left_seconds / 2), seed, goal)]
+    if is_training(problem) and whole[0].count > 1:
+        devices = tuple(dict.fromkeys(whole[0].devices))
+        looped = [looped_pieces(loads, whole[0].positions, devices, rounds) for rounds in (2, 3, 4)]
+        starts = [pieces for pieces in looped if pieces is not None]
+        best = search_borders(starts, judge, budget, seed, goal)
+        found += [None if best is None else replace(best, name="interleaved")]
+    return [split for split in found if split is not None]
+
+
+def _best_cut(splits: Sequence[Split]) -> list[Split]:
+    """The same splits, but of the cuts of linear orders only the best."""
+    cuts = [split for split in splits if split.name.startswith(_CUT)]
+    others = [split for split in splits if split not in cuts]
+    best = min(cuts, key=_rank, default=None)
+    return others if best is None else [replace(best, name=_CONTIGUOUS), *others]
+
+
+def _rank(split: Split) -> tuple[float, float]:
+    return badness(split), split.period_seconds
+
+
+def _piece_count(pieces: Pieces) -> int:
+    return pieces.count
 
 
 def _ideal_cut(loads: LoadProblem) -> dict[str, Units]:

@@ -46,6 +46,11 @@ class Split:
         return max(float(self.loads_seconds.max()), self.channel_seconds)
 
     @property
+    def excess_bytes(self) -> float:
+        """Memory over capacity, over all devices, of steps that were simulated."""
+        return 0.0 if self.simulated is None else float(self.simulated.excess_bytes)
+
+    @property
     def device_count(self) -> int:
         """Devices that hold any op."""
         return len(np.unique(self.devices))
