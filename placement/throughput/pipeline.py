@@ -156,7 +156,7 @@ def plan_pipeline(
         raise InfeasibleError(
             "no split was found whose weights fit in memory; take more devices or larger ones"
         )
-    best = simplest_of(problem, good)
+    best = simplest_of(problem, good, request.transfers)
     return Pipeline(
         best,
         tuple(split for split in splits if split is not best),
