@@ -16,9 +16,9 @@ from placement.throughput.request import Transfers
 from simulator.plan import Plan
 from simulator.steps import StepsEvaluation
 
-#: At each border a runtime that goes through the host fuses less than in the whole model, which no load tells: 23 parts of a
-#: transformer that were to be 8% faster than two ran a third slower on two cores
-#: (`benchmarks/speed/split_stream.py`). Splits that differ by less are taken for alike.
+#: At each border a runtime that goes through the host fuses less than in the whole model, which no
+#: load tells: 23 parts of a transformer that were to be 8% faster than two ran a third slower on
+#: two cores (`benchmarks/speed/split_stream.py`). Splits that differ by less are taken for alike.
 _BORDERS_COST = 0.1
 
 

@@ -108,6 +108,33 @@ def test_place_then_simulate_agree(
     assert simulated["peak_bytes"] == placed["peak_bytes"]
 
 
+def test_simulate_overlaps_steps(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, trace = tmp_path / "out", tmp_path / "steps.json"
+    assert run(["place", model, "-c", "2xv100-pcie", "--budget", "0.3", "--out", str(out)]) == 0
+    capsys.readouterr()
+    simulate = ("simulate", model, "--plan", f"{out}/plan.json", "-c", "2xv100-pcie")
+    flags = ("--steps", "12", "--in-flight", "3", "--trace", str(trace))
+    code, found = run_json(capsys, *simulate, *flags)
+    assert code == 0
+    overlap = found["overlap"]
+    assert (overlap["steps"], overlap["in_flight"], overlap["order"]) == (12, 3, "oldest-first")
+    assert overlap["period_seconds"] <= found["makespan_seconds"] * (1 + 1e-9)
+    assert overlap["steps_per_second"] == pytest.approx(1 / overlap["period_seconds"])
+    assert json.loads(trace.read_text())["otherData"]["steps"] == 12
+    assert run([*simulate, "--steps", "4", "--order", "gpipe"]) == 0
+    assert "4 steps, 4 in flight, gpipe" in capsys.readouterr().out
+    for wrong, told in (
+        (("--in-flight", "3"), "need --steps"),
+        (("--steps", "0"), "at least one must run"),
+        (("--steps", "4", "--in-flight", "2", "--order", "gpipe"), "all 4 micro-batches"),
+        (("--steps", "4", "--trace", "t.json", "--beside", "b.json"), "leave out --steps"),
+    ):
+        assert run([*simulate, *wrong]) == 2
+        assert told in capsys.readouterr().err
+
+
 def test_two_chains_take_half_the_time_on_two_devices(
     model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,12 +27,14 @@ from placement.report.gantt import MOST_SLICES, gantt_section
 from placement.report.graph_map import map_section
 from placement.report.memory import memory_section
 from placement.report.plan_report import sections_of
+from placement.report.steps import steps_section
 from placement.report.times import times_section
 from simulator.clusters.calibration import Calibration, PredictionError
 from simulator.clusters.kernel_times import KernelTimes
 from simulator.clusters.presets import preset
 from simulator.fusion import xla_like_groups
 from simulator.plan import Plan
+from simulator.steps import StepSchedule
 from simulator.units import format_seconds
 
 UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "B": 1}
@@ -395,3 +397,22 @@ def test_all_charts_are_printed(page: str, tmp_path: Path) -> None:
     printed = print_page(path, tmp_path)
     masks = len(re.findall(rb"/SMask \d", printed))
     assert masks >= len(charts_of(page)["charts"]) + 1  # and the graph
+
+
+def test_steps_that_overlap_have_a_lane_for_each_device() -> None:
+    graph = graph_of(op("a", 1e12, output_bytes=1000), op("b", 1e12, ("a",)))
+    problem = Problem(graph, preset("2xv100-pcie"))
+    plan = Plan.of(np.array([0, 1]))
+    trace = problem.simulator.trace(plan)
+    steps = problem.simulator.trace_steps(plan, StepSchedule(6, 2))
+    reported = ReportedPlan(problem, plan, trace, "by hand", steps=steps)
+    section = steps_section(reported)
+    assert section is not None
+    values = chart_of(section, "steps").spec["data"]["values"]
+    assert [(value["l"], value["s"]) for value in values] == [
+        (device, f"step {step}") for device in (0, 1) for step in range(6)
+    ]
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    assert [row[0] for row in table.rows] == ["v100:0", "v100:1"]
+    assert steps_section(dataclasses.replace(reported, steps=None)) is None
+    assert "Steps that overlap" in report_html(reported)

@@ -2,7 +2,7 @@
 
 from json import loads
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -13,6 +13,12 @@ from agent.cli.options import Target, of_plan, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_text
 from agent.cli.step_flags import StepFlags, steps_text, steps_values
 from graphs.errors import GraphwrightError
+
+if TYPE_CHECKING:
+    from placement.plan_file import PlanDocument
+    from simulator.evaluation import Evaluation
+    from simulator.simulator import Simulator
+    from simulator.steps import StepSchedule
 
 
 def simulate(
@@ -56,19 +62,15 @@ def simulate(
     from simulator.simulator import Simulator
     from simulator.traces.perfetto import perfetto_json
     from simulator.traces.steps_perfetto import steps_perfetto_json
-    from simulator.traces.trace_merge import merged_traces, read_trace
+    from simulator.traces.trace_merge import merged_traces
     from simulator.traces.trace_text import trace_text
     from simulator.units import format_seconds
 
     target = of_plan(plan, target)
     graph, cluster = read_model(model, target), read_cluster(model, target)
     document = read_plan(plan, graph, cluster)
-    if beside is not None and trace is None:
-        raise GraphwrightError("--beside needs --trace, the file that both are written to")
     schedule = overlap.schedule
-    if schedule is not None and beside is not None:
-        raise GraphwrightError("--beside sets traces of one step side by side: leave out --steps")
-    other = None if beside is None else read_trace(beside)
+    other = _other_trace(beside, trace, schedule)
     prepare(quiet=json)
     model_of_costs = cost_model(costs, graph, cluster)
     before = None
@@ -90,22 +92,8 @@ def simulate(
     if json:
         print_json(
             {
-                "graph": graph.name,
-                "digest": graph.digest,
-                "ops": graph.op_count,
-                "import": import_values(graph),
-                "cluster": cluster.name,
-                "placer": document.provenance.get("placer"),
-                "feasible": evaluation.feasible,
-                "failure": str(evaluation.failure) if evaluation.failure else None,
-                "makespan_seconds": evaluation.makespan_seconds,
-                "lower_bound_seconds": bound,
-                "peak_bytes": dict(zip(cluster.device_names, evaluation.peak_bytes, strict=True)),
-                "search_seconds": 0.0,
-                "costs": simulator.costs.name,
-                "source": evaluation.source,
+                **_document(simulator, document, evaluation, bound),
                 **calibrated,
-                "seed": document.provenance.get("seed"),
                 **({"before_seconds": before.makespan_seconds} if before else {}),
                 **({"overlap": steps_values(steps.evaluation, cluster)} if steps else {}),
             }
@@ -124,15 +112,53 @@ def simulate(
                 f"unchanged, the same plan takes {format_seconds(before.makespan_seconds)}: "
                 f"{ratio:.3f} of it; placing anew may gain more"
             )
-        if evaluation.failure is not None:
-            print_text(f"NOT FEASIBLE: {evaluation.failure}")
         print_text(trace_text(result))
         if steps is not None:
             print_text(steps_text(steps.evaluation))
-            if steps.evaluation.failure is not None:
-                print_text(f"NOT FEASIBLE with steps that overlap: {steps.evaluation.failure}")
+        for failure in (evaluation.failure, steps and steps.evaluation.failure):
+            if failure is not None:
+                print_text(f"NOT FEASIBLE: {failure}")
     fits = evaluation.feasible and (steps is None or steps.evaluation.feasible)
     return DONE if fits else INFEASIBLE
+
+
+def _other_trace(
+    beside: Path | None, trace: Path | None, schedule: "StepSchedule | None"
+) -> str | None:
+    """What --beside names, if it can stand beside what is written."""
+    from simulator.traces.trace_merge import read_trace
+
+    if beside is None:
+        return None
+    if trace is None:
+        raise GraphwrightError("--beside needs --trace, the file that both are written to")
+    if schedule is not None:
+        raise GraphwrightError("--beside sets traces of one step side by side: leave out --steps")
+    return read_trace(beside)
+
+
+def _document(
+    simulator: "Simulator", document: "PlanDocument", evaluation: "Evaluation", bound: float
+) -> dict[str, Any]:
+    """What every command reports of a plan, as plain values."""
+    graph, cluster = simulator.graph, simulator.cluster
+    return {
+        "graph": graph.name,
+        "digest": graph.digest,
+        "ops": graph.op_count,
+        "import": import_values(graph),
+        "cluster": cluster.name,
+        "placer": document.provenance.get("placer"),
+        "feasible": evaluation.feasible,
+        "failure": str(evaluation.failure) if evaluation.failure else None,
+        "makespan_seconds": evaluation.makespan_seconds,
+        "lower_bound_seconds": bound,
+        "peak_bytes": dict(zip(cluster.device_names, evaluation.peak_bytes, strict=True)),
+        "search_seconds": 0.0,
+        "costs": simulator.costs.name,
+        "source": evaluation.source,
+        "seed": document.provenance.get("seed"),
+    }
 
 
 def _source(text: str) -> str:
