@@ -5,8 +5,8 @@
 
 Graphs are generated; training steps are one of eight micro-batches. Each budget is a run of its own
 from nothing, with all that it takes counted: contracting the graph, linear orders, exact cuts, the
-local search and the event engine. Periods are largest loads, of devices or channels. Rows that the
-JSON file has already are not measured again.
+event engine and the search of borders. Periods are the event engine's; of micro-batches the whole
+step over their number. Rows that the JSON file has already are not measured again.
 """
 
 import argparse
@@ -53,16 +53,16 @@ def row_of(pair: str, budget: str, seed: int) -> Row:
     found = plan_pipeline(problem, Budget(seconds), seed, request)
     spent = time.process_time() - begun
     splits = [split for split in (found.best, *found.others) if split.fits]
-    loads = {split.name: split.load_seconds for split in splits}
+    periods = {split.name: split.period_seconds for split in splits}
     return {
         "pair": pair,
         "budget": budget,
         "ops": graph.op_count,
         "micro_batches": request.micro_batches,
         "cpu_seconds": spent,
-        "load_seconds": min(loads.values()),
-        "contiguous_seconds": loads.get("contiguous", float("inf")),
-        "one_device_seconds": loads.get("one device", float("inf")),
+        "period_seconds": min(periods.values()),
+        "contiguous_seconds": periods.get("contiguous", float("inf")),
+        "one_device_seconds": periods.get("one device", float("inf")),
         "bound_seconds": found.bound_seconds,
     }
 
@@ -103,9 +103,10 @@ def page(rows: list[Row]) -> str:
     lines = [
         "# Throughput at 80,000 ops\n",
         f"`python benchmarks/quality/throughput_scale.py --budgets {','.join(budgets)}`, commit "
-        f"{commit()}. Milliseconds of the largest load of any device or channel; training steps "
-        f"are one of {_MICRO_BATCHES} micro-batches. In brackets the CPU seconds that were spent; "
-        "a search ends early within 0.01% of the bound over all placements.\n",
+        f"{commit()}. Milliseconds between steps in the event engine; of training steps with "
+        f"{_MICRO_BATCHES} micro-batches the whole step over their number, which no pipeline of "
+        "stages brings to the bound. In brackets the CPU seconds that were spent; a search ends "
+        "early within 0.01% of the bound over all placements.\n",
         f"| {' | '.join(head)} |",
         "|" + "---|" * len(head),
     ]
@@ -119,16 +120,16 @@ def page(rows: list[Row]) -> str:
             cells.append(
                 ""
                 if row is None
-                else f"{_milliseconds(row['load_seconds'])} ({float(row['cpu_seconds']):.0f} s)"
+                else f"{_milliseconds(row['period_seconds'])} ({float(row['cpu_seconds']):.0f} s)"
             )
         if len(budgets) > 1 and {*budgets[-2:]} <= set(of_pair):
-            short, long = (float(of_pair[budget]["load_seconds"]) for budget in budgets[-2:])
+            short, long = (float(of_pair[budget]["period_seconds"]) for budget in budgets[-2:])
             cells.append(f"{short / long:.4f}")
         last = of_pair.get(budgets[-1])
         cells.append(
             ""
             if last is None
-            else f"{float(last['load_seconds']) / float(last['bound_seconds']):.4f}"
+            else f"{float(last['period_seconds']) / float(last['bound_seconds']):.4f}"
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

@@ -14,6 +14,9 @@ from placement.placer import Budget
 from placement.throughput.pieces import Pieces
 from placement.throughput.splits import Split
 
+#: What pieces come to, given a split that is much like them.
+Judge = Callable[[Pieces, Split | None], Split]
+
 #: Pieces with more borders than that are not searched.
 _MOST_PIECES = 64
 #: Moves of one start without a better period after which the next one is tried.
@@ -40,7 +43,7 @@ def badness(split: Split) -> float:
 
 def search_borders(
     starts: Sequence[Pieces],
-    judge: Callable[[Pieces], Split],
+    judge: Judge,
     budget: Budget,
     seed: int,
     goal_seconds: float,
@@ -49,14 +52,14 @@ def search_borders(
 
     Args:
         starts: the most promising first; each is judged, the best of them are searched in turn.
-        judge: the split that pieces come to, simulated.
+        judge: the split that pieces come to, simulated; told of one much like it, if there is one.
         goal_seconds: a period as good as none shorter: the search ends there.
     """
     rng = np.random.default_rng(seed)
     judged: list[_Found] = []
     for pieces in starts:
         if pieces.count <= _MOST_PIECES and (not judged or not budget.is_spent):
-            judged.append(_Found(pieces, judge(pieces)))
+            judged.append(_Found(pieces, judge(pieces, None)))
     if not judged:
         return None
     judged.sort(key=lambda found: found.key)
@@ -75,7 +78,7 @@ def search_borders(
 
 def _descend(
     start: _Found,
-    judge: Callable[[Pieces], Split],
+    judge: Judge,
     budget: Budget,
     rng: np.random.Generator,
     goal_seconds: float,
@@ -87,7 +90,7 @@ def _descend(
         if pieces is None:
             idle += 1
             continue
-        found = _Found(pieces, judge(pieces))
+        found = _Found(pieces, judge(pieces, at.split))
         idle = 0 if found.key < at.key else idle + 1
         if found.key <= at.key:
             at = found

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from graphs.kinds import Phase
 from placement.problem import Problem
 from placement.throughput.request import Throughput
@@ -91,6 +93,7 @@ def simulated_split(
     split: Split,
     request: Throughput,
     most_schedules: int = 3,
+    worth_seconds: float = np.inf,
 ) -> Split:
     """The split as the engine sees it, by the schedule that takes least time of those that fit.
 
@@ -99,11 +102,14 @@ def simulated_split(
 
     Args:
         most_schedules: that are tried.
+        worth_seconds: a split whose loads alone take longer is not tried with fewer steps in
+            flight where none of the schedules fits.
     """
     plan = pipeline_plan(problem, split)
     schedules = schedules_of(problem, request, split)[:most_schedules]
     found = [engine.evaluate_steps(plan, schedule) for schedule in schedules]
-    if not any(item.feasible for item in found) and request.in_flight is None:
+    worth = split.load_seconds < worth_seconds
+    if worth and not any(item.feasible for item in found) and request.in_flight is None:
         base = schedules[-1]
         seen: dict[int, StepsEvaluation] = {}
 
@@ -114,6 +120,43 @@ def simulated_split(
 
         fit = most_that_fit(run, base.in_flight - 1)
         found += [seen[fit]] if fit else []
+    return _judged(problem, split, found)
+
+
+def simulated_alike(
+    problem: Problem, engine: StepsSimulator, split: Split, request: Throughput, like: Split
+) -> Split:
+    """The split as the engine sees it, by the schedule that suited a split much like it.
+
+    With one step more in flight too, where it may fit, or one less, where it does not: a part of
+    the work of `simulated_split`.
+    """
+    if like.simulated is None:
+        return simulated_split(problem, engine, split, request, 2)
+    plan, schedule = pipeline_plan(problem, split), like.simulated.schedule
+    found = [engine.evaluate_steps(plan, schedule)]
+    if request.in_flight is None and schedule.order == StepOrder.OLDEST_FIRST:
+        count, most = schedule.in_flight, default_in_flight(problem, split, request)
+        if found[0].feasible and count < most and _may_fit_more(problem, split, found[0]):
+            more = with_in_flight(problem, schedule, count + 1)
+            found.append(engine.evaluate_steps(plan, more))
+        elif not found[0].feasible and count > 1:
+            less = with_in_flight(problem, schedule, count - 1)
+            found.append(engine.evaluate_steps(plan, less))
+    return _judged(problem, split, found)
+
+
+def _may_fit_more(problem: Problem, split: Split, found: StepsEvaluation) -> bool:
+    """Whether one step more fits, if each takes as much memory as those in flight."""
+    graph, cluster = problem.graph, problem.cluster
+    count = found.schedule.most_in_flight
+    resident = np.bincount(split.devices, graph.resident_bytes, cluster.device_count)
+    peak = np.array(found.peak_bytes)
+    return bool((peak + (peak - resident) / (2 * count) <= cluster.memory_bytes).all())
+
+
+def _judged(problem: Problem, split: Split, found: Sequence[StepsEvaluation]) -> Split:
+    """The split by the schedule that takes least time of those that fit."""
     best = min(found, key=lambda item: (not item.feasible, period_of_steps(problem, item)))
     period = period_of_steps(problem, best)
     if not any(device.host is not None for device in problem.cluster.devices):
@@ -133,9 +176,16 @@ def period_of_steps(problem: Problem, evaluation: StepsEvaluation) -> float:
 def decided_by_engine(
     problem: Problem, engine: StepsSimulator, splits: Sequence[Split], request: Throughput
 ) -> list[Split]:
-    """The same splits, all of them simulated; names that share a placement share its figures."""
-    judged = [simulated_split(problem, engine, split, request) for split in distinct(splits)]
-    seen = {split.devices.tobytes(): split for split in judged}
+    """The same splits, simulated by the two schedules that win most often.
+
+    Names that share a placement share its figures.
+    """
+    seen: dict[bytes, Split] = {}
+    least = np.inf
+    for split in sorted(distinct(splits), key=lambda split: split.load_seconds):
+        judged = simulated_split(problem, engine, split, request, 2, worth_seconds=least)
+        seen[split.devices.tobytes()] = judged
+        least = min(least, judged.period_seconds if judged.fits else np.inf)
     return [replace(seen[split.devices.tobytes()], name=split.name) for split in splits]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from placement.placer import Budget
+from placement.priorities import upward_ranks
 from placement.problem import Problem
 from placement.throughput.border_search import badness, search_borders
 from placement.throughput.chain_split import ChainSplit, split_order
@@ -24,6 +25,7 @@ from placement.throughput.engine_choice import (
     decided_by_engine,
     default_in_flight,
     is_training,
+    simulated_alike,
     simulated_split,
     steps_simulator,
     too_many,
@@ -143,7 +145,10 @@ def plan_pipeline(
     engine = steps_simulator(problem) if request.transfers == Transfers.CHANNELS else None
     if engine is None or not cuts:
         found["search"] = search_loads(loads, _starts(loads, found), left, seed, goal)
-    splits = [split_of(loads, name, units) for name, units in found.items()]
+    # Upward ranks hardly depend on where borders are: one cut's are for all.
+    some = next(iter(found.values()))[problem.unit_of]
+    ranks = upward_ranks(problem, some) if engine is not None else None
+    splits = [split_of(loads, name, units, ranks) for name, units in found.items()]
     if engine is not None:
         splits = [split for split in splits if np.isfinite(split.period_seconds)]
         splits = decided_by_engine(problem, engine, splits, request)
@@ -157,9 +162,12 @@ def plan_pipeline(
             "no split was found whose weights fit in memory; take more devices or larger ones"
         )
     best = simplest_of(problem, good, request.transfers)
+    splits = [split for split in splits if split is not best]
+    if engine is not None:
+        best = simulated_split(problem, engine, best, request)
     return Pipeline(
         best,
-        tuple(split for split in splits if split is not best),
+        tuple(splits),
         bound,
         _latency(problem, best),
         _in_flight(problem, best, request),
@@ -226,9 +234,11 @@ def _search_borders(
     """The best split with borders moved, and the best with several pieces on each device."""
     bound = period_bound(loads, op_shares(problem, request.micro_batches))
 
-    def judge(pieces: Pieces) -> Split:
-        split = split_of(loads, "search", pieces.units)
-        return simulated_split(problem, engine, split, request, most_schedules=2)
+    def judge(pieces: Pieces, like: Split | None) -> Split:
+        split = split_of(loads, "search", pieces.units, splits[0].priorities)
+        if like is None:
+            return simulated_split(problem, engine, split, request, most_schedules=2)
+        return simulated_alike(problem, engine, split, request, like)
 
     ranked = sorted(splits, key=_rank)
     first_of_unit = np.unique(problem.unit_of, return_index=True)[1]

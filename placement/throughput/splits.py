@@ -38,6 +38,8 @@ class Split:
     """The estimate of `held_memory`."""
     channel_seconds: float = 0.0
     """The largest load of any channel."""
+    priorities: Float64[np.ndarray, " ops"] | None = None
+    """In which ops of a step run; None: by upward ranks on these devices."""
     simulated: StepsEvaluation | None = None
     """Steps that overlap in the event engine, with as many in flight as fit."""
 
@@ -57,7 +59,12 @@ class Split:
         return len(np.unique(self.devices))
 
 
-def split_of(loads: LoadProblem, name: str, units: Int32[np.ndarray, " units"]) -> Split:
+def split_of(
+    loads: LoadProblem,
+    name: str,
+    units: Int32[np.ndarray, " units"],
+    priorities: Float64[np.ndarray, " ops"] | None = None,
+) -> Split:
     """A placement of units as a split, judged by its loads."""
     busy = resource_loads(loads, units)
     return Split(
@@ -68,6 +75,7 @@ def split_of(loads: LoadProblem, name: str, units: Int32[np.ndarray, " units"]) 
         fits(loads, units),
         held_bytes(loads, units),
         float(busy[loads.device_count :].max(initial=0.0)),
+        priorities,
     )
 
 
@@ -89,7 +97,8 @@ def simplest_of(problem: Problem, splits: Sequence[Split], transfers: Transfers)
 
 def pipeline_plan(problem: Problem, split: Split) -> Plan:
     """The split as a plan, in critical-path order."""
-    return Plan.of(split.devices, upward_ranks(problem, split.devices))
+    given = split.priorities
+    return Plan.of(split.devices, upward_ranks(problem, split.devices) if given is None else given)
 
 
 def stages_of(problem: Problem, split: Split) -> list[Mapping[str, Any]]:

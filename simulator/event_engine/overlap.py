@@ -128,7 +128,7 @@ def overlap_steps(
     p, graph = program.arrays, program.graph
     ops, count = p.seconds.shape
     in_flight = schedule.most_in_flight
-    phases = step_phases(graph)
+    phases = program.step_phases
     updates = bool((phases == Phase.UPDATE).any())
     if updates and (phases == Phase.UPDATE).all():
         raise PlanError(f"all ops of graph {graph.name!r} are updates: no step is left to repeat")
@@ -145,7 +145,7 @@ def overlap_steps(
     ordered = schedule.order != StepOrder.OLDEST_FIRST
     late = phases != (Phase.BACKWARD if schedule.order == StepOrder.ONE_F_ONE_B else Phase.FORWARD)
     windowed = schedule.order == StepOrder.ONE_F_ONE_B
-    windows = stage_windows(graph, devices, count) if windowed else np.zeros(0, np.int32)
+    windows = stage_windows(phases, devices, count) if windowed else np.zeros(0, np.int32)
     barred = schedule.order == StepOrder.GPIPE
     return Overlap(
         slots=Slots(
@@ -177,21 +177,6 @@ def overlap_steps(
         end_seconds=np.zeros(rows),
         busy_seconds=np.zeros(count),
     )
-
-
-def step_phases(graph: Graph) -> UInt8[np.ndarray, " ops"]:
-    """Forward, backward, or once for all steps: what depends on a later phase belongs to it."""
-    phases = np.array(graph.phases, np.uint8)
-    if not phases.any():
-        return phases
-    own = phases.tolist()
-    waits = graph.tensor_storage[graph.edge_tensors] != Storage.WEIGHT
-    producers = graph.tensor_producers[graph.edge_tensors][waits]
-    consumers = graph.consumers[waits]
-    order = np.argsort(consumers, kind="stable")
-    for source, target in zip(producers[order].tolist(), consumers[order].tolist(), strict=True):
-        own[target] = max(own[target], own[source])
-    return np.array(own, np.uint8)
 
 
 def read_by_updates(graph: Graph, phases: UInt8[np.ndarray, " ops"]) -> np.ndarray:
@@ -234,14 +219,14 @@ def accumulate_seconds(
 
 
 def stage_windows(
-    graph: Graph, devices: Int32[np.ndarray, " ops"], count: int
+    phases: UInt8[np.ndarray, " ops"], devices: Int32[np.ndarray, " ops"], count: int
 ) -> Int32[np.ndarray, " {count}"]:
     """Steps begun and not finished that 1F1B allows on each device: stages from it to the last.
 
     Devices are stages in the order of the mean position of their forward ops.
     """
-    position = np.arange(graph.op_count, dtype=np.float64)
-    forward = step_phases(graph) == Phase.FORWARD
+    position = np.arange(len(phases), dtype=np.float64)
+    forward = phases == Phase.FORWARD
     taken = forward if forward.any() else np.ones_like(forward)
     ops = np.bincount(devices[taken], minlength=count)
     mean = np.bincount(devices[taken], position[taken], count) / np.maximum(ops, 1)

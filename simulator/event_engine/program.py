@@ -1,6 +1,7 @@
 """A graph, a cluster and op costs as the flat arrays that the event engine runs on."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from graphs.kinds import Storage
 from simulator.clusters.cluster import Cluster
 from simulator.clusters.host_costs import CONTENTION, runs_alone
 from simulator.errors import KernelInputError
+from simulator.event_engine.phases import step_phases
 from simulator.kernel_checks import check_indices, check_offsets, check_record
 
 
@@ -63,6 +65,11 @@ class Program:
     cluster: Cluster
     graph_tensors: Int32[np.ndarray, " tensors"]
     """The graph's tensor behind each of the program's."""
+
+    @cached_property
+    def step_phases(self) -> UInt8[np.ndarray, " ops"]:
+        """The phase of each op in steps that overlap."""
+        return step_phases(self.graph)
 
     @property
     def edge_count(self) -> int:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int32, Int64
 from graphs.graph import Graph
 from graphs.kinds import Storage
 from simulator.clusters.cluster import Cluster
-from simulator.event_engine.overlap import accumulated_bytes, step_phases
+from simulator.event_engine.overlap import accumulated_bytes
 from simulator.event_engine.program import Program
 from simulator.event_engine.state import Recording
 from simulator.steps import StepsEvaluation
@@ -94,7 +94,7 @@ def make_steps_trace(
     used = np.flatnonzero(record.copy_tensor[first:] >= 0) + first
     sent_rows, sent = np.divmod(record.copy_tensor[used], tensors)
     producers = arrays.tensor_producers
-    phases = step_phases(graph)
+    phases = program.step_phases
     steps = evaluation.schedule.steps
     once = phases == phases.max() if rows > steps else np.zeros(ops, bool)
     ran = np.concatenate([np.tile(~once, (steps, 1)), np.tile(once, (rows - steps, 1))])

@@ -78,7 +78,7 @@ def test_the_search_finds_the_best_borders_of_a_training_pipeline(seed: int) -> 
     loads = channel_problem(problem, request)
     positions = np.arange(9, dtype=np.int32)
 
-    def judge(pieces: Pieces) -> Split:
+    def judge(pieces: Pieces, like: Split | None = None) -> Split:
         split = split_of(loads, "cut", pieces.units)
         return simulated_split(problem, problem.simulator, split, request)
 
