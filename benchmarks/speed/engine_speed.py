@@ -10,6 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,12 @@ from placement.placers.registry import get_placer
 from placement.problem import Problem
 from simulator.clusters.presets import preset
 from simulator.event_engine.kernel import run_kernel
+from simulator.event_engine.overlap import overlap_steps
 from simulator.event_engine.reference import simulate_reference
 from simulator.event_engine.state import NO_RECORDING, make_engine_state
 from simulator.plan import Plan
 from simulator.simulator import Simulator
+from simulator.steps import StepOrder, StepSchedule
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "samples"))
 from graph_samples import random_cluster, random_devices, random_graph, with_hosts
@@ -46,6 +49,7 @@ def main() -> None:
         "",
         exactness(arguments.exact),
         exactness(arguments.exact, hosts=True),
+        steps_exactness(arguments.exact),
         "",
         "| graph | ops | edges | one device, ns | portfolio's plan, ns | random devices, ns |",
         "|---|---|---|---|---|---|",
@@ -53,7 +57,7 @@ def main() -> None:
     for graph in [*(random_graph(1, size, groups=False) for size in SIZES), *bundled()]:
         lines.append(speed_row(graph))
         print(lines[-1], flush=True)
-    lines += ["", reference_ratio(), threads_ratio()]
+    lines += ["", steps_ratio(), reference_ratio(), threads_ratio()]
     text = "\n".join(lines) + "\n"
     print(text)
     if arguments.out:
@@ -84,6 +88,53 @@ def exactness(count: int, *, hosts: bool = False) -> str:
     which = ", devices that send and receive themselves" if hosts else ""
     cases = f"random DAG x plan x cluster{which}"
     return f"Kernel equals reference exactly: {equal} of {count} {cases}."
+
+
+def steps_exactness(count: int) -> str:
+    """Kernel against reference where several steps overlap, in each order."""
+    equal = 0
+    for seed in range(count):
+        graph, cluster = random_graph(seed, 5 + seed % 60), random_cluster(seed)
+        phases = np.arange(graph.op_count) * 3 // max(graph.op_count, 1)
+        graph = replace(graph, phases=(phases * (seed % 2)).astype(np.uint8))
+        simulator = Simulator.of(graph, cluster)
+        plan = Plan.of(random_devices(graph, cluster, seed))
+        steps = 1 + seed % 7
+        order = list(StepOrder)[seed % 3]
+        schedule = StepSchedule(steps, steps if order == StepOrder.GPIPE else 1 + seed % 4, order)
+        expected = simulate_reference(
+            graph, cluster, simulator.seconds, plan.devices, plan.ranks, schedule=schedule
+        )
+        trace = simulator.trace_steps(plan, schedule)
+        same = expected.makespan == trace.evaluation.makespan_seconds
+        same &= expected.peak_bytes == trace.evaluation.peak_bytes
+        same &= all(trace.start[task] == at for task, at in expected.start.items())
+        same &= all(trace.end[task] == at for task, at in expected.end.items())
+        equal += same
+    cases = "random DAG x plan x cluster x schedule of steps that overlap"
+    return f"Kernel equals reference exactly: {equal} of {count} {cases}."
+
+
+def steps_ratio() -> str:
+    """What a step among several costs, over one by itself."""
+    graph, cluster = random_graph(1, 10_000, groups=False), preset(CLUSTER)
+    graph = replace(graph, phases=np.zeros_like(graph.phases))
+    simulator = Simulator.of(graph, cluster)
+    plan = Plan.of((np.arange(graph.op_count) * 4 // graph.op_count).astype(np.int32))
+    one = kernel_seconds(simulator, plan)
+    size = graph.op_count + graph.edge_count
+    schedule = StepSchedule(32, 8)
+    arrays = simulator.program.arrays
+    overlap = overlap_steps(simulator.program, schedule, plan.devices)
+    state, peak = make_engine_state(arrays, overlap=overlap), np.zeros(4, np.int64)
+    several = fastest(
+        lambda: run_kernel(arrays, state, plan.devices, plan.ranks, peak, NO_RECORDING), 5
+    )
+    return (
+        f"Of 32 steps, 8 in flight, 10,000 ops in four stages, each takes "
+        f"{several / 32 / size * 1e9:.0f} ns for each op and edge, {several / 32 / one:.2f} times "
+        "as much as a step by itself."
+    )
 
 
 def speed_row(graph: Graph) -> str:
