@@ -58,10 +58,10 @@ class Relay(torch.nn.Module):
 
     def __init__(self, pipe: Pipe, index: int) -> None:
         super().__init__()
-        self.stage = pipe.get_stage_module(index)
+        self.stage = _without_unread(pipe.get_stage_module(index))
         nodes = list(pipe.split_gm.graph.nodes)
         calls = [node for node in nodes if node.op == "call_module"]
-        self._call = calls[index]
+        self._call, self.name = calls[index], str(calls[index].target)
         self.places = [node for node in nodes if node.op == "placeholder"]
         reader = {node: number for number, node in enumerate(calls)}
         made = {**dict.fromkeys(self.places, -1), **reader}
@@ -98,6 +98,21 @@ class Relay(torch.nn.Module):
         return tuple(shapes)
 
 
+def _without_unread(stage: torch.nn.Module) -> torch.nn.Module:
+    """Drop a stage's other names of a parameter that it has a copy of, for they are not the copy."""
+    read = {
+        f"{path}.{node.target}".lstrip(".")
+        for path, module in stage.named_modules()
+        for node in getattr(getattr(module, "graph", None), "nodes", ())
+        if node.op == "get_attr"
+    }
+    for name, _ in list(stage.named_parameters(remove_duplicate=False)):
+        if name not in read:
+            path, _, attribute = name.rpartition(".")
+            delattr(stage.get_submodule(path), attribute)
+    return stage
+
+
 def _is_item(node: Node) -> bool:
     return node.op == "call_function" and getattr(node.target, "__name__", "") == "getitem"
 
@@ -111,7 +126,6 @@ class Model:
         if factory:
             torch.manual_seed(0)  # the same weights in all processes
             self.module: torch.nn.Module = _named(factory)()
-            self.whole = copy.deepcopy(self.module)
             self._results: Any = None
         elif not manifest["program"] or not (folder / manifest["program"]).exists():
             raise PipelineError(
@@ -121,8 +135,8 @@ class Model:
         else:
             program = torch.export.load(folder / manifest["program"])
             self.module = torch.export.unflatten(program)
-            self.whole = copy.deepcopy(program.module())
             example, self._results = program.example_inputs, program.call_spec.out_spec
+        self.whole = copy.deepcopy(self.module)
         self.leaves, self._tree = tree_flatten(example)
         self._examples = [leaf for leaf in self.leaves if isinstance(leaf, torch.Tensor)]
         if len(self._examples) != len(self.specs):
@@ -235,7 +249,7 @@ class Runner:
 
     def _add_up(self, users: dict[str, str]) -> None:
         """Stages have copies of a parameter that several read: each gets the gradients' sum."""
-        name = users.get(f"submod_{self.rank}")
+        name = users.get(self.relay.name)
         mine = self.relay.stage.get_parameter(name) if name else None
         total = torch.zeros_like(
             self.model.whole.get_parameter(next(iter(users.values()))), device=self.device
