@@ -21,7 +21,6 @@ import statistics
 import sys
 import time
 from importlib import import_module
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ class Relay(torch.nn.Module):
     def __init__(self, pipe: Pipe, index: int) -> None:
         super().__init__()
         self.stage = _without_unread(pipe.get_stage_module(index))
-        nodes = list(pipe.split_gm.graph.nodes)
+        nodes: list[Any] = list(pipe.split_gm.graph.nodes)
         calls = [node for node in nodes if node.op == "call_module"]
         self._call, self.name = calls[index], str(calls[index].target)
         self.places = [node for node in nodes if node.op == "placeholder"]
@@ -76,22 +75,22 @@ class Relay(torch.nn.Module):
 
     def forward(self, *values: torch.Tensor) -> Any:
         # A received buffer that only passes through must not be sent itself: a view of it is.
-        received = dict(zip(self.entering, values, strict=True))
-        known: dict[Node, Any] = {node: value.view_as(value) for node, value in received.items()}
+        received: dict[Any, torch.Tensor] = dict(zip(self.entering, values, strict=True))
+        known: dict[Any, Any] = {node: value.view_as(value) for node, value in received.items()}
         made = known[self._call] = self.stage(*map_arg(self._call.args, received.__getitem__))
         known.update((user, made[user.args[1]]) for user in self._call.users if _is_item(user))
         leaving = tuple(known[node].contiguous() for node in self.leaving)
         return leaving if len(leaving) > 1 else leaving[0]
 
-    def shapes(self, pipe: Pipe, border: list[Node]) -> tuple[torch.Tensor, ...]:
+    def shapes(self, pipe: Pipe, border: list[Any]) -> tuple[torch.Tensor, ...]:
         """What crosses a border, without contents; torch would try random numbers otherwise."""
         shapes = []
         for node in border:
             source, place = (node.args[0], node.args[1]) if _is_item(node) else (node, 0)
             value = node.meta.get("val")
             if source.op == "call_module":
-                graph = pipe.split_gm.get_submodule(source.target).graph  # type: ignore[union-attr]
-                value = tree_leaves(list(graph.nodes)[-1].args)[place].meta["val"]  # type: ignore[operator]
+                stage: Any = pipe.split_gm.get_submodule(source.target)
+                value = tree_leaves(list(stage.graph.nodes)[-1].args)[place].meta["val"]
             is_trained = source.op == "call_module" and value.is_floating_point()
             empty = torch.empty(value.shape, dtype=value.dtype, device="meta")
             shapes.append(empty.requires_grad_(is_trained))
@@ -99,7 +98,7 @@ class Relay(torch.nn.Module):
 
 
 def _without_unread(stage: torch.nn.Module) -> torch.nn.Module:
-    """Drop a stage's other names of a parameter that it has a copy of, for they are not the copy."""
+    """Drop other names of a parameter that the stage has a copy of: they are not the copy."""
     read = {
         f"{path}.{node.target}".lstrip(".")
         for path, module in stage.named_modules()
@@ -113,7 +112,7 @@ def _without_unread(stage: torch.nn.Module) -> torch.nn.Module:
     return stage
 
 
-def _is_item(node: Node) -> bool:
+def _is_item(node: Any) -> bool:
     return node.op == "call_function" and getattr(node.target, "__name__", "") == "getitem"
 
 
@@ -206,12 +205,11 @@ class Runner:
         self.loss = _named(options.loss) if options.loss else None
         if options.train and not options.loss:
             self.loss = lambda output, _: output
-        relay = self.relay
-        shapes = [relay.shapes(pipe, border) for border in (relay.entering, relay.leaving)]
-        self.schedule = _SCHEDULES[options.schedule or manifest["schedule"]](
-            PipelineStage(relay, self.rank, stages, self.device, *shapes), self.count, self._loss_of
-            if self.loss else None
-        )  # fmt: skip
+        entering = self.relay.shapes(pipe, self.relay.entering)
+        leaving = self.relay.shapes(pipe, self.relay.leaving)
+        stage = PipelineStage(self.relay, self.rank, stages, self.device, entering, leaving)
+        schedule = _SCHEDULES[options.schedule or manifest["schedule"]]
+        self.schedule = schedule(stage, self.count, self._loss_of if self.loss else None)
         self.micro = [self.model.random(1 + number) for number in range(self.count)]
         if options.inputs:
             self.micro = self.model.given(options.inputs, self.count)
@@ -268,7 +266,8 @@ class Runner:
         """
         outputs, losses = self.step()
         whole = self.model.whole.to(self.device)
-        expected, expected_losses = [], []
+        expected: list[list[torch.Tensor]] = []
+        expected_losses: list[torch.Tensor] = []
         with torch.set_grad_enabled(self.loss is not None):
             for tensors, target in zip(self.micro, self.targets.chunk(self.count), strict=True):
                 args, kwargs = self.model.arranged([one.to(self.device) for one in tensors])
@@ -276,7 +275,7 @@ class Runner:
                 expected.append(tree_leaves(result))
                 if self.loss:
                     expected_losses.append(self.loss(result, target.to(self.device)))
-                    (expected_losses[-1] / self.count).backward()
+                    torch.autograd.backward(expected_losses[-1] / self.count)
         pairs: dict[str, tuple[Any, Any]] = {}
         if outputs is not None:
             for place, (mine, parts) in enumerate(
@@ -287,13 +286,14 @@ class Runner:
             pairs["loss"] = torch.stack(losses), torch.stack(expected_losses)
         if self.loss:
             of_whole = dict(whole.named_parameters(remove_duplicate=False))
-            for name, mine in self.relay.stage.named_parameters():
-                pairs[f"gradient of {name}"] = mine.grad, of_whole[name].grad
+            for name, parameter in self.relay.stage.named_parameters():
+                none = torch.zeros_like(parameter)
+                both = (
+                    none if one is None else one for one in (parameter.grad, of_whole[name].grad)
+                )
+                pairs[f"gradient of {name}"] = next(both), next(both)
         for what, (mine, wanted) in pairs.items():
             limit = self.options.tolerance
-            if mine is None or wanted is None:
-                mine, wanted = (torch.zeros(1) if one is None else one.sum().view(1).cpu()
-                                for one in (mine, wanted))  # fmt: skip
             try:
                 torch.testing.assert_close(mine, wanted, rtol=limit, atol=limit)
             except AssertionError as error:

@@ -209,6 +209,7 @@ def _notes(
     request: ExportRequest, batch: MiniBatch, stages: _Stages, runner: Path, program: Any
 ) -> tuple[str, ...]:
     best, count = stages.choice.best, len(stages.devices)
+    chosen = SCHEDULES[stages.choice.order]
     others = [
         f"{SCHEDULES[order]} {format_seconds(run.makespan_seconds)}"
         + ("" if run.feasible else ", which does not fit")
@@ -217,7 +218,7 @@ def _notes(
     ]
     module = "" if program else " --module package.module:factory"
     return (
-        f"{count} stages, {SCHEDULES[stages.choice.order]} with {batch.micro_batches} micro-batches "
+        f"{count} stages, {chosen} with {batch.micro_batches} micro-batches "
         f"of the planned graph: {format_seconds(best.makespan_seconds)} for a mini-batch, of which "
         f"devices wait {best.bubble:.0%}" + (f" ({'; '.join(others)})" if others else ""),
         f"try it: torchrun --nproc-per-node {count} {runner}{module} --check",
