@@ -20,6 +20,7 @@ import os
 import statistics
 import sys
 import time
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -357,6 +358,7 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"),
                         default="cuda" if torch.cuda.is_available() else "cpu")  # fmt: skip
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")  # torch's own
     try:
         _run(options)
     except PipelineError as error:
@@ -381,24 +383,30 @@ def _run(options: argparse.Namespace) -> None:
         raise PipelineError("--optimizer needs --loss, or --train where the model returns its loss")
     dist.init_process_group("gloo" if options.device == "cpu" else "nccl")
     try:
-        runner = Runner(options, manifest)
-        if options.check:
-            print(f"stage {runner.rank}: equal ({runner.check()})", flush=True)
-        if options.time:
-            taken, predicted = runner.time(options.time), manifest["predicted"]["seconds"]
-            if runner.is_last:
-                print(f"mini-batch: {taken:.6f} s (predicted {predicted:.6f} s)", flush=True)
-        if options.optimizer:
-            runner.train(options.steps)
-        elif options.outputs or not (options.check or options.time):
-            outputs, losses = runner.step()
-            if options.outputs and runner.is_last:
-                torch.save(losses if outputs is None else outputs, options.outputs)
-        if options.save:
-            options.save.mkdir(parents=True, exist_ok=True)
-            torch.save(runner.relay.stage.state_dict(), options.save / f"stage{runner.rank}.pt")
+        _work(Runner(options, manifest), options, manifest)
     finally:
         dist.destroy_process_group()
+
+
+def _work(runner: Runner, options: argparse.Namespace, manifest: dict[str, Any]) -> None:
+    if options.check:
+        print(f"stage {runner.rank}: equal ({runner.check()})", flush=True)
+    if options.time:
+        taken, forecast = runner.time(options.time), ""
+        predicted = manifest["predicted"]["schedules"].get(options.schedule or manifest["schedule"])
+        if predicted and manifest["training"] == bool(runner.loss):
+            forecast = f" (predicted {predicted['seconds']:.6f} s)"
+        if runner.is_last:
+            print(f"mini-batch: {taken:.6f} s{forecast}", flush=True)
+    if options.optimizer:
+        runner.train(options.steps)
+    elif options.outputs or not (options.check or options.time):
+        outputs, losses = runner.step()
+        if options.outputs and runner.is_last:
+            torch.save(losses if outputs is None else outputs, options.outputs)
+    if options.save:
+        options.save.mkdir(parents=True, exist_ok=True)
+        torch.save(runner.relay.stage.state_dict(), options.save / f"stage{runner.rank}.pt")
 
 
 if __name__ == "__main__":

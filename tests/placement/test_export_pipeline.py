@@ -139,7 +139,11 @@ def test_the_faster_schedule_that_fits_is_chosen(program: Path, tmp_path: Path) 
         name: simulator.evaluate_steps(plan, StepSchedule(6, 6, order))
         for name, order in runs.items()
     }
-    best = min(found, key=lambda name: found[name].makespan_seconds)
+    least = min(found[name].makespan_seconds for name in found)
+    best = min(
+        (name for name in found if found[name].makespan_seconds <= 1.01 * least),
+        key=lambda name: max(found[name].peak_bytes),
+    )
     assert document["schedule"] == best
     assert document["n_microbatches"] == 6
     assert document["predicted"]["seconds"] == pytest.approx(found[best].makespan_seconds)
