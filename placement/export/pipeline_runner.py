@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a torch model in the stages that graphwright chose: one process for each stage, in order.
 
-Needs torch 2.8 or newer, nothing else.
+Needs torch 2.13 or newer, nothing else.
 
     torchrun --nproc-per-node STAGES THIS_SCRIPT --check
     torchrun --nproc-per-node STAGES THIS_SCRIPT --inputs batch.pt --outputs outputs.pt
@@ -358,7 +358,9 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"),
                         default="cuda" if torch.cuda.is_available() else "cpu")  # fmt: skip
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")  # torch's own
+    # What torch says of itself.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
+    warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
     try:
         _run(options)
     except PipelineError as error:

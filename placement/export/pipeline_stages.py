@@ -222,6 +222,14 @@ def _notes(
         f"of the planned graph: {format_seconds(best.makespan_seconds)} for a mini-batch, of which "
         f"devices wait {best.bubble:.0%}" + (f" ({'; '.join(others)})" if others else ""),
         f"try it: torchrun --nproc-per-node {count} {runner}{module} --check",
+        *(
+            (
+                "train: --loss package.module:function --targets FILE, or --train where the model "
+                "returns its loss, and --optimizer package.module:function",
+            )
+            if batch.is_training
+            else ()
+        ),
         *(() if count > 1 else ("One stage: nothing overlaps.",)),
         *((stages.moved,) if stages.moved else ()),
         *request.notes_on_holds,
