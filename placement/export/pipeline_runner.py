@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a torch model in the stages that graphwright chose: one process for each stage, in order.
 
-Needs torch 2.13 or newer, nothing else.
+Needs torch and nothing else; 2.13 is what it was tested with.
 
     torchrun --nproc-per-node STAGES THIS_SCRIPT --check
     torchrun --nproc-per-node STAGES THIS_SCRIPT --inputs batch.pt --outputs outputs.pt
@@ -118,7 +118,7 @@ def _is_item(node: Any) -> bool:
 
 
 class Model:
-    """The model before it is cut, beside a copy of it in one piece."""
+    """The model before it is cut, and what goes in and out."""
 
     def __init__(self, manifest: dict[str, Any], folder: Path, factory: str | None) -> None:
         self.specs: list[dict[str, Any]] = manifest["inputs"]
@@ -136,7 +136,6 @@ class Model:
             program = torch.export.load(folder / manifest["program"])
             self.module = torch.export.unflatten(program)
             example, self._results = program.example_inputs, program.call_spec.out_spec
-        self.whole = copy.deepcopy(self.module)
         self.leaves, self._tree = tree_flatten(example)
         self._examples = [leaf for leaf in self.leaves if isinstance(leaf, torch.Tensor)]
         if len(self._examples) != len(self.specs):
@@ -145,7 +144,7 @@ class Model:
         if self._results is None:
             args, kwargs = self.arranged(self.random(0))
             with torch.no_grad():
-                self._results = tree_flatten(self.whole(*args, **kwargs))[1]
+                self._results = tree_flatten(self.module(*args, **kwargs))[1]
 
     def results_of(self, sent: Any) -> Any:
         """What the model returns, of the tensors that its last stage gives."""
@@ -195,6 +194,7 @@ class Runner:
             torch.cuda.set_device(self.device)
         self.model = Model(manifest, options.manifest.parent, options.module)
         args, kwargs = self.model.arranged(self.model.random(0))
+        self.whole = copy.deepcopy(self.model.module) if options.check else None
         split = {name: SplitPoint[kind] for name, kind in manifest["split_spec"].items()}
         pipe = pipeline(self.model.module, mb_args=args, mb_kwargs=kwargs, split_spec=split)
         if pipe.num_stages != stages:
@@ -202,7 +202,13 @@ class Runner:
                 f"torch makes {pipe.num_stages} stages of the model, the plan has {stages}: one of "
                 f"the modules {', '.join(split)} is called several times, or never"
             )
-        self.tied, self.relay = pipe.replicated_params, Relay(pipe, self.rank).to(self.device)
+        #: Names of each parameter that several stages have a copy of, and something of its size.
+        self.tied = [
+            (users, torch.zeros_like(pipe.split_gm.get_submodule(stage).get_parameter(name)))
+            for users in pipe.replicated_params
+            for stage, name in [next(iter(users.items()))]
+        ]
+        self.relay = Relay(pipe, self.rank).to(self.device)
         self.loss = _named(options.loss) if options.loss else None
         if options.train and not options.loss:
             self.loss = lambda output, _: output
@@ -211,6 +217,9 @@ class Runner:
         stage = PipelineStage(self.relay, self.rank, stages, self.device, entering, leaving)
         schedule = _SCHEDULES[options.schedule or manifest["schedule"]]
         self.schedule = schedule(stage, self.count, self._loss_of if self.loss else None)
+        # Nothing may hold the other stages, so that they are let go.
+        pipe.split_gm.graph.owning_module = None
+        del self.model.module
         self.micro = [self.model.random(1 + number) for number in range(self.count)]
         if options.inputs:
             self.micro = self.model.given(options.inputs, self.count)
@@ -242,17 +251,15 @@ class Runner:
         with torch.set_grad_enabled(self.loss is not None):
             has_outputs = not self.loss or bool(self.options.loss)
             outputs = self.schedule.step(*inputs, return_outputs=has_outputs, **extra)
-        for users in self.tied if self.loss else ():
-            self._add_up(users)
+        for users, nothing in self.tied if self.loss else ():
+            self._add_up(users, nothing)
         return None if outputs is None else self.model.results_of(outputs), losses
 
-    def _add_up(self, users: dict[str, str]) -> None:
+    def _add_up(self, users: dict[str, str], nothing: torch.Tensor) -> None:
         """Stages have copies of a parameter that several read: each gets the gradients' sum."""
         name = users.get(self.relay.name)
         mine = self.relay.stage.get_parameter(name) if name else None
-        total = torch.zeros_like(
-            self.model.whole.get_parameter(next(iter(users.values()))), device=self.device
-        ).detach()
+        total = nothing.detach().to(self.device, copy=True)
         if mine is not None and mine.grad is not None:
             total += mine.grad
         dist.all_reduce(total)
@@ -266,7 +273,9 @@ class Runner:
             PipelineError: they differ.
         """
         outputs, losses = self.step()
-        whole = self.model.whole.to(self.device)
+        if self.whole is None:
+            raise PipelineError("start with --check: the model in one piece was not kept")
+        whole = self.whole.to(self.device)
         expected: list[list[torch.Tensor]] = []
         expected_losses: list[torch.Tensor] = []
         with torch.set_grad_enabled(self.loss is not None):
