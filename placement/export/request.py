@@ -39,6 +39,12 @@ class ExportRequest:
     """Copy weights that lie outside `out`, where the form must have them there."""
     max_parts: int = 24
     """A plan that would be cut into more programs is refused, where the form cuts it."""
+    micro_batches: int | None = None
+    """Into how many a mini-batch is divided, where the form runs several; each is the graph."""
+    batch: int | None = None
+    """Samples of a mini-batch, where the form divides it."""
+    train: str | None = None
+    """The optimizer that trains a forward pass, where the form can plan for it."""
     costs: CostModel | None = None
     """What the schedule is simulated with; None is the graph's default."""
     provenance: Mapping[str, object] = field(default_factory=dict)

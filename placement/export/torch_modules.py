@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from graphs.graph import Graph
+from graphs.kinds import FREE_KINDS, OpKind, Phase
 from placement.export.errors import ExportError
 from placement.export.request import ExportRequest
 
@@ -45,11 +47,11 @@ def torch_modules(request: ExportRequest) -> TorchModules:
 def _of_program(request: ExportRequest) -> TorchModules:
     from graphs.importers.torch_models.exported import parameter_readers, tied_names
 
-    modules = {
+    modules = _of_parameters(request.graph) if request.graph.phases.any() else {
         name: name.rpartition("/")[0]
         for name, kind in zip(request.graph.op_names, request.graph.op_types, strict=True)
         if "." in kind
-    }
+    }  # fmt: skip
     readers = parameter_readers(request.model)
     known = request.graph.op_index
     owners = {
@@ -59,6 +61,28 @@ def _of_program(request: ExportRequest) -> TorchModules:
     followers = _followers(list(owners), {name for name, ops in owners.items() if ops},
                            tied_names(request.model))  # fmt: skip
     return TorchModules(modules, {name: ops for name, ops in owners.items() if ops}, followers)
+
+
+def _of_parameters(graph: Graph) -> dict[str, str]:
+    """The module of each forward op of a training step that reads a parameter, or a view of one.
+
+    Ops of a joint program do not say where they were called, but parameters keep their names.
+    """
+    owners: dict[int, str] = {}
+    modules: dict[str, str] = {}
+    for op in range(graph.op_count):
+        if graph.kinds[op] == OpKind.VARIABLE:
+            owners[op] = graph.op_names[op].rpartition(".")[0]
+            continue
+        sources = [int(source) for source in graph.tensor_producers[graph.inputs_of(op)]]
+        found = [owners[source] for source in sources if source in owners]
+        if not found or graph.phases[op] != Phase.FORWARD:
+            continue
+        if graph.kinds[op] in FREE_KINDS or graph.kinds[op] == OpKind.TRANSPOSE:
+            owners[op] = found[0]
+        else:
+            modules[graph.op_names[op]] = found[0]
+    return modules
 
 
 def _followers(

@@ -23,6 +23,9 @@ def export(
     fusion: Annotated[bool, Parameter(negative=())] = False,
     copy_weights: Annotated[bool, Parameter(negative=())] = False,
     max_parts: int = 24,
+    micro_batches: int | None = None,
+    batch: int | None = None,
+    train: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Write a plan in the forms of other tools.
@@ -30,7 +33,8 @@ def export(
     Forms: plan (plan.json); for ONNX models onnx-split (a model per part, a manifest and a script
     that runs them) and onnx-annotated (one model that names each node's device); for TensorFlow
     graph-def or saved-model (node.device); for torch.export programs and ONNX models from torch
-    device-map (as accelerate reads it) and pipeline (stages for torch.distributed.pipelining).
+    device-map (as accelerate reads it) and pipeline (stages for torch.distributed.pipelining, the
+    schedule that the simulator finds the faster, and a script that runs them).
 
     Parameters
     ----------
@@ -56,6 +60,14 @@ def export(
         Copy weights that lie outside the folder.
     max_parts
         Refuse a plan that would be cut into more models; each is a session of its own.
+    micro_batches
+        For pipeline: how many make a mini-batch; the planned graph is one. Left out, 8, or twice
+        the number of stages if that is more.
+    batch
+        For pipeline: samples of a mini-batch; the micro-batches must divide it.
+    train
+        For pipeline: sgd, momentum or adam: plan a training step of a forward pass, with a backward
+        pass that takes twice as long. Left out, the forward pass alone.
     json
         Print one JSON object instead of text.
     """
@@ -83,6 +95,9 @@ def export(
         fusion=fusion,
         copy_weights=copy_weights,
         max_parts=max_parts,
+        micro_batches=micro_batches,
+        batch=batch,
+        train=train,
         provenance=document.provenance,
     )
     if exporters:
