@@ -17,6 +17,7 @@ from jaxtyping import Int32
 from placement.placer import Budget
 from placement.priorities import upward_ranks
 from placement.problem import Problem
+from placement.simplicity import is_contiguous
 from placement.throughput.border_search import badness, search_borders
 from placement.throughput.chain_split import ChainSplit, split_order
 from placement.throughput.contiguous import best_contiguous_split
@@ -155,6 +156,14 @@ def plan_pipeline(
         searched = _search_borders(problem, loads, engine, request, splits, orders, budget, seed)
         splits = _best_cut(splits) + searched
     good = [split for split in splits if split.fits and np.isfinite(split.period_seconds)]
+    if request.contiguous and good:
+        graph = problem.graph
+        good = [split for split in good if is_contiguous(graph, split.devices)]
+        if not good:
+            raise InfeasibleError(
+                "no split into one stage for each device was found that fits in memory; allow "
+                "others (leave --contiguous out)"
+            )
     if not good and engine is not None and splits:
         raise InfeasibleError(too_many(problem, engine, splits, request))
     if not good:
@@ -249,7 +258,7 @@ def _search_borders(
     ]
     goal = bound * (1 + _AT_BOUND)
     found = [search_borders(whole, judge, Budget(budget.left_seconds / 2), seed, goal)]
-    if is_training(problem) and whole[0].count > 1:
+    if is_training(problem) and whole[0].count > 1 and not request.contiguous:
         devices = tuple(dict.fromkeys(whole[0].devices))
         looped = [looped_pieces(loads, whole[0].positions, devices, rounds) for rounds in (2, 3, 4)]
         starts = [pieces for pieces in looped if pieces is not None]

@@ -31,6 +31,8 @@ class Throughput:
     """The graph is one of so many parts of a training step: forward and backward run for each of
     them, updates once."""
     transfers: Transfers = Transfers.CHANNELS
+    contiguous: bool = False
+    """One stage for each device, in the order of the forward pass: what most pipelines can run."""
 
     def __post_init__(self) -> None:
         if self.in_flight is not None and self.in_flight < 1:

@@ -10,6 +10,7 @@ from graphs.graph import Graph
 from graphs.kinds import Phase
 from placement.placer import Budget
 from placement.problem import Problem
+from placement.simplicity import is_contiguous
 from placement.throughput.border_search import search_borders
 from placement.throughput.engine_choice import simulated_split
 from placement.throughput.load_problem import channel_problem
@@ -95,3 +96,6 @@ def test_a_device_that_comes_twice_stands_still_for_less() -> None:
     found = plan_pipeline(problem, Budget(2.0), 0, Throughput(micro_batches=2))
     periods = {split.name: split.period_seconds for split in (found.best, *found.others)}
     assert periods["interleaved"] < 0.95 * min(periods["contiguous"], periods["search"])
+    one_each = plan_pipeline(problem, Budget(1.0), 0, Throughput(micro_batches=2, contiguous=True))
+    assert "interleaved" not in {split.name for split in (one_each.best, *one_each.others)}
+    assert is_contiguous(problem.graph, one_each.best.devices)
