@@ -20,7 +20,7 @@ from graphs.graph import Graph
 from graphs.kinds import Phase
 from placement.placer import Budget
 from placement.problem import Problem
-from placement.throughput import Throughput, plan_pipeline
+from placement.throughput import Throughput, plan_pipeline, warm_up_pipelines
 from simulator import preset
 from simulator.units import SECONDS, parse_quantity
 
@@ -79,6 +79,7 @@ def main() -> None:
     rows: list[Row] = []
     if arguments.json is not None and arguments.json.exists():
         rows = json.loads(arguments.json.read_text())
+    warm_up_pipelines()
     for budget in arguments.budgets.split(","):
         for pair in arguments.pairs.split(","):
             if any(row["pair"] == pair and row["budget"] == budget for row in rows):

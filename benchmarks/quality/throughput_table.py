@@ -19,9 +19,8 @@ from benchmarks.rows import append_row, commit, read_rows
 from graphs.bundled_graphs import load_bundled
 from graphs.kinds import Phase
 from placement.placer import Budget
-from placement.placers.warm_up import warm_up
 from placement.problem import Problem
-from placement.throughput import Split, Throughput, plan_pipeline
+from placement.throughput import Split, Throughput, plan_pipeline, warm_up_pipelines
 from simulator import preset
 from simulator.errors import InfeasibleError
 from simulator.units import SECONDS, parse_quantity
@@ -137,7 +136,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     seconds = parse_quantity(arguments.budget, SECONDS, "--budget")
-    warm_up()
+    warm_up_pipelines()
     done = {(row["graph"], row["cluster"]) for row in read_rows(arguments.rows)}
     for name in arguments.graphs.split(","):
         for cluster in arguments.clusters.split(","):

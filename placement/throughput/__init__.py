@@ -16,6 +16,7 @@ from placement.throughput.pipeline_placer import PipelinePlacer
 from placement.throughput.replication import ReplicatedSplit
 from placement.throughput.request import Throughput, Transfers
 from placement.throughput.splits import Split, pipeline_plan, simplest_of
+from placement.throughput.warm_up import warm_up_pipelines
 
 __all__ = [
     "ContiguousSplit",
@@ -36,4 +37,5 @@ __all__ = [
     "resource_loads",
     "search_loads",
     "simplest_of",
+    "warm_up_pipelines",
 ]
