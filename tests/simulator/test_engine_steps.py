@@ -295,3 +295,25 @@ def test_what_ends_while_the_pipeline_runs_empty_does_not_count() -> None:
     found = StepsEvaluation(schedule, np.maximum(ends - 8, 0), ends, 33.0, (0.0,), (0,))
     assert found.period_seconds == 2
     assert found.latency_seconds == 8
+
+
+def test_transfers_of_a_slow_step_keep_their_place_while_later_steps_send() -> None:
+    """What a step received at its release is held to its end, and the next steps send meanwhile.
+
+    Both steps that are on the way send `a` at once, so that the second one's is older than the
+    first one's `c`, and is still there when the third step sends.
+    """
+    graph = graph_of(
+        op("a", 0, output_bytes=5, kind=OpKind.INPUT),
+        op("c", 1, output_bytes=9),
+        op("b", 10, ("a", "c")),
+    )
+    cluster, schedule = toy_cluster(2, bytes_per_second=1e3), StepSchedule(6, 2)
+    simulator, plan = Simulator.of(graph, cluster), Plan.of(np.array([0, 0, 1]))
+    expected = simulate_reference(
+        graph, cluster, simulator.seconds, plan.devices, plan.ranks, schedule=schedule
+    )
+    trace = simulator.trace_steps(plan, schedule)
+    assert trace.evaluation.peak_bytes == expected.peak_bytes == (19, 28)
+    assert trace.memory_timeline(1)[1][-1] == 0
+    assert trace.evaluation.end_seconds.tolist() == list(expected.ended.values())
