@@ -90,7 +90,7 @@ def prepare(quiet: bool) -> None:
         return
     begun = time.monotonic()
     sys.stderr.write(
-        "graphwright: compiling kernels, once after installation: about half a minute\n"
+        "graphwright: compiling kernels, once after installation: about a minute\n"
     )
     with _waiting("compiling"):
         warm_up()
