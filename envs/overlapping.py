@@ -1,0 +1,146 @@
+"""Steps that overlap, as what plans are scored by: the period in the place of one step's time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from envs.errors import EpisodeError
+from placement.problem import Problem
+from placement.throughput import Throughput
+from placement.throughput.engine_choice import (
+    is_training,
+    most_that_fit,
+    period_of_steps,
+    schedule_of,
+)
+from simulator.errors import PlanError
+from simulator.evaluation import BatchEvaluation, Evaluation
+from simulator.plan import Plan
+from simulator.steps import StepOrder, StepsEvaluation
+from simulator.traces.trace import Trace
+
+
+@dataclass(frozen=True, eq=False)
+class OverlapEvaluator:
+    """A `TracedEvaluator` of steps that overlap in the event engine.
+
+    What it returns has the fields of an evaluation of one step, with other contents:
+    `makespan_seconds` is the *period*, between the ends of successive steps once the pipeline is
+    full (of micro-batches their share of the whole training step), and `peak_bytes` are those of
+    all steps on the way together. `trace` still tells of one step alone.
+    """
+
+    problem: Problem
+    request: Throughput
+
+    def steps(self, plan: Plan) -> StepsEvaluation:
+        """As many steps as are asked for; else twice the devices in use, or all micro-batches, and
+        fewer where these do not fit in memory.
+
+        Micro-batches run in 1F1B's order. Where a plan comes to a stop in it, because ops of a
+        later phase wait for each other across devices, the oldest step goes first.
+
+        Raises:
+            PlanError: the plan does not belong to the graph and cluster.
+        """
+        seen: dict[int, StepsEvaluation] = {}
+
+        def fits(in_flight: int) -> bool:
+            seen[in_flight] = self._run(plan, in_flight)
+            return seen[in_flight].feasible
+
+        wanted = self._wanted(plan)
+        fewer = self.request.in_flight is None
+        if not fits(wanted) and fewer and np.isfinite(seen[wanted].makespan_seconds):
+            wanted = max(1, most_that_fit(fits, wanted - 1))
+            if wanted not in seen:
+                fits(wanted)
+        return seen[wanted]
+
+    def period_seconds(self, found: StepsEvaluation) -> float:
+        """Seconds between successive steps; infinite where an op cannot run."""
+        if not np.isfinite(found.makespan_seconds):
+            return float("inf")
+        return period_of_steps(self.problem, found)
+
+    def as_evaluation(self, found: StepsEvaluation) -> Evaluation:
+        """The period and the peaks of steps that ran, in the fields of one step."""
+        capacity = self.problem.cluster.memory_bytes
+        excess = np.maximum(np.array(found.peak_bytes, np.int64) - capacity, 0).sum()
+        return Evaluation(
+            self.period_seconds(found),
+            found.peak_bytes,
+            found.failure,
+            0 if found.feasible else int(excess),
+            capacity_bytes=int(capacity.sum()),
+        )
+
+    def evaluate(self, plan: Plan) -> Evaluation:
+        """Period and peaks of one plan.
+
+        Raises:
+            PlanError: the plan does not belong to the graph and cluster.
+        """
+        return self.as_evaluation(self.steps(plan))
+
+    def evaluate_many(self, plans: Sequence[Plan]) -> BatchEvaluation:
+        """Periods and peaks of many plans, one after the other.
+
+        Raises:
+            PlanError: a plan does not belong to the graph and cluster.
+        """
+        found = [self.evaluate(plan) for plan in plans]
+        devices = self.problem.cluster.device_count
+        return BatchEvaluation(
+            np.array([one.makespan_seconds for one in found], np.float64),
+            np.array([one.peak_bytes for one in found], np.int64).reshape(len(found), devices),
+            np.array([one.feasible for one in found], bool),
+        )
+
+    def trace(self, plan: Plan) -> Trace:
+        """What happens in one step on its own.
+
+        Raises:
+            PlanError: an op is on a device that cannot run it.
+        """
+        return self.problem.simulator.trace(plan)
+
+    def _wanted(self, plan: Plan) -> int:
+        if self.request.in_flight is not None:
+            return self.request.in_flight
+        if is_training(self.problem):
+            return self.request.micro_batches
+        return 2 * len(np.unique(plan.devices))
+
+    def _run(self, plan: Plan, in_flight: int) -> StepsEvaluation:
+        engine, schedule = (
+            self.problem.simulator,
+            schedule_of(self.problem, self.request, in_flight),
+        )
+        if schedule.order == StepOrder.OLDEST_FIRST:
+            return engine.evaluate_steps(plan, schedule)
+        try:
+            return engine.evaluate_steps(plan, schedule)
+        except PlanError:
+            return engine.evaluate_steps(plan, replace(schedule, order=StepOrder.OLDEST_FIRST))
+
+
+def request_of(problem: Problem, in_flight: int | None, micro_batches: int) -> Throughput:
+    """What is asked for of one graph among others: micro-batches are parts of training steps,
+    graphs that update nothing serve requests.
+
+    Raises:
+        GraphwrightError: fewer than one step in flight or micro-batch, or a training step that is
+            not cut into micro-batches.
+    """
+    asked = Throughput(in_flight, micro_batches)
+    if not is_training(problem):
+        return replace(asked, micro_batches=1)
+    if micro_batches == 1:
+        raise EpisodeError(
+            f"steps of {problem.graph.name!r} cannot overlap: each waits for the parameters that "
+            "the one before updates; cut the step into micro-batches, such as micro_batches=8 "
+            "(the graph is one of them)"
+        )
+    return asked
