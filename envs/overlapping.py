@@ -126,6 +126,26 @@ class OverlapEvaluator:
             return engine.evaluate_steps(plan, replace(schedule, order=StepOrder.OLDEST_FIRST))
 
 
+def check_request(problem: Problem, request: Throughput) -> None:
+    """Hold what is asked for against the graph.
+
+    Raises:
+        EpisodeError: a training step that is not cut into micro-batches, or micro-batches of a
+            graph that updates nothing.
+    """
+    if is_training(problem) and request.micro_batches == 1:
+        raise EpisodeError(
+            f"steps of {problem.graph.name!r} cannot overlap: each waits for the parameters that "
+            "the one before updates; cut the step into micro-batches (8 of them, say): the graph "
+            "is one of them then"
+        )
+    if not is_training(problem) and request.micro_batches > 1:
+        raise EpisodeError(
+            f"{request.micro_batches} micro-batches of {problem.graph.name!r}, which updates "
+            "nothing: micro-batches are parts of a training step; requests are steps in flight"
+        )
+
+
 def request_of(problem: Problem, in_flight: int | None, micro_batches: int) -> Throughput:
     """What is asked for of one graph among others: micro-batches are parts of training steps,
     graphs that update nothing serve requests.
@@ -134,13 +154,8 @@ def request_of(problem: Problem, in_flight: int | None, micro_batches: int) -> T
         GraphwrightError: fewer than one step in flight or micro-batch, or a training step that is
             not cut into micro-batches.
     """
-    asked = Throughput(in_flight, micro_batches)
+    request = Throughput(in_flight, micro_batches)
     if not is_training(problem):
-        return replace(asked, micro_batches=1)
-    if micro_batches == 1:
-        raise EpisodeError(
-            f"steps of {problem.graph.name!r} cannot overlap: each waits for the parameters that "
-            "the one before updates; cut the step into micro-batches, such as micro_batches=8 "
-            "(the graph is one of them)"
-        )
-    return asked
+        request = replace(request, micro_batches=1)
+    check_request(problem, request)
+    return request

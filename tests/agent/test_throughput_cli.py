@@ -180,3 +180,70 @@ def test_state_between_steps_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found["state_between_steps"] == [["past_key_values.0.key", "present.0.key"]]
     assert run(["place", str(model), *CLUSTER, *THROUGHPUT]) == 0
     assert "steps of one sequence wait for each other" in capsys.readouterr().out
+
+
+def test_compare_runs_the_steps_of_every_plan(
+    chain: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*CLUSTER, *THROUGHPUT, "--in-flight", "4")
+    code, found = told(capsys, "compare", chain, *words)
+    assert code == 0
+    rows = {(row["plan"], row["made_for"]): row for row in found["plans"]}
+    splits = {"equal layers", "equal bytes", "equal flops", "balanced DP", "contiguous"}
+    assert {(name, "throughput") for name in (*splits, "one device", "search")} <= set(rows)
+    assert {(name, "latency") for name in ("single", "portfolio", "search")} <= set(rows)
+    assert {row["in_flight"] for row in rows.values()} == {4}
+    best, alone = found["plans"][0], rows["single", "latency"]
+    assert found["chosen"] in {name for name, kind in rows if kind == "throughput"}
+    # A latency placer keeps a chain on one device; half of it on each makes twice the steps.
+    assert best["period_seconds"] == pytest.approx(alone["period_seconds"] / 2, rel=1e-3)
+    assert alone["period_seconds"] == rows["one device", "throughput"]["period_seconds"]
+    assert alone["makespan_seconds"] == pytest.approx(alone["period_seconds"])
+    assert best["makespan_seconds"] > alone["makespan_seconds"]
+    assert run(["compare", chain, *words, "--placer", "heft"]) == 0
+    text = capsys.readouterr().out
+    assert "steps/s" in text
+    assert "heft" in text
+    assert "portfolio" not in text
+
+
+def test_compare_of_a_folder_has_a_column_for_each_cut(
+    chain: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ("--suite", str(Path(chain).parent))
+    code, found = told(capsys, "compare", *folder, *CLUSTER, *THROUGHPUT)
+    assert code == 0
+    (row,) = found["rows"]
+    assert {"equal layers", "portfolio"} <= {plan["plan"] for plan in row["plans"]}
+    assert run(["compare", *folder, *CLUSTER, *THROUGHPUT]) == 0
+    text = capsys.readouterr().out
+    assert "place / one device: geometric mean 0.500, 1 of 1 pairs where both fit" in text
+    assert "portfolio (latency)" in text
+
+
+def test_sweep_tells_steps_per_second_of_each_cluster(
+    chain: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = told(capsys, "sweep-clusters", chain, "--count", "1", "2", *THROUGHPUT)
+    assert code == 0
+    one, two = found["clusters"]
+    assert (one["cluster"], one["split"]) == ("1xv100-pcie", "one device")
+    assert two["steps_per_second"] == pytest.approx(2 * one["steps_per_second"], rel=1e-3)
+    assert two["cost"] == pytest.approx(2 * two["period_seconds"])
+    assert run(["sweep-clusters", chain, "--count", "1", "2", *THROUGHPUT]) == 0
+    assert "steps/s" in capsys.readouterr().out
+
+
+def test_latency_flags_are_refused_where_steps_overlap(
+    chain: str, training: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, message in (
+        (("compare", chain, *CLUSTER, *THROUGHPUT, "--out", "x"), "prints a table only"),
+        (("compare", training, *CLUSTER, *THROUGHPUT), "waits for the parameters"),
+        (("compare", chain, *CLUSTER, *THROUGHPUT, "--micro-batches", "2"), "updates nothing"),
+        (("compare", chain, *CLUSTER, "--in-flight", "2"), "add --objective throughput"),
+        (("sweep-clusters", chain, *THROUGHPUT, "--placer", "heft"), "leave out --placer"),
+        (("sweep-clusters", training, *THROUGHPUT), "waits for the parameters"),
+    ):
+        code, found = told(capsys, *words)
+        assert (code, message in found["error"]) == (2, True), found["error"]

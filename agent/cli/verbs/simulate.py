@@ -2,7 +2,7 @@
 
 from json import loads
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -11,8 +11,13 @@ from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import import_values, print_import
 from agent.cli.options import Target, of_plan, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_text
-from agent.cli.step_flags import StepFlags, steps_text, steps_values
+from agent.cli.step_flags import ONE_STEP, StepFlags, steps_text, steps_values
 from graphs.errors import GraphwrightError
+
+if TYPE_CHECKING:
+    from simulator.evaluation import Evaluation
+    from simulator.traces.steps_trace import StepsTrace
+    from simulator.traces.trace import Trace
 
 
 def simulate(
@@ -20,7 +25,7 @@ def simulate(
     *,
     plan: Path,
     target: Target = Target(),
-    overlap: StepFlags = StepFlags(),
+    overlap: StepFlags = ONE_STEP,
     trace: Path | None = None,
     beside: Path | None = None,
     costs: str = "auto",
@@ -57,7 +62,6 @@ def simulate(
     from simulator.traces.perfetto import perfetto_json
     from simulator.traces.steps_perfetto import steps_perfetto_json
     from simulator.traces.trace_merge import merged_traces, read_trace
-    from simulator.traces.trace_text import trace_text
     from simulator.units import format_seconds
 
     target = of_plan(plan, target)
@@ -118,21 +122,30 @@ def simulate(
         print_import(graph)
         if calibrated:
             print_text(calibrated_text(calibrated))
-        if before is not None:
-            ratio = evaluation.makespan_seconds / before.makespan_seconds
-            print_text(
-                f"unchanged, the same plan takes {format_seconds(before.makespan_seconds)}: "
-                f"{ratio:.3f} of it; placing anew may gain more"
-            )
-        if evaluation.failure is not None:
-            print_text(f"NOT FEASIBLE: {evaluation.failure}")
-        print_text(trace_text(result))
-        if steps is not None:
-            print_text(steps_text(steps.evaluation))
-            if steps.evaluation.failure is not None:
-                print_text(f"NOT FEASIBLE with steps that overlap: {steps.evaluation.failure}")
+        _show(result, before, steps)
     fits = evaluation.feasible and (steps is None or steps.evaluation.feasible)
     return DONE if fits else INFEASIBLE
+
+
+def _show(result: "Trace", before: "Evaluation | None", steps: "StepsTrace | None") -> None:
+    """What each device does, and what came of changes and of steps that overlap."""
+    from simulator.traces.trace_text import trace_text
+    from simulator.units import format_seconds
+
+    evaluation = result.evaluation
+    if before is not None:
+        ratio = evaluation.makespan_seconds / before.makespan_seconds
+        print_text(
+            f"unchanged, the same plan takes {format_seconds(before.makespan_seconds)}: "
+            f"{ratio:.3f} of it; placing anew may gain more"
+        )
+    if evaluation.failure is not None:
+        print_text(f"NOT FEASIBLE: {evaluation.failure}")
+    print_text(trace_text(result))
+    if steps is not None:
+        print_text(steps_text(steps.evaluation))
+        if steps.evaluation.failure is not None:
+            print_text(f"NOT FEASIBLE with steps that overlap: {steps.evaluation.failure}")
 
 
 def _source(text: str) -> str:
