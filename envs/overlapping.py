@@ -20,6 +20,9 @@ from simulator.plan import Plan
 from simulator.steps import StepOrder, StepsEvaluation
 from simulator.traces.trace import Trace
 
+#: What a plan may be scored by.
+OBJECTIVES = ("latency", "throughput")
+
 
 @dataclass(frozen=True, eq=False)
 class OverlapEvaluator:
@@ -124,6 +127,33 @@ class OverlapEvaluator:
             return engine.evaluate_steps(plan, schedule)
         except PlanError:
             return engine.evaluate_steps(plan, replace(schedule, order=StepOrder.OLDEST_FIRST))
+
+
+def overlap_of(
+    objective: str, in_flight: int | None = None, micro_batches: int = 1
+) -> Throughput | None:
+    """Steps that overlap as settings ask for them; None for latency, the time of one step.
+
+    Args:
+        objective: one of `OBJECTIVES`.
+        in_flight: most steps on the way at once; None for as many as fit of twice the devices that
+            a plan uses, or of all micro-batches.
+        micro_batches: of graphs that update parameters.
+
+    Raises:
+        EpisodeError: no such objective, or steps in flight or micro-batches of latency.
+        GraphwrightError: fewer than one step in flight or micro-batch.
+    """
+    if objective not in OBJECTIVES:
+        raise EpisodeError(f"objective={objective!r}; there are {', '.join(OBJECTIVES)}")
+    if objective == "latency":
+        if in_flight is not None or micro_batches != 1:
+            raise EpisodeError(
+                f"in_flight={in_flight}, micro_batches={micro_batches} with objective='latency', "
+                "where steps do not overlap; give objective='throughput'"
+            )
+        return None
+    return Throughput(in_flight, micro_batches)
 
 
 def check_request(problem: Problem, request: Throughput) -> None:
