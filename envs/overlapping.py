@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from envs.decision import first_of_units
 from envs.errors import EpisodeError
 from placement.problem import Problem
-from placement.throughput import Throughput
+from placement.throughput import LoadProblem, Throughput, channel_problem, period_of
 from placement.throughput.engine_choice import (
     is_training,
     most_that_fit,
@@ -61,18 +63,26 @@ class OverlapEvaluator:
                 fits(wanted)
         return seen[wanted]
 
-    def period_seconds(self, found: StepsEvaluation) -> float:
-        """Seconds between successive steps; infinite where an op cannot run."""
+    def period_seconds(self, plan: Plan, found: StepsEvaluation) -> float:
+        """Seconds between successive steps; infinite where an op cannot run.
+
+        The last requests of a run meet fewer others and may end faster than a pipeline can go on,
+        so that no period counts as shorter than the load of a device or a channel.
+        """
         if not np.isfinite(found.makespan_seconds):
             return float("inf")
-        return period_of_steps(self.problem, found)
+        period = period_of_steps(self.problem, found)
+        if is_training(self.problem):
+            return period
+        busiest = max(found.busy_seconds) / found.schedule.steps
+        return max(period, busiest, self._load_seconds(plan))
 
-    def as_evaluation(self, found: StepsEvaluation) -> Evaluation:
+    def as_evaluation(self, plan: Plan, found: StepsEvaluation) -> Evaluation:
         """The period and the peaks of steps that ran, in the fields of one step."""
         capacity = self.problem.cluster.memory_bytes
         excess = np.maximum(np.array(found.peak_bytes, np.int64) - capacity, 0).sum()
         return Evaluation(
-            self.period_seconds(found),
+            self.period_seconds(plan, found),
             found.peak_bytes,
             found.failure,
             0 if found.feasible else int(excess),
@@ -85,7 +95,7 @@ class OverlapEvaluator:
         Raises:
             PlanError: the plan does not belong to the graph and cluster.
         """
-        return self.as_evaluation(self.steps(plan))
+        return self.as_evaluation(plan, self.steps(plan))
 
     def evaluate_many(self, plans: Sequence[Plan]) -> BatchEvaluation:
         """Periods and peaks of many plans, one after the other.
@@ -108,6 +118,18 @@ class OverlapEvaluator:
             PlanError: an op is on a device that cannot run it.
         """
         return self.problem.simulator.trace(plan)
+
+    @cached_property
+    def _loads(self) -> LoadProblem | None:
+        """Loads of unfused plans; None of cores, whose loads have estimates in them."""
+        if any(device.host is not None for device in self.problem.cluster.devices):
+            return None
+        return channel_problem(self.problem, self.request, 1)
+
+    def _load_seconds(self, plan: Plan) -> float:
+        if plan.is_fused or self._loads is None:
+            return 0.0
+        return period_of(self._loads, plan.devices[first_of_units(self.problem)])
 
     def _wanted(self, plan: Plan) -> int:
         if self.request.in_flight is not None:

@@ -153,7 +153,7 @@ def row_of(
         name,
         made_for,
         plan,
-        evaluator.period_seconds(steps),
+        evaluator.period_seconds(plan, steps),
         problem.simulator.evaluate(plan).makespan_seconds,
         steps,
         complexity.devices,

@@ -74,7 +74,8 @@ def place(
         compare` runs all that need no policy. Where none is named: the policy, if one comes
         with this version, else search.
     policy
-        Checkpoint or run's folder, for the placer policy.
+        Checkpoint or run's folder, for the placer policy. With --objective throughput one that was
+        trained for it: its samples compete with the splits.
     budget
         CPU time for search, such as 30s or 5min; what start-up, import, simplifying and files take
         comes on top and is shown.
@@ -196,10 +197,10 @@ def _pipeline_placer(
     """The search for throughput; flags of latency alone are refused."""
     from placement.throughput import PipelinePlacer
 
-    if name is not None or policy is not None or fuse or form not in (None, "onnx-split"):
+    if name not in (None, "policy") or fuse or form not in (None, "onnx-split"):
         raise GraphwrightError(
-            "--objective throughput has a search of its own: leave out --placer, --policy, "
-            "--fuse and forms but onnx-split"
+            "--objective throughput has a search of its own: leave out --placer, --fuse and forms "
+            "but onnx-split"
         )
     if simplicity != SimplicityFlags():
         raise GraphwrightError(
@@ -207,7 +208,18 @@ def _pipeline_placer(
             "tenth of the best: leave out --min-gain, --crossing-price, --max-crossings and "
             "--contiguous"
         )
-    return "throughput", PipelinePlacer(request)
+    if policy is None and name is None:
+        return "throughput", PipelinePlacer(request)
+    if form is not None:
+        raise GraphwrightError(
+            "a policy decides for the simulator's machine, not for a split model whose tensors hop "
+            "through the host: leave out --policy or --for"
+        )
+    from agent.placing.policy_pipeline import PolicyPipelinePlacer
+    from agent.placing.registry import load_policy
+
+    checkpoint = load_policy(policy, "throughput")
+    return "throughput-policy", PolicyPipelinePlacer(checkpoint.policy, checkpoint.config, request)
 
 
 def _placer(name: str | None, policy: Path | None, fuse: bool) -> "tuple[str, Placer]":
