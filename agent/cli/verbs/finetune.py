@@ -52,7 +52,8 @@ def finetune(
     model
         A model file, or the name of a bundled graph.
     policy
-        Checkpoint or run's folder to start from.
+        Checkpoint or run's folder to start from; one that was trained for latency, since what it
+        learns here are lessons of guided search, of one step's time.
     updates
         Learning steps at most.
     budget
@@ -83,7 +84,7 @@ def finetune(
         raise GraphwrightError(f"--updates {updates}: at least 1; without any it is `place`")
     if out is None and tracking.track != "none":
         raise GraphwrightError(f"--track {tracking.track} needs a folder; give one with --out")
-    checkpoint = load_policy(policy)
+    checkpoint = load_policy(policy, "latency")
     problem_ = _problem(model, target, rules)
     tracker = _tracker(problem_, config, policy, out, tracking)
     prepare(quiet=json)
