@@ -156,6 +156,23 @@ def test_evaluate_scores_every_column_by_periods(
     assert len((out / "rows.jsonl").read_text().splitlines()) == len(columns)
 
 
+def test_finetune_learns_from_periods(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(write_models(tmp_path / "models") / "wide.gwgraph")
+    out = tmp_path / "tuned"
+    words = ["finetune", model, *CLUSTER, "--policy", checkpoint, "--objective", "throughput"]
+    code, found = told(capsys, *words, "--updates", "2", "--budget", "5", "--out", str(out))
+    assert (code, found["objective"], found["updates"]) == (0, "throughput", 2)
+    assert found["fine_tuned_seconds"] <= found["portfolio_seconds"]
+    assert found["period_seconds"] < found["makespan_seconds"]
+    predicted = json.loads((out / "plan.json").read_text())["predicted"]
+    assert predicted["period_seconds"] == found["period_seconds"]
+    assert load_checkpoint(out / "checkpoint").config.objective == "throughput"
+    code, found = told(capsys, *words, "--measure")
+    assert (code, "one step at a time" in found["error"]) == (2, True)
+
+
 def test_settings_of_throughput() -> None:
     assert AgentConfig().guides_search
     assert AgentConfig().overlap is None
