@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from simulator.steps import StepsEvaluation
     from simulator.traces.steps_trace import StepsTrace
 
-#: A trace file has so many slices at most; it then shows fewer steps, but a full pipeline.
+#: A trace file has about so many slices at most; of large graphs it shows fewer steps, one more
+#: than there are stages.
 _MOST_SLICES = 100_000
 
 
@@ -61,7 +62,8 @@ class PlacedPipeline:
         from dataclasses import replace
 
         schedule, ops = self.steps.schedule, self.placement.problem.graph.op_count
-        most = max(schedule.most_in_flight + 2, _MOST_SLICES // max(ops, 1))
+        stages = self.pipeline.best.device_count
+        most = max(stages + 1, _MOST_SLICES // max(ops, 1))
         shown = replace(schedule, steps=min(schedule.steps, most))
         return self.placement.problem.simulator.trace_steps(self.placement.plan, shown)
 

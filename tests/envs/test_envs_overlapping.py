@@ -139,7 +139,7 @@ def test_no_period_is_shorter_than_the_load_of_the_busiest_device() -> None:
 
 
 def test_the_mark_is_the_best_by_period_and_does_not_depend_on_the_clock() -> None:
-    graph = random_graph(5, 30)
+    graph = random_graph(3, 30)
     forward = replace(graph, phases=np.zeros_like(graph.phases))
     problem = Problem(forward, toy_cluster(3, bytes_per_second=50.0))
     first, again = (Instance("", problem, overlap=Throughput(4)) for _ in range(2))
