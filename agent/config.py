@@ -9,12 +9,14 @@ from agent.learning.outcomes import OutcomeConfig
 from agent.learning.ppo import PpoConfig
 from agent.learning.rollout import SampleConfig
 from agent.policy.config import PolicyConfig
+from envs.overlapping import OBJECTIVES
 from envs.rewards import REWARDS, Reward, get_reward
 from envs.rules import NO_START, Rules
 from envs.tasks import Task
 from graphs.errors import GraphwrightError
 from placement.annealing.guided_anneal import Guidance
 from placement.annealing.hierarchy import LEVEL_SIZES
+from placement.throughput import Throughput
 
 #: Of moves: of many samples the best is kept, so that a bad one costs nothing.
 MOVE_REWARD = "log-improvement"
@@ -114,6 +116,36 @@ class AgentConfig:
     moves: MoveConfig = field(default_factory=MoveConfig)
     outcomes: OutcomeConfig = field(default_factory=OutcomeConfig)
     guide: GuideConfig = field(default_factory=GuideConfig)
+    objective: str = "latency"
+    """latency: plans are worth the time of one step. throughput: the period of steps that overlap;
+    the policy then learns and decides by samples alone, for guided search knows one step only."""
+    in_flight: int = 0
+    """Of throughput, the most steps on the way at once; 0: twice the devices that a plan uses, or
+    all micro-batches, and fewer where these do not fit in memory."""
+    micro_batches: int = 8
+    """Of throughput, the parts of training steps; graphs that update nothing serve requests."""
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise GraphwrightError(
+                f"objective is {self.objective!r}; there are {', '.join(OBJECTIVES)}"
+            )
+        if self.in_flight < 0:
+            raise GraphwrightError(f"in_flight is {self.in_flight}; give 0 or more")
+        if self.in_flight and self.objective == "latency":
+            raise GraphwrightError(
+                f"in_flight is {self.in_flight}, but steps overlap for throughput only; add "
+                "objective throughput"
+            )
+        if self.micro_batches < 1:
+            raise GraphwrightError(f"micro_batches is {self.micro_batches}; give at least 1")
+
+    @property
+    def overlap(self) -> Throughput | None:
+        """Steps that overlap, as instances take them; None for latency."""
+        if self.objective == "latency":
+            return None
+        return Throughput(self.in_flight or None, self.micro_batches)
 
     @property
     def rules(self) -> Rules:
@@ -130,8 +162,10 @@ class AgentConfig:
     @property
     def guides_search(self) -> bool:
         """Whether plans are found by search that the policy guides: it moves groups between
-        devices and decides nothing else."""
-        return self.policy.tasks == (Task.PLACEMENT,) and not self.episode.whole
+        devices and decides nothing else, for the time of one step, which is all that the search
+        scores and that the small network has lessons of."""
+        moves = self.policy.tasks == (Task.PLACEMENT,) and not self.episode.whole
+        return moves and self.objective == "latency"
 
 
 @dataclass(frozen=True)

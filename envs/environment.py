@@ -14,6 +14,7 @@ from envs.episodes import Episodes, Prepared, episodes_from
 from envs.errors import EpisodeError
 from envs.evaluator import MakeEvaluator, simulated
 from envs.features.observation import Observation
+from envs.overlapping import overlap_of
 from envs.rewards import Reward, get_reward
 from envs.rules import NO_START, Progress, Rules, advance, begin, observe_progress
 from envs.scoring import Scores
@@ -95,6 +96,9 @@ class GraphEnv(gymnasium.Env[dict[str, Any], Any]):
         cluster: str | Path | Cluster | None = None,
         clusters: Sequence[str] = (),
         render_mode: str | None = None,
+        objective: str = "latency",
+        in_flight: int | None = None,
+        micro_batches: int = 1,
     ) -> None:
         """Make an environment.
 
@@ -118,6 +122,14 @@ class GraphEnv(gymnasium.Env[dict[str, Any], Any]):
             cluster: for `model` or `graph`.
             clusters: for `folder`.
             render_mode: `ansi` or `rgb_array`.
+            objective: `latency`, the time of one step, or `throughput`, the period of steps that
+                overlap: then all times that plans are scored by are periods, and bytes those of
+                all steps on the way (`envs.overlapping.OverlapEvaluator`). Observations do not
+                change: they show one step on its own.
+            in_flight: most steps on the way at once; None for as many as fit of twice the devices
+                that a plan uses, or of all micro-batches.
+            micro_batches: parts of a training step, each of which is the graph once; graphs that
+                update nothing serve requests.
 
         Raises:
             EpisodeError: settings that do not go together.
@@ -127,9 +139,16 @@ class GraphEnv(gymnasium.Env[dict[str, Any], Any]):
             raise EpisodeError(f"render_mode={render_mode!r}; there are {', '.join(RENDER_MODES)}")
         self.rules = Rules(tuple(Task(task) for task in tasks), steps, start, staged)
         self.reward = get_reward(reward)
+        overlap = overlap_of(objective, in_flight, micro_batches)
+        if episodes is not None and overlap is not None:
+            raise EpisodeError(
+                "objective='throughput' with episodes, which have an objective of their own; make "
+                "them with `episodes_from(..., overlap=Throughput())`"
+            )
         self.episodes = episodes or episodes_from(
-            suite, folder, pairs, model, graph, problem, cluster, clusters, make_evaluator
-        )
+            suite, folder, pairs, model, graph, problem, cluster, clusters, make_evaluator,
+            overlap=overlap,
+        )  # fmt: skip
         self.render_mode = render_mode
         only = self.episodes.only
         devices = self.episodes.max_devices
@@ -248,7 +267,8 @@ def instance_info(prepared: Prepared) -> dict[str, Any]:
     instance = prepared.instance
     return {
         "instance": instance.name,
-        "bound_seconds": float(instance.problem.bounds.seconds),
+        "objective": "latency" if instance.overlap is None else "throughput",
+        "bound_seconds": instance.bound_seconds,
         "portfolio_seconds": instance.reference_seconds,
     }
 
@@ -257,8 +277,10 @@ def step_info(prepared: Prepared, scores: Scores, index: int) -> dict[str, Any]:
     """What `info` says of a step."""
     plan = scores.plans[index]
     makespan = float(scores.makespan_seconds[index])
+    overlaps = prepared.instance.overlap is not None
     return {
         "makespan_seconds": makespan,
+        **({"period_seconds": makespan} if overlaps else {}),
         "peak_bytes": scores.peak_bytes[index].copy(),
         "feasible": bool(scores.feasible[index]),
         "energy": float(scores.energies[index]),

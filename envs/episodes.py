@@ -18,6 +18,7 @@ from placement.placer import Budget, silent
 from placement.placers.registry import get_placer
 from placement.problem import Problem
 from placement.suites import Pair, get_suite, suite_from_folder
+from placement.throughput import Throughput
 from simulator.cluster_file import load_cluster
 from simulator.clusters.cluster import Cluster
 from simulator.plan import Plan
@@ -66,11 +67,18 @@ class Episodes:
     """Instances are kept as long as their graphs have no more ops together."""
     seed: int = 0
     """Seed of heuristics that draw."""
+    overlap: Throughput | None = None
+    """Steps that overlap, where plans are scored by their period (`envs.overlapping`)."""
     _kept: "OrderedDict[int, Prepared]" = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise EpisodeError("no graphs to draw episodes from; give a suite with pairs in it")
+        if self.overlap is not None and self.make_evaluator is not simulated:
+            raise EpisodeError(
+                "objective='throughput' with make_evaluator: overlapping steps are simulated; "
+                "leave make_evaluator out"
+            )
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -124,7 +132,7 @@ class Episodes:
             name, problem = f"{source.graph.name} on {source.cluster.name}", source
         else:
             name, problem = f"{source.graph_ref} on {source.cluster_ref}", source.problem()
-        return Instance(name, problem, self.make_evaluator, self.seed)
+        return Instance(name, problem, self.make_evaluator, self.seed, overlap=self.overlap)
 
 
 def episodes_from(
@@ -138,6 +146,7 @@ def episodes_from(
     clusters: Sequence[str] = (),
     make_evaluator: MakeEvaluator = simulated,
     seed: int = 0,
+    overlap: Throughput | None = None,
 ) -> Episodes:
     """Episodes from one of several kinds of sources.
 
@@ -152,6 +161,7 @@ def episodes_from(
         clusters: presets or cluster files for `folder`.
         make_evaluator: who scores plans.
         seed: of heuristics that draw.
+        overlap: steps that overlap, where plans are scored by their period.
 
     Raises:
         EpisodeError: not exactly one source, or a cluster where none belongs.
@@ -186,4 +196,4 @@ def episodes_from(
         assert cluster is not None
         loaded = cluster if isinstance(cluster, Cluster) else load_cluster(cluster)
         sources = [Problem(graph if graph is not None else resolve(model or ""), loaded)]
-    return Episodes(tuple(sources), make_evaluator, seed=seed)
+    return Episodes(tuple(sources), make_evaluator, seed=seed, overlap=overlap)

@@ -41,9 +41,10 @@ def table(instance: Instance, trace: Trace | None) -> str:
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
     failure = trace.evaluation.failure
+    mark = "portfolio" if instance.overlap is None else "one step; period of the portfolio"
     return "\n".join(
         [
-            f"{instance.name}: {format_seconds(trace.makespan_seconds)}, portfolio "
+            f"{instance.name}: {format_seconds(trace.makespan_seconds)}, {mark} "
             f"{format_seconds(instance.reference_seconds)}",
             *lines,
             *([str(failure)] if failure else []),

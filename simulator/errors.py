@@ -11,6 +11,10 @@ class PlanError(GraphwrightError):
     """A plan that does not belong to a graph and cluster, or breaks a rule."""
 
 
+class OrderError(PlanError):
+    """A plan whose steps come to a stop in an order: ops of a later phase wait for each other."""
+
+
 class InfeasibleError(GraphwrightError):
     """No plan can satisfy the memory limits and constraints that were given."""
 

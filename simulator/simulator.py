@@ -14,7 +14,7 @@ from graphs.graph import Graph
 from simulator.clusters.cluster import Cluster
 from simulator.costs.cost_model import CostModel, Seconds, kernel_costs
 from simulator.costs.registry import default_costs
-from simulator.errors import PlanError
+from simulator.errors import OrderError, PlanError
 from simulator.evaluation import BatchEvaluation, Evaluation, OutOfMemory
 from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.overlap import Overlap, overlap_steps
@@ -102,7 +102,8 @@ class Simulator:
         with the steps in flight, time besides with the steps.
 
         Raises:
-            PlanError: the plan does not fit the graph and cluster, or cannot run in that order.
+            PlanError: the plan does not fit the graph and cluster.
+            OrderError: its steps come to a stop in that order.
         """
         plan.check(self.graph, self.cluster)
         program, devices, ranks = self._lower(plan)
@@ -141,7 +142,7 @@ class Simulator:
         if not np.isfinite(makespan):
             failure = self._unsupported(plan)
         elif not np.isfinite(overlap.end_seconds).all():
-            raise PlanError(
+            raise OrderError(
                 f"the order {schedule.order} came to a stop with this plan: ops of a later phase "
                 f"wait for each other across devices; take {StepOrder.OLDEST_FIRST}"
             )

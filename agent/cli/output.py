@@ -81,20 +81,44 @@ def progress(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
         yield tell
 
 
-def prepare(quiet: bool) -> None:
-    """Compile the kernels before any clock runs; says so where it takes long."""
+def prepare(quiet: bool, overlaps: bool = False) -> None:
+    """Compile the kernels before any clock runs; says so where it takes long.
+
+    Args:
+        overlaps: those of steps that overlap too.
+    """
     from placement.placers.warm_up import warm_up
 
-    if quiet or _is_compiled():
+    def compile_all() -> None:
         warm_up()
+        if overlaps:
+            _overlap_once()
+
+    if quiet or _is_compiled():
+        compile_all()
         return
     begun = time.monotonic()
-    sys.stderr.write(
-        "graphwright: compiling kernels, once after installation: about a minute\n"
-    )
+    sys.stderr.write("graphwright: compiling kernels, once after installation: about a minute\n")
     with _waiting("compiling"):
-        warm_up()
+        compile_all()
     sys.stderr.write(f"graphwright: compiled in {time.monotonic() - begun:.0f} s\n")
+
+
+def _overlap_once() -> None:
+    """Plan a pipeline of three ops."""
+    from graphs.builder import GraphBuilder, OpRecord, OutputTensor
+    from graphs.import_report import ImportReport
+    from graphs.kinds import OpKind
+    from placement.placer import Budget
+    from placement.problem import Problem
+    from placement.throughput import plan_pipeline
+    from simulator.clusters.presets import preset
+
+    builder = GraphBuilder("warm-up")
+    for name, sources in (("a", []), ("b", ["a"]), ("c", ["b"])):
+        made = [OutputTensor(name, 1)]
+        builder.add(OpRecord(name, "A", OpKind.MATMUL, inputs=sources, outputs=made, flops=1.0))
+    plan_pipeline(Problem(builder.build(ImportReport()), preset("2xv100-pcie")), Budget(0.0), 0)
 
 
 def _is_compiled() -> bool:

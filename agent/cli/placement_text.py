@@ -2,8 +2,10 @@
 
 import itertools
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.cli.calibrated import calibrated_prediction, calibrated_text
 from agent.cli.import_text import print_import
@@ -15,20 +17,27 @@ if TYPE_CHECKING:
     from placement.placer import Stage
     from placement.report import ReportedPlan
     from placement.simplicity import Simplified
-    from placement.throughput import Pipeline
+    from simulator.traces.steps_trace import StepsTrace
 
 
 def write_outputs(
-    placement: "Placement", out: Path, target: "Target | None" = None
+    placement: "Placement",
+    out: Path,
+    target: "Target | None" = None,
+    steps: "StepsTrace | None" = None,
+    overlap: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Write plan, report, trace and cluster; returns what was written where.
 
     Args:
         target: the flags with which the model was read, for those who read it again.
+        steps: how steps overlap, of a plan for throughput: trace and report show them.
+        overlap: what such a plan promises, for the plan file.
     """
     from placement.plan_file import PlanDocument, write_plan
     from simulator.cluster_file import dump_cluster
     from simulator.traces.perfetto import perfetto_json
+    from simulator.traces.steps_perfetto import steps_perfetto_json
 
     out.mkdir(parents=True, exist_ok=True)
     summary = dict(placement.summary())
@@ -43,16 +52,17 @@ def write_outputs(
     document = PlanDocument(
         placement.plan,
         provenance=made,
-        predicted={key: summary[key] for key in predicted},
+        predicted={key: summary[key] for key in predicted} | dict(overlap or {}),
     )
     problem = placement.problem
     files = {
         name: out / name for name in ("plan.json", "trace.json", "cluster.yaml", "report.html")
     }
     write_plan(document, problem.graph, problem.given_cluster, files["plan.json"])
-    files["trace.json"].write_text(perfetto_json(placement.trace), encoding="utf-8")
+    trace = perfetto_json(placement.trace) if steps is None else steps_perfetto_json(steps)
+    files["trace.json"].write_text(trace, encoding="utf-8")
     files["cluster.yaml"].write_text(dump_cluster(problem.given_cluster), encoding="utf-8")
-    write_report(placement.reported, files["report.html"])
+    write_report(replace(placement.reported, steps=steps), files["report.html"])
     return {name: str(path) for name, path in files.items()}
 
 
@@ -167,27 +177,3 @@ def show(placement: "Placement") -> None:
     if placement.failure is not None:
         print_text(f"NOT FEASIBLE: {placement.failure}")
     print_text(trace_text(placement.trace))
-
-
-def show_pipeline(pipeline: "Pipeline") -> None:
-    """Periods of the splits, the best first."""
-    from simulator.units import format_seconds
-
-    best = pipeline.best.period_seconds
-    rows = [
-        [
-            split.name,
-            format_seconds(split.period_seconds),
-            f"{1 / split.period_seconds:.4g}",
-            f"{split.period_seconds / best:.2f}",
-            "" if split.fits else "out of memory",
-        ]
-        for split in sorted((pipeline.best, *pipeline.others), key=lambda s: s.period_seconds)
-    ]
-    print_table("steps that overlap", ["split", "period", "steps/s", "x best", "memory"], rows)
-    print_text(
-        f"throughput: a step every {format_seconds(best)}, bound "
-        f"{format_seconds(pipeline.bound_seconds)}; one step on its own takes "
-        f"{format_seconds(pipeline.latency_seconds)}. Loads are compute and transfers over PCI "
-        "Express one after the other; memory of steps on the way is not counted"
-    )

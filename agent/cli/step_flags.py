@@ -43,6 +43,10 @@ class StepFlags:
         return StepSchedule(self.steps, self.in_flight or self.steps, StepOrder(self.order))
 
 
+#: Flags of which none was given.
+ONE_STEP = StepFlags()
+
+
 def steps_values(found: "StepsEvaluation", cluster: "Cluster") -> Mapping[str, Any]:
     """Steps that overlap as plain values, as `--json` prints them."""
     schedule = found.schedule

@@ -65,6 +65,12 @@ def column_names() -> tuple[str, ...]:
     return (*COLUMNS, *(name for name in PLACERS if name not in COLUMNS))
 
 
+#: What columns are where the objective is throughput, as far as they differ.
+OF_PERIODS: Mapping[str, str] = {
+    PORTFOLIO: "the best of all heuristics and of cuts, by its period",
+    SEARCH: "the best split of a pipeline",
+}
+
 #: What is claimed, and the rivals that a policy has to beat to be of use.
 CLAIMS = (ZERO_SHOT, FINE_TUNED)
 RIVALS = (SEARCH, PORTFOLIO)

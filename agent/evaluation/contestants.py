@@ -24,6 +24,7 @@ from agent.evaluation.columns import (
     column_names,
     column_of,
 )
+from agent.evaluation.period_columns import deciding_by_period, period_column_names
 from agent.learning.rollout import greedy
 from agent.placing.policy_placer import PolicyPlacer, untrained_placer
 from agent.policy.inputs import collate
@@ -39,9 +40,12 @@ from graphs.errors import GraphwrightError
 from placement.placer import Budget, Candidate, Placed, Placer, silent
 from placement.placers.registry import get_placer
 from placement.problem import Problem
+from placement.throughput import Throughput
 
 #: Added to the seed of a control's network, so that it is not the one that training began with.
 _OTHER_NETWORK = 1_000_003
+#: Settings of steps that overlap.
+_OVERLAP = {"objective", "in_flight", "micro_batches"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,10 @@ class Contestant:
 
 
 def contestants(
-    names: tuple[str, ...], checkpoint: Checkpoint | None, updates: int
+    names: tuple[str, ...],
+    checkpoint: Checkpoint | None,
+    updates: int,
+    overlap: Throughput | None = None,
 ) -> tuple[Contestant, ...]:
     """The columns by name, in the order of the table.
 
@@ -80,15 +87,16 @@ def contestants(
         names: which; all, or all that need no policy, where empty.
         checkpoint: the policy; the untrained control has its configuration.
         updates: updates of the fine-tuned column.
+        overlap: score plans by the period of steps that overlap; the policy must have been trained
+            for throughput.
 
     Raises:
         GraphwrightError: an unknown column, or one that needs a policy where there is none.
     """
     for name in names:
         column_of(name)
-    wanted = names or tuple(
-        name for name, column in COLUMNS.items() if checkpoint or not column.uses_policy
-    )
+    known = tuple(COLUMNS) if overlap is None else period_column_names(names)
+    wanted = names or tuple(name for name in known if checkpoint or not column_of(name).uses_policy)
     digest = policy_digest(checkpoint.policy, checkpoint.config) if checkpoint else None
     columns = []
     for name in column_names():
@@ -100,7 +108,7 @@ def contestants(
         columns.append(
             Contestant(
                 name,
-                _attempting(name, checkpoint, updates),
+                _attempting(name, checkpoint, updates, overlap),
                 digest if column.uses_policy else None,
                 updates if name == FINE_TUNED else 0,
             )
@@ -111,15 +119,28 @@ def contestants(
 def policy_digest(policy: Policy, config: AgentConfig) -> str:
     """Sixteen hexadecimal digits that identify weights and configuration."""
     state = hashlib.blake2b(digest_size=8)
-    state.update(json.dumps(to_plain(config), sort_keys=True).encode())
+    settings = to_plain(config)
+    if config.objective == "latency":
+        # As before there was a choice, so that rows of earlier runs are known by the same digest.
+        settings = {key: value for key, value in settings.items() if key not in _OVERLAP}
+    state.update(json.dumps(settings, sort_keys=True).encode())
     for name, values in sorted(policy.state_dict().items()):
         state.update(name.encode())
         state.update(np.ascontiguousarray(values.detach().cpu().numpy()).tobytes())
     return state.hexdigest()
 
 
-def _attempting(name: str, checkpoint: Checkpoint | None, updates: int) -> Attempting:
+def _attempting(
+    name: str, checkpoint: Checkpoint | None, updates: int, overlap: Throughput | None
+) -> Attempting:
     config = checkpoint.config if checkpoint else AgentConfig()
+    if overlap is not None:
+        config = replace(
+            config,
+            objective="throughput",
+            in_flight=overlap.in_flight or 0,
+            micro_batches=overlap.micro_batches,
+        )
     others: Mapping[str, Placer] = {
         TENSORFLOW: tensorflow_default,
         GDP: GdpPlacer(),
@@ -129,6 +150,9 @@ def _attempting(name: str, checkpoint: Checkpoint | None, updates: int) -> Attem
         return lambda problem, budget, seed: _place(
             control(config, seed, checkpoint), problem, budget, seed
         )
+    if overlap is not None and not column_of(name).uses_policy:
+        decide = deciding_by_period(name, overlap)
+        return lambda problem, budget, seed: Attempt(decide(problem, budget, seed))
     if checkpoint is None or not column_of(name).uses_policy:
         placer = others[name] if name in others else get_placer(name)
         return lambda problem, budget, seed: _place(placer, problem, budget, seed)
@@ -161,7 +185,7 @@ def greedy_attempt(trained: PolicyPlacer, problem: Problem, seed: int) -> Attemp
 
     Of its plans the last one counts, and the portfolio's stands where that is worse.
     """
-    instance = Instance(problem.graph.name, problem, seed=seed)
+    instance = Instance(problem.graph.name, problem, seed=seed, overlap=trained.config.overlap)
     start = instance.portfolio
     raw = greedy_decision(trained, instance, seed)
     best = min(start, raw, key=lambda item: item.rank_key)

@@ -11,12 +11,15 @@ from graphs.errors import GraphwrightError
 from placement.placer import Budget
 from placement.problem import Problem
 from placement.suites.pair import Pair
+from placement.throughput import Throughput
 
 if TYPE_CHECKING:
     from agent.evaluation.contestants import Contestant
 
-#: What tells runs apart: pair, column, seed, budget, updates, policy.
-Key = tuple[str, str, str, int, float, int, str]
+#: The objective of rows that say nothing of it.
+LATENCY = "latency"
+#: What tells runs apart: pair, column, seed, budget, updates, policy, steps that overlap.
+Key = tuple[str, str, str, int, float, int, str, str]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,16 @@ class Origin:
     command: str
     commit: str
     """The commit that ran, with a + behind it where files differed from it."""
+    overlap: Throughput | None = None
+    """What plans are scored by where the objective is throughput."""
+
+    @property
+    def objective(self) -> str:
+        """`latency`, or `throughput` with what was asked for."""
+        if self.overlap is None:
+            return LATENCY
+        in_flight = self.overlap.in_flight or "what fits"
+        return f"throughput, {in_flight} in flight, {self.overlap.micro_batches} micro-batches"
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,8 @@ class EvaluationRow:
     """The stages of a placer that has several, in their order."""
     stage_seconds: tuple[float, ...] = ()
     """Step time of the best plan at the end of each."""
+    objective: str = LATENCY
+    """See `Origin.objective`; with throughput step times are periods of steps that overlap."""
 
     @property
     def key(self) -> Key:
@@ -81,6 +96,7 @@ class EvaluationRow:
             self.budget_seconds,
             self.max_updates,
             self.policy_digest,
+            self.objective,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,6 +105,8 @@ class EvaluationRow:
             key: None if isinstance(value, float) and not np.isfinite(value) else value
             for key, value in asdict(self).items()
         }
+        if self.objective == LATENCY:
+            del values["objective"]  # rows of earlier versions have none
         values["stages"] = list(self.stages)
         values["stage_seconds"] = [
             seconds if np.isfinite(seconds) else None for seconds in self.stage_seconds
@@ -115,7 +133,13 @@ class EvaluationRow:
             raise GraphwrightError(f"not a row of an evaluation: {error}") from error
 
 
-def key_of(pair: Pair, contestant: "Contestant", seed: int, budget_seconds: float) -> Key:
+def key_of(
+    pair: Pair,
+    contestant: "Contestant",
+    seed: int,
+    budget_seconds: float,
+    objective: str = LATENCY,
+) -> Key:
     """What the row of a run will be known by."""
     return (
         pair.graph_ref,
@@ -125,6 +149,7 @@ def key_of(pair: Pair, contestant: "Contestant", seed: int, budget_seconds: floa
         budget_seconds,
         contestant.updates,
         contestant.policy_digest or "",
+        objective,
     )
 
 
@@ -135,8 +160,13 @@ def run(
     seed: int,
     budget_seconds: float,
     origin: Origin,
+    bound_seconds: float | None = None,
 ) -> EvaluationRow:
-    """Let a contestant place a problem; what it cannot do is a row too."""
+    """Let a contestant place a problem; what it cannot do is a row too.
+
+    Args:
+        bound_seconds: of the period, where steps overlap; None for the bound of one step.
+    """
     budget = Budget(budget_seconds)
     failure, attempt = "", None
     try:
@@ -162,7 +192,7 @@ def run(
         raw_seconds=raw.evaluation.makespan_seconds if raw else np.inf,
         raw_feasible=raw is not None and raw.evaluation.feasible,
         failure=failure,
-        lower_bound_seconds=problem.bounds.seconds,
+        lower_bound_seconds=problem.bounds.seconds if bound_seconds is None else bound_seconds,
         cpu_seconds=spent,
         evaluations=attempt.placed.evaluations if attempt else 0,
         updates=attempt.updates if attempt else 0,
@@ -179,6 +209,7 @@ def run(
         commit=origin.commit,
         stages=tuple(stage.name for stage in stages),
         stage_seconds=tuple(float(stage.makespan_seconds) for stage in stages),
+        objective=origin.objective,
     )
 
 

@@ -12,13 +12,14 @@ from agent.evaluation.columns import (
     CLAIMS,
     FINE_TUNED,
     GREEDY,
+    OF_PERIODS,
     PORTFOLIO,
     RIVALS,
     column_names,
     column_of,
 )
 from agent.evaluation.ratios import stage_shares, times, with_headroom
-from agent.evaluation.runs import EvaluationRow
+from agent.evaluation.runs import LATENCY, EvaluationRow
 from placement.suites.pair import Headroom
 from placement.suites.ratios import MATTERS, MeanRatio, PairRatio, Times, pair_ratios, ratio
 
@@ -152,8 +153,10 @@ def _about(results: Results) -> str:
     seeds = sorted({row.seed for row in rows})
     budgets = sorted({row.budget_seconds for row in rows})
     policies = sorted({row.policy_digest for row in rows} - {""})
+    objectives = sorted({row.objective for row in rows} - {LATENCY})
+    what = f"Periods of steps that overlap ({objectives[0]})" if objectives else "Step times"
     return (
-        f"Step times are simulated ({', '.join(sorted({row.costs for row in rows}))} costs), in "
+        f"{what} are simulated ({', '.join(sorted({row.costs for row in rows}))} costs), in "
         f"milliseconds: the mean over seeds {', '.join(map(str, seeds))} with the range. Budget: "
         f"{', '.join(f'{value:g}' for value in budgets)} CPU seconds for each column marked *, "
         "the portfolio's own time included. "
@@ -166,10 +169,15 @@ def _about(results: Results) -> str:
 
 def _columns(results: Results) -> str:
     lines = [
-        f"- {_head(name, results)}: {column_of(name).about}{_effort(name, results)}"
+        f"- {_head(name, results)}: {_about_column(name, results)}{_effort(name, results)}"
         for name in results.columns
     ]
     return "\n".join(lines)
+
+
+def _about_column(name: str, results: Results) -> str:
+    overlaps = results.rows[0].objective != LATENCY
+    return OF_PERIODS[name] if overlaps and name in OF_PERIODS else column_of(name).about
 
 
 def _effort(name: str, results: Results) -> str:
@@ -207,7 +215,8 @@ def _step_times(results: Results) -> str:
         cells = [cell(seconds[name].get(pair), runs.get((name, pair), 0)) for name in names]
         bound = f"{row.lower_bound_seconds * 1e3:,.1f}"
         lines.append(f"| {pair[0]} | {pair[1]} | {row.ops:,} | {' | '.join(cells)} | {bound} |")
-    return "## Step times\n\n" + "\n".join(lines)
+    title = "Step times" if sample[results.pairs[0]].objective == LATENCY else "Periods"
+    return f"## {title}\n\n" + "\n".join(lines)
 
 
 def _ratio_section(title: str, rows: Sequence[EvaluationRow]) -> str:

@@ -1,6 +1,7 @@
 """A trained policy as a placer: the portfolio first, then whole proposals, then guided search.
 
-A policy that decides more than devices, or every op anew, makes proposals until the end.
+A policy that decides more than devices, or every op anew, or that was trained for throughput, makes
+proposals until the end. Evaluations are periods then (`envs.overlapping.OverlapEvaluator`).
 """
 
 from collections.abc import Callable, Mapping
@@ -110,7 +111,9 @@ class PolicyPlacer:
         self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
     ) -> Placed:
         """Improve the portfolio's plan until the budget or the passes are spent."""
-        instance = Instance(problem.graph.name, problem, seed=seed, budget=budget)
+        instance = Instance(
+            problem.graph.name, problem, seed=seed, budget=budget, overlap=self.config.overlap
+        )
         start = instance.portfolio
         if problem.cluster.device_count == 1 and self.config.policy.tasks == ("placement",):
             return Placed(start, (start,), ((budget.spent_seconds, _seconds(start)),))

@@ -32,18 +32,18 @@ def has_shipped_policy() -> bool:
 
 
 def get_placer(name: str, policy: Path | None = None) -> Placer:
-    """A placer by name; torch is imported for policies only.
+    """A placer by name, for the time of one step; torch is imported for policies only.
 
     Args:
         policy: a checkpoint or a run's folder, for `policy` and `policy-untrained`.
 
     Raises:
-        GraphwrightError: no placer of that name, or no policy to use.
+        GraphwrightError: no placer of that name, no policy to use, or one trained for throughput.
     """
     if name == POLICY:
         from agent.placing.policy_placer import PolicyPlacer
 
-        checkpoint = load_policy(policy)
+        checkpoint = load_policy(policy, "latency")
         return PolicyPlacer(checkpoint.policy, checkpoint.config)
     if name == UNTRAINED:
         return _make_untrained(policy)
@@ -52,11 +52,14 @@ def get_placer(name: str, policy: Path | None = None) -> Placer:
     return plain_placer(name)
 
 
-def load_policy(policy: Path | None) -> "Checkpoint":
+def load_policy(policy: Path | None, objective: str | None = None) -> "Checkpoint":
     """A policy's checkpoint: the one given, the best of a run, or the one that is shipped.
 
+    Args:
+        objective: what it must have been trained for; None takes any.
+
     Raises:
-        GraphwrightError: there is none, or it cannot be read.
+        GraphwrightError: there is none, it cannot be read, or it has another objective.
     """
     from agent.runs.checkpoint import load_checkpoint
 
@@ -65,7 +68,15 @@ def load_policy(policy: Path | None) -> "Checkpoint":
             "which policy? None comes with this version; give --policy with a checkpoint or a "
             "run's folder: `graphwright train --out runs/mine` makes one"
         )
-    return load_checkpoint(SHIPPED if policy is None else policy_folder(policy))
+    checkpoint = load_checkpoint(SHIPPED if policy is None else policy_folder(policy))
+    trained_for = checkpoint.config.objective
+    if objective is not None and trained_for != objective:
+        whose = "the policy that comes with this version" if policy is None else f"policy {policy}"
+        raise GraphwrightError(
+            f"{whose} was trained for {trained_for}, not for {objective}: ask for --objective "
+            f"{trained_for}, or train another with `graphwright train --objective {objective}`"
+        )
+    return checkpoint
 
 
 def policy_folder(path: Path) -> Path:
@@ -86,5 +97,5 @@ def _make_untrained(policy: Path | None) -> Placer:
 
     config = AgentConfig()
     if policy is not None or has_shipped_policy():
-        config = load_policy(policy).config
+        config = load_policy(policy, "latency").config
     return untrained_placer(config, seed=0, name=UNTRAINED)

@@ -57,4 +57,4 @@ def training_episodes(config: TrainConfig) -> Episodes:
         raise GraphwrightError(
             f"suite {suite.name} has no graph of at most {config.max_ops} ops; raise max_ops"
         )
-    return episodes_from(pairs=pairs, seed=config.seed)
+    return episodes_from(pairs=pairs, seed=config.seed, overlap=config.agent.overlap)

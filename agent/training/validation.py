@@ -16,6 +16,7 @@ from agent.policy.view import GroupedInstance, group_instance
 from envs.episodes import episodes_from
 from placement.placer import Budget
 from placement.suites import Pair, get_suite
+from placement.throughput import Throughput
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Validated:
 
     @property
     def rows(self) -> list[Mapping[str, Any]]:
-        """A row per graph."""
+        """A row per graph; step times are periods where steps overlap."""
         return [
             {
                 "graph": pair.graph_ref,
@@ -61,7 +62,7 @@ def validate(policy: Policy, config: TrainConfig) -> Validated:
     pairs = _pairs(
         config.validation_suite, config.clusters, config.validation_graphs, config.max_ops
     )
-    subjects = _subjects(pairs, config.agent.episode.group_sizes)
+    subjects = _subjects(pairs, config.agent.episode.group_sizes, config.agent.overlap)
     improved = [
         improve(policy, config.agent, subject, config.validation_steps, config.device)
         for subject in subjects
@@ -117,6 +118,8 @@ def _pairs(suite: str, clusters: tuple[str, ...], count: int, max_ops: int) -> t
 
 
 @lru_cache(maxsize=2)
-def _subjects(pairs: Sequence[Pair], sizes: tuple[int, ...]) -> tuple[GroupedInstance, ...]:
-    episodes = episodes_from(pairs=pairs)
+def _subjects(
+    pairs: Sequence[Pair], sizes: tuple[int, ...], overlap: Throughput | None
+) -> tuple[GroupedInstance, ...]:
+    episodes = episodes_from(pairs=pairs, overlap=overlap)
     return tuple(group_instance(episodes.at(index), sizes, 0) for index in range(len(pairs)))

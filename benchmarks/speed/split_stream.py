@@ -22,7 +22,7 @@ from placement.export.onnx_split import export_onnx_split
 from placement.export.split_forecast import forecast_split
 from placement.placer import Budget
 from placement.problem import Problem
-from placement.throughput.pipeline import pipeline_plan, plan_pipeline
+from placement.throughput import Throughput, Transfers, pipeline_plan, plan_pipeline
 from simulator.clusters.probe import probe_machine
 from simulator.units import format_seconds
 
@@ -38,7 +38,8 @@ def main() -> None:
         model = export(arguments.model, Path(folder))
         graph = graphs.load(model)
         problem = Problem(graph, cluster)
-        pipeline = plan_pipeline(problem, Budget(arguments.search), seed=0)
+        hops = Throughput(transfers=Transfers.HOPS)
+        pipeline = plan_pipeline(problem, Budget(arguments.search), 0, hops)
         splits = {split.name: split for split in (pipeline.best, *pipeline.others) if split.fits}
         plans = {name: pipeline_plan(problem, split) for name, split in splits.items()}
         forecasts = {name: forecast_split(problem, plan) for name, plan in plans.items()}

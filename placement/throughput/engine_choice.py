@@ -4,87 +4,32 @@ Loads know nothing of order: that a channel is asked for by two devices at once,
 fills and drains, what is alive at the same time. The engine does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from graphs.kinds import Phase
 from placement.problem import Problem
 from placement.throughput.request import Throughput
+from placement.throughput.schedules import (
+    StepsSimulator,
+    best_of,
+    default_in_flight,
+    most_that_fit,
+    period_of_steps,
+    run_schedules,
+    schedules_of,
+    with_in_flight,
+)
 from placement.throughput.splits import Split, pipeline_plan
 from simulator.plan import Plan
 from simulator.steps import StepOrder, StepSchedule, StepsEvaluation
-
-#: Requests that are simulated for each that may be in flight: the pipeline fills, runs and drains.
-_ROUNDS = 4
-_FEWEST_STEPS = 8
-
-
-@runtime_checkable
-class StepsSimulator(Protocol):
-    """What runs steps that overlap."""
-
-    def evaluate_steps(self, plan: Plan, schedule: StepSchedule) -> StepsEvaluation:
-        """Raises PlanError where the plan does not belong to the graph and cluster."""
-        ...
 
 
 def steps_simulator(problem: Problem) -> StepsSimulator | None:
     """The problem's simulator, where it can overlap steps."""
     simulator = problem.simulator
     return simulator if isinstance(simulator, StepsSimulator) else None
-
-
-def is_training(problem: Problem) -> bool:
-    """Whether the graph updates parameters, so that its steps are micro-batches."""
-    return bool((problem.graph.phases == Phase.UPDATE).any())
-
-
-def default_in_flight(problem: Problem, split: Split, request: Throughput) -> int:
-    """As many steps as are asked for; else all micro-batches, or twice the devices in use."""
-    if request.in_flight is not None:
-        return request.in_flight
-    return request.micro_batches if is_training(problem) else 2 * split.device_count
-
-
-def schedules_of(problem: Problem, request: Throughput, split: Split) -> list[StepSchedule]:
-    """What the engine runs, the most promising first, with as many steps in flight as are wanted.
-
-    Requests come the oldest first. Micro-batches do so too, twice as many on the way as there are
-    devices in use, or in 1F1B's or GPipe's order.
-    """
-    wanted = default_in_flight(problem, split, request)
-    if not is_training(problem):
-        return [StepSchedule(max(_FEWEST_STEPS, _ROUNDS * wanted), wanted)]
-    steps = request.micro_batches
-    found = [
-        StepSchedule(steps, wanted, StepOrder.ONE_F_ONE_B),
-        StepSchedule(steps, min(wanted, 2 * split.device_count)),
-    ]
-    if wanted >= steps:
-        found.append(StepSchedule(steps, steps, StepOrder.GPIPE))
-    return found
-
-
-def with_in_flight(problem: Problem, schedule: StepSchedule, in_flight: int) -> StepSchedule:
-    """The schedule with other steps in flight; an order that takes all of them gives way."""
-    if not is_training(problem):
-        return StepSchedule(max(_FEWEST_STEPS, _ROUNDS * in_flight), in_flight)
-    return StepSchedule(schedule.steps, in_flight)
-
-
-def most_that_fit(runs: Callable[[int], bool], most: int) -> int:
-    """The largest number from 1 to `most` that runs, if smaller ones do too; 0 where none does."""
-    low, high = 0, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        if runs(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def simulated_split(
@@ -105,22 +50,10 @@ def simulated_split(
         worth_seconds: a split whose loads alone take longer is not tried with fewer steps in
             flight where none of the schedules fits.
     """
+    schedules = schedules_of(problem, request, split.device_count)[:most_schedules]
+    fewer = request.in_flight is None and split.load_seconds < worth_seconds
     plan = pipeline_plan(problem, split)
-    schedules = schedules_of(problem, request, split)[:most_schedules]
-    found = [engine.evaluate_steps(plan, schedule) for schedule in schedules]
-    worth = split.load_seconds < worth_seconds
-    if worth and not any(item.feasible for item in found) and request.in_flight is None:
-        base = schedules[-1]
-        seen: dict[int, StepsEvaluation] = {}
-
-        def run(in_flight: int) -> bool:
-            schedule = with_in_flight(problem, base, in_flight)
-            seen[in_flight] = engine.evaluate_steps(plan, schedule)
-            return seen[in_flight].feasible
-
-        fit = most_that_fit(run, base.in_flight - 1)
-        found += [seen[fit]] if fit else []
-    return _judged(problem, split, found)
+    return _judged(problem, split, run_schedules(problem, engine, plan, schedules, fewer=fewer))
 
 
 def simulated_alike(
@@ -136,14 +69,14 @@ def simulated_alike(
     plan, schedule = pipeline_plan(problem, split), like.simulated.schedule
     found = [engine.evaluate_steps(plan, schedule)]
     if request.in_flight is None and schedule.order == StepOrder.OLDEST_FIRST:
-        count, most = schedule.in_flight, default_in_flight(problem, split, request)
+        count, most = schedule.in_flight, default_in_flight(problem, split.device_count, request)
         if found[0].feasible and count < most and _may_fit_more(problem, split, found[0]):
             more = with_in_flight(problem, schedule, count + 1)
             found.append(engine.evaluate_steps(plan, more))
         elif not found[0].feasible and count > 1:
             less = with_in_flight(problem, schedule, count - 1)
             found.append(engine.evaluate_steps(plan, less))
-    return _judged(problem, split, found)
+    return _judged(problem, split, best_of(problem, found))
 
 
 def _may_fit_more(problem: Problem, split: Split, found: StepsEvaluation) -> bool:
@@ -155,22 +88,13 @@ def _may_fit_more(problem: Problem, split: Split, found: StepsEvaluation) -> boo
     return bool((peak + (peak - resident) / (2 * count) <= cluster.memory_bytes).all())
 
 
-def _judged(problem: Problem, split: Split, found: Sequence[StepsEvaluation]) -> Split:
-    """The split by the schedule that takes least time of those that fit."""
-    best = min(found, key=lambda item: (not item.feasible, period_of_steps(problem, item)))
+def _judged(problem: Problem, split: Split, best: StepsEvaluation) -> Split:
+    """The split with its steps as they ran."""
     period = period_of_steps(problem, best)
     if not any(device.host is not None for device in problem.cluster.devices):
         # The last steps of a run meet fewer others: no full pipeline is faster than its loads.
         period = max(period, split.load_seconds)
     return replace(split, period_seconds=period, fits=best.feasible, simulated=best)
-
-
-def period_of_steps(problem: Problem, evaluation: StepsEvaluation) -> float:
-    """Between the ends of successive requests; of micro-batches their share of the whole step, in
-    which the pipeline fills and drains and parameters are updated."""
-    if is_training(problem):
-        return evaluation.makespan_seconds / evaluation.schedule.steps
-    return evaluation.period_seconds
 
 
 def decided_by_engine(
@@ -209,7 +133,7 @@ def too_many(
     most = 0
     for split in splits:
         plan = pipeline_plan(problem, split)
-        base = schedules_of(problem, request, split)[0]
+        base = schedules_of(problem, request, split.device_count)[0]
 
         def run(in_flight: int, plan: Plan = plan, base: StepSchedule = base) -> bool:
             schedule = with_in_flight(problem, base, in_flight)

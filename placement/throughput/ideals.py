@@ -59,7 +59,13 @@ def nodes_of(problem: LoadProblem) -> Nodes:
     root = _merge_free(free, beside)
     kept = {node: number for number, node in enumerate(sorted(set(root)))}
     node_of = np.array([kept[root[at]] for at in label.tolist()], np.int32)
-    masks = [0] * len(kept)
+    # What joined its only neighbour may wait for others by control edges: circles anew.
+    between: list[set[int]] = [set() for _ in kept]
+    for unit, earlier in enumerate(problem.before):
+        between[node_of[unit]].update(node_of[list(earlier)].tolist())
+    joined = _circles([frozenset(nodes - {at}) for at, nodes in enumerate(between)])
+    node_of = joined[node_of]
+    masks = [0] * (int(joined.max()) + 1)
     for unit, earlier in enumerate(problem.before):
         for other in earlier:
             if node_of[other] != node_of[unit]:

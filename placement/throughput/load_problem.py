@@ -19,6 +19,7 @@ from placement.throughput.transfer_costs import (
     hop_costs,
 )
 from simulator.clusters.host_costs import runs_alone
+from simulator.event_engine.phases import step_phases
 
 
 class LoadArrays(NamedTuple):
@@ -129,8 +130,9 @@ def channel_problem(
 
 
 def op_shares(problem: Problem, micro_batches: int) -> Float64[np.ndarray, " ops"]:
-    """How often each op runs in a step: updates once in all micro-batches."""
-    return np.where(problem.graph.phases == Phase.UPDATE, 1.0 / micro_batches, 1.0)
+    """How often each op runs in a step: updates, and what depends on them, once in all
+    micro-batches."""
+    return np.where(step_phases(problem.graph) == Phase.UPDATE, 1.0 / micro_batches, 1.0)
 
 
 def _host_seconds(problem: Problem) -> Float64[np.ndarray, "ops devices"]:

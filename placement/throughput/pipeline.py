@@ -22,10 +22,7 @@ from placement.throughput.border_search import badness, search_borders
 from placement.throughput.chain_split import ChainSplit, split_order
 from placement.throughput.contiguous import best_contiguous_split
 from placement.throughput.engine_choice import (
-    StepsSimulator,
     decided_by_engine,
-    default_in_flight,
-    is_training,
     simulated_alike,
     simulated_split,
     steps_simulator,
@@ -45,6 +42,7 @@ from placement.throughput.period_bound import period_bound
 from placement.throughput.pieces import Pieces, looped_pieces, pieces_of
 from placement.throughput.replication import ReplicatedSplit, replicated_split
 from placement.throughput.request import Throughput, Transfers
+from placement.throughput.schedules import StepsSimulator, default_in_flight, is_training
 from placement.throughput.splits import Split, pipeline_plan, simplest_of, split_of, stages_of
 from simulator.clusters.device_specs import PCIE
 from simulator.errors import InfeasibleError
@@ -316,7 +314,7 @@ def _latency(problem: Problem, split: Split) -> float:
 def _in_flight(problem: Problem, split: Split, request: Throughput) -> int:
     if split.simulated is not None:
         return split.simulated.schedule.in_flight
-    return default_in_flight(problem, split, request)
+    return default_in_flight(problem, split.device_count, request)
 
 
 def _load(split: Split) -> float:

@@ -3,9 +3,9 @@
 from graphs.errors import GraphwrightError
 from placement.placer import Budget, Candidate, OnProgress, Placed, Stage
 from placement.problem import Problem
-from placement.throughput.engine_choice import is_training
 from placement.throughput.pipeline import Pipeline, plan_pipeline
 from placement.throughput.request import Throughput
+from placement.throughput.schedules import is_training
 from placement.throughput.splits import pipeline_plan
 from placement.throughput.warm_up import warm_up_pipelines
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from graph_samples import graph_of, op, toy_cluster
 from known_optima import (
     agent_config,
     elementwise_chain,
@@ -45,6 +46,16 @@ def test_placement_balances_work_transfers_and_memory(
         if after == pytest.approx(optimum):
             break
     assert min(found) == pytest.approx(optimum)
+
+
+def test_placement_cuts_a_chain_in_halves_where_steps_overlap() -> None:
+    records = [op(f"op{i}", 1.0, (f"op{i - 1}",) if i else (), 1) for i in range(6)]
+    given = Problem(graph_of(*records), toy_cluster(2, bytes_per_second=2.0))
+    asked = replace(config("placement"), objective="throughput", in_flight=3)
+    before, after = learned_cost(given, asked, updates=30)
+    # For one step all of it on one device is best, 6 s; two devices end a step every 3 s.
+    assert before > 3.6
+    assert after == pytest.approx(3.0)
 
 
 def test_scheduling_overlaps_what_critical_path_priority_does_not() -> None:

@@ -98,7 +98,8 @@ def test_placement_by_hand() -> None:
     env = make("Placement")
     observation, info = env.reset(seed=0)
     assert info == {
-        "instance": "sample on toy-2", "bound_seconds": 3.0, "portfolio_seconds": 3.0
+        "instance": "sample on toy-2", "objective": "latency", "bound_seconds": 3.0,
+        "portfolio_seconds": 3.0,
     }  # fmt: skip
     assert (observation["previous"] == -1).all()
     assert observation["tasks"].tolist() == [1, 0, 0]

@@ -13,10 +13,10 @@ from placement.problem import Problem
 from placement.throughput import Throughput, Transfers, plan_pipeline
 from placement.throughput.engine_choice import (
     decided_by_engine,
-    most_that_fit,
     simulated_split,
     too_many,
 )
+from placement.throughput.schedules import most_that_fit
 from placement.throughput.splits import Split
 from simulator.errors import InfeasibleError
 from simulator.evaluation import OutOfMemory

@@ -123,7 +123,7 @@ def start(problem: Problem, config: AgentConfig, plan: Plan | None = None) -> Ep
 
 
 def subject_of(problem: Problem, config: AgentConfig, mark: Plan | None = None) -> GroupedInstance:
-    instance = Instance("sample", problem, given_mark=mark)
+    instance = Instance("sample", problem, given_mark=mark, overlap=config.overlap)
     return group_instance(Prepared(instance), config.episode.group_sizes, 0)
 
 

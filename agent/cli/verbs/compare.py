@@ -18,6 +18,8 @@ from agent.cli.options import (
 )
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from agent.cli.placement_text import rival_lines, write_outputs
+from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
+from agent.cli.verbs.compare_periods import compare_periods, compare_suite_periods
 from agent.cli.verbs.compare_suite import compare_suite
 from graphs.errors import GraphwrightError
 
@@ -31,6 +33,8 @@ def compare(
     suite: str | None = None,
     target: Target = Target(),
     rules: ConstraintFlags = ConstraintFlags(),
+    objective: Objective = "latency",
+    overlap: ThroughputFlags = NOT_ASKED,
     placer: tuple[str, ...] = (),
     policy: Path | None = None,
     budget: str = "10s",
@@ -40,6 +44,9 @@ def compare(
 ) -> int:
     """Run every placer on a model and show their simulated step times side by side.
 
+    With --objective throughput: other tools' cuts, exact ones and the search for throughput beside
+    plans that were made for one step's time, all by the period of steps that overlap.
+
     Parameters
     ----------
     model
@@ -47,8 +54,11 @@ def compare(
     suite
         Instead of a model: a suite, or a folder of models (with --cluster); `graphwright suites
         list` shows all. Prints one row for each pair and geometric means of ratios.
+    objective
+        latency: the time of one step. throughput: the time between steps that overlap.
     placer
-        Only these; repeat for several. All that need no policy where none is named.
+        Only these; repeat for several. All that need no policy where none is named. For throughput:
+        whose plans for one step are set beside the splits.
     policy
         Checkpoint or run's folder, for the placer policy, which then takes part.
     budget
@@ -67,6 +77,12 @@ def compare(
     from simulator.units import format_bytes, format_seconds
 
     seconds = read_seconds(budget, "--budget")
+    request = overlap.request(objective)
+    if request is not None and (out is not None or policy is not None):
+        raise GraphwrightError(
+            "compare --objective throughput prints a table only: leave out --out and --policy; "
+            "`graphwright place` writes the best plan, and takes a policy trained for throughput"
+        )
     if (model is None) == (suite is None):
         raise GraphwrightError("compare what? Give a model, or --suite with a suite's name")
     if suite is not None:
@@ -75,10 +91,20 @@ def compare(
         if out is not None:
             raise GraphwrightError("--out is for one model; --suite prints its table only")
         clusters = (target.cluster,) if target.cluster else ()
+        if request is not None:
+            from placement.suites import get_suite
+
+            return compare_suite_periods(
+                get_suite(suite, clusters), request.in_flight, request.micro_batches, placer,
+                seconds, seed, as_json=json, allow_unknown=target.allow_unknown,
+            )  # fmt: skip
         return compare_suite(
             suite, clusters, placer, seconds, seed, json, policy, target.allow_unknown
         )
     assert model is not None
+    if request is not None:
+        asked = Problem(read_model(model, target), read_cluster(model, target), read_rules(rules))
+        return compare_periods(asked, request, placer, seconds, seed, as_json=json)
     with_policy = (POLICY,) if policy is not None or has_shipped_policy() else ()
     names = placer or (*PLACERS, *with_policy)
     placers = {name: get_placer(name, policy) for name in names}

@@ -13,6 +13,7 @@ from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import check_models
 from agent.cli.options import read_seconds
 from agent.cli.output import prepare, print_json, print_text, progress
+from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
 from agent.runs.commit import current_commit
 from graphs.errors import GraphwrightError
 
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from agent.evaluation.runs import EvaluationRow, Origin
     from agent.evaluation.tables import Results
     from placement.suites import Pair, Suite
+    from placement.throughput import Throughput
 
 _ROWS = "rows.jsonl"
+#: Parts of training steps, as policies are trained with.
+_MICRO_BATCHES = 8
 _SEVERAL = Parameter(consume_multiple=True, negative=())
 
 
@@ -46,6 +50,8 @@ def evaluate(
     budget: str = "10s",
     seeds: Annotated[tuple[int, ...], _SEVERAL] = (0, 1, 2),
     only: Annotated[tuple[str, ...], _SEVERAL] = (),
+    objective: Objective = "latency",
+    overlap: ThroughputFlags = NOT_ASKED,
     headroom: Annotated[tuple[str, ...], _SEVERAL] = (),
     limit: int | None = None,
     updates: int = 50,
@@ -76,6 +82,10 @@ def evaluate(
         One run of each column for each.
     only
         Columns, such as search zero-shot; all where left out.
+    objective
+        latency: the time of one step. throughput: the time between steps that overlap; the policy
+        must have been trained for it. --micro-batches are of training steps, 8 where left out;
+        portfolio is the best of heuristics and cuts, search the pipeline of place.
     headroom
         Only pairs of these kinds: slow-links, tight-memory, unlike-devices, fast-links, none.
     limit
@@ -105,16 +115,22 @@ def evaluate(
         raise GraphwrightError("--track needs --out, a folder for what is tracked")
     if not seeds or min(seeds) < 0:
         raise GraphwrightError("--seeds takes whole numbers from 0, such as 0 1 2")
-    entrants = _contestants(policy, only, updates, threads)
+    request = overlap.request(objective)
+    if request is not None and overlap.micro_batches is None:
+        request = replace(request, micro_batches=_MICRO_BATCHES)
+    entrants = _contestants(policy, only, updates, threads, request)
     command = _command(
         policy, suite, graphs, clusters, budget, seeds, only, headroom, limit, updates
     )
+    if request is not None:
+        command += f" --objective throughput --micro-batches {request.micro_batches}"
+        command += f" --in-flight {request.in_flight}" if request.in_flight else ""
     job = _Job(
         chosen.pairs, entrants, tuple(dict.fromkeys(seeds)), seconds,
-        Origin(chosen.name, command, current_commit()),
+        Origin(chosen.name, command, current_commit(), request),
     )  # fmt: skip
     imports = check_models(chosen.pairs, allow_unknown, quiet=json)
-    prepare(quiet=json)
+    prepare(quiet=json, overlaps=request is not None)
     with (
         _record(out) as (known, record),
         progress(f"{len(job.pairs)} pairs of {chosen.name}", quiet=json) as on_progress,
@@ -171,7 +187,11 @@ def _part(suite: "Suite", kinds: Sequence[str], limit: int | None) -> "Suite":
 
 
 def _contestants(
-    policy: Path | None, only: tuple[str, ...], updates: int, threads: int
+    policy: Path | None,
+    only: tuple[str, ...],
+    updates: int,
+    threads: int,
+    request: "Throughput | None",
 ) -> tuple["Contestant", ...]:
     import torch
 
@@ -183,8 +203,9 @@ def _contestants(
             raise GraphwrightError(f"{flag} {value}: give 0 or more")
     if threads:
         torch.set_num_threads(threads)
-    checkpoint = load_policy(policy) if policy is not None else None
-    return contestants(only, checkpoint, updates)
+    objective = "latency" if request is None else "throughput"
+    checkpoint = load_policy(policy, objective) if policy is not None else None
+    return contestants(only, checkpoint, updates, request)
 
 
 def _run_all(
@@ -194,19 +215,25 @@ def _run_all(
     on_progress: Callable[[float], None],
 ) -> list["EvaluationRow"]:
     """Rows of all runs in order; those that are known are taken as they are."""
+    from agent.evaluation.period_columns import bound_of_period
     from agent.evaluation.runs import key_of, prepare_problem, run
 
+    overlap = job.origin.overlap
     done = {row.key: row for row in known}
     rows: list[EvaluationRow] = []
     total = len(job.pairs) * len(job.seeds) * len(job.contestants)
     for pair in job.pairs:
-        problem = None
+        problem, bound = None, None
         for seed in job.seeds:
             for contestant in job.contestants:
-                key = key_of(pair, contestant, seed, job.budget_seconds)
+                key = key_of(pair, contestant, seed, job.budget_seconds, job.origin.objective)
                 if key not in done:
                     problem = problem or prepare_problem(pair)
-                    done[key] = run(pair, problem, contestant, seed, job.budget_seconds, job.origin)
+                    if overlap is not None and bound is None:
+                        bound = bound_of_period(problem, overlap)
+                    done[key] = run(
+                        pair, problem, contestant, seed, job.budget_seconds, job.origin, bound
+                    )
                     record(done[key])
                 rows.append(done[key])
                 on_progress(len(rows) / total)

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -19,11 +19,12 @@ from agent.cli.options import (
 )
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from agent.cli.placement_text import write_outputs
+from agent.cli.throughput_flags import Objective
 from agent.cli.verbs.measured import measure_candidates, show_measured
 from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
-    from agent.placing.finetuning import FineTuneConfig
+    from agent.placing.finetuning import FineTuneConfig, FineTuned
     from agent.runs.tracking.tracker import Tracker
     from placement.problem import Problem
 
@@ -34,6 +35,7 @@ def finetune(
     target: Target = Target(),
     rules: ConstraintFlags = ConstraintFlags(),
     policy: Path | None = None,
+    objective: Objective = "latency",
     updates: int = 50,
     budget: str = "120s",
     lr: float | None = None,
@@ -52,7 +54,10 @@ def finetune(
     model
         A model file, or the name of a bundled graph.
     policy
-        Checkpoint or run's folder to start from.
+        Checkpoint or run's folder to start from, trained for the objective.
+    objective
+        latency: the time of one step. throughput: the period of steps that overlap, as many and in
+        as many micro-batches as the policy was trained for; it learns from its own samples then.
     updates
         Learning steps at most.
     budget
@@ -83,7 +88,12 @@ def finetune(
         raise GraphwrightError(f"--updates {updates}: at least 1; without any it is `place`")
     if out is None and tracking.track != "none":
         raise GraphwrightError(f"--track {tracking.track} needs a folder; give one with --out")
-    checkpoint = load_policy(policy)
+    if measure and objective == "throughput":
+        raise GraphwrightError(
+            "--measure runs one step at a time: leave it out with --objective throughput; "
+            "`graphwright measure --steps 32` runs steps that overlap"
+        )
+    checkpoint = load_policy(policy, objective)
     problem_ = _problem(model, target, rules)
     tracker = _tracker(problem_, config, policy, out, tracking)
     prepare(quiet=json)
@@ -103,7 +113,13 @@ def finetune(
                 cache,
             )
             result = replace(result, placement=ran.placement)
-        written = write_outputs(result.placement, out, target) if out is not None else {}
+        best = result.placement.placed.best.evaluation
+        promise: dict[str, Any] = {"objective": objective}
+        if objective == "throughput":
+            promise |= {"period_seconds": best.makespan_seconds, "feasible": best.feasible}
+        written = {}
+        if out is not None:
+            written = write_outputs(result.placement, out, target, overlap=promise)
         if out is not None:
             from agent.runs.checkpoint import save_checkpoint
             from agent.runs.run_folder import RunFolder
@@ -114,12 +130,23 @@ def finetune(
             tracker.artifact(f"plan-{out.resolve().name}", "plan", out / "plan.json")
     finally:
         tracker.close()
-    feasible = result.placement.feasible
+    feasible = best.feasible if objective == "throughput" else result.placement.feasible
     if json:
         more = {} if ran is None else ran.summary()
-        summary = {**result.placement.summary(), **summary_of(result), **more}
+        summary = {**result.placement.summary(), **summary_of(result), **promise, **more}
         print_json({**summary, "files": written})
         return DONE if feasible else INFEASIBLE
+    _show(result)
+    if ran is not None:
+        show_measured(ran)
+    for name, path in written.items():
+        print_text(f"{name}: {path}")
+    return DONE if feasible else INFEASIBLE
+
+
+def _show(result: "FineTuned") -> None:
+    """The portfolio's plan, the policy's before learning, and after."""
+    from agent.evaluation.period_columns import bound_of_period
     from simulator.units import format_seconds
 
     named = (
@@ -127,14 +154,17 @@ def finetune(
         ("policy, no learning", result.zero_shot),
         (f"fine-tuned, {result.updates} updates", result.fine_tuned),
     )
-    bound = problem_.bounds.seconds
+    problem_ = result.placement.problem
+    bound, overlap = problem_.bounds.seconds, result.checkpoint.config.overlap
+    if overlap is not None:
+        bound = bound_of_period(problem_, overlap)
     base = result.portfolio.evaluation.makespan_seconds
     rows = [
         [
             name,
             format_seconds(item.evaluation.makespan_seconds),
             f"{item.evaluation.makespan_seconds / base:.3f}",
-            f"{item.evaluation.makespan_seconds / bound:.2f}",
+            f"{item.evaluation.makespan_seconds / bound:.2f}" if bound else "",
             "yes" if item.evaluation.feasible else "OOM",
         ]
         for name, item in named
@@ -142,14 +172,9 @@ def finetune(
     print_table(
         f"{problem_.graph.name}, {problem_.graph.op_count} ops, on {problem_.given_cluster.name}: "
         f"simulated, {problem_.costs.name} costs, {result.placement.search_seconds:.1f} CPU s",
-        ["plan", "step", "x portfolio", "x bound", "fits"],
+        ["plan", "step" if overlap is None else "period", "x portfolio", "x bound", "fits"],
         rows,
     )
-    if ran is not None:
-        show_measured(ran)
-    for name, path in written.items():
-        print_text(f"{name}: {path}")
-    return DONE if feasible else INFEASIBLE
 
 
 def _problem(model: str, target: Target, rules: ConstraintFlags) -> "Problem":

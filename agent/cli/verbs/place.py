@@ -1,11 +1,14 @@
 """`graphwright place`: find a plan for a model."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from agent.cli.calibrated import calibrated_prediction
+from agent.cli.carried_state import state_between_steps
 from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import (
     ConstraintFlags,
@@ -18,12 +21,19 @@ from agent.cli.options import (
     read_simplicity,
 )
 from agent.cli.output import prepare, print_json, print_text, progress
-from agent.cli.placement_text import show, show_pipeline, write_outputs
+from agent.cli.placed_pipeline import PlacedPipeline
+from agent.cli.placement_text import show, write_outputs
 from agent.cli.spent import Spent
+from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags, WholeBatch
 from graphs.errors import GraphwrightError
 
+#: Forms of plans whose steps overlap.
+_PIPELINE_FORMS = ("onnx-split", "pipeline")
+
 if TYPE_CHECKING:
+    from placement.place import Placement
     from placement.placer import Placer
+    from placement.throughput import Throughput
 
 
 def place(
@@ -32,7 +42,9 @@ def place(
     target: Target = Target(),
     rules: ConstraintFlags = ConstraintFlags(),
     simplicity: SimplicityFlags = SimplicityFlags(),
-    objective: Literal["latency", "throughput"] = "latency",
+    objective: Objective = "latency",
+    overlap: ThroughputFlags = NOT_ASKED,
+    batch: int | None = None,
     placer: str | None = None,
     policy: Path | None = None,
     budget: str = "30s",
@@ -56,13 +68,17 @@ def place(
         JSON, graphwright graph), or the name of a bundled graph.
     objective
         latency: the time of one step. throughput: the time between steps that overlap, each device
-        at work on another; the largest load of any device is least.
+        at work on another.
+    batch
+        Samples of one whole batch, for samples per second; the model is one of --micro-batches
+        equal parts of it.
     placer
         search, portfolio, genetic, policy, policy-untrained, or one heuristic; `graphwright
         compare` runs all that need no policy. Where none is named: the policy, if one comes
         with this version, else search.
     policy
-        Checkpoint or run's folder, for the placer policy.
+        Checkpoint or run's folder, for the placer policy. With --objective throughput one that was
+        trained for it: its samples compete with the splits.
     budget
         CPU time for search, such as 30s or 5min; what start-up, import, simplifying and files take
         comes on top and is shown.
@@ -94,8 +110,11 @@ def place(
     from simulator.costs.registry import cost_model
 
     seconds = read_seconds(budget, "--budget")
-    overlaps = objective == "throughput"
-    name, decide = _placer(placer, policy, fuse, form, overlaps=overlaps)
+    request, whole = _request(objective, overlap, batch, form, simplicity.contiguous)
+    if request is None:
+        name, decide = _placer(placer, policy, fuse)
+    else:
+        name, decide = _pipeline_placer(request, placer, policy, fuse, form, simplicity)
     spent.lap("start-up")
     graph = read_model(model, target)
     spent.lap("import")
@@ -104,52 +123,117 @@ def place(
     if form is not None:
         get_exporter(form)  # a form that does not exist is a mistake at once
     searches = name not in HEURISTICS or form is not None
-    wanted = None if overlaps else read_simplicity(simplicity, searches=searches)
-    form = None if overlaps else form
-    prepare(quiet=json)
+    wanted = None if request is not None else read_simplicity(simplicity, searches=searches)
+    form = None if request is not None else form
+    prepare(quiet=json, overlaps=request is not None)
     with progress(f"{name} on {problem.given_cluster.name}", quiet=json) as on_progress:
         placement = place_problem(problem, decide, name, seconds, seed, on_progress, wanted, form)
     search = {"search": placement.search_seconds, "simplifying": placement.simplify_seconds}
     spent.lap("start-up", of_which=search)
-    written = write_outputs(placement, out, target) if out is not None else {}
+    pipeline = None
+    if isinstance(decide, PipelinePlacer) and decide.pipeline is not None:
+        state = state_between_steps(model)
+        pipeline = PlacedPipeline(placement, decide.pipeline, decide.request, whole, state)
+    written = _write(placement, pipeline, out, target) if out is not None else {}
     spent.lap("files")
-    pipeline = decide.pipeline if isinstance(decide, PipelinePlacer) else None
     if json:
         calibrated = calibrated_prediction(problem.simulator, placement.plan)
-        overlap = {"objective": objective} if pipeline is None else pipeline.as_dict()
-        more = {**overlap, **calibrated, "spent": spent.as_dict(), "files": written}
+        overlapped = {"objective": objective} if pipeline is None else pipeline.as_dict()
+        more = {**overlapped, **calibrated, "spent": spent.as_dict(), "files": written}
         print_json({**placement.summary(), **more})
     else:
         show(placement)
         if pipeline is not None:
-            show_pipeline(pipeline)
+            pipeline.show()
         print_text(str(spent))
-        for name, path in written.items():
-            print_text(f"{name}: {path}")
-        if written and Path(model).exists():
-            print_text(
-                f"look: open {written['report.html']}; "
-                f"run it elsewhere: graphwright export {model} --plan {written['plan.json']} "
-                "--out FOLDER"
+        _show_files(model, written)
+    feasible = placement.feasible if pipeline is None else pipeline.feasible
+    return DONE if feasible else INFEASIBLE
+
+
+def _write(
+    placement: "Placement", pipeline: PlacedPipeline | None, out: Path, target: Target
+) -> Mapping[str, str]:
+    if pipeline is None:
+        return write_outputs(placement, out, target)
+    return write_outputs(placement, out, target, pipeline.trace(), pipeline.promises())
+
+
+def _show_files(model: str, written: Mapping[str, str]) -> None:
+    for name, path in written.items():
+        print_text(f"{name}: {path}")
+    if written and Path(model).exists():
+        print_text(
+            f"look: open {written['report.html']}; "
+            f"run it elsewhere: graphwright export {model} --plan {written['plan.json']} "
+            "--out FOLDER"
+        )
+
+
+def _request(
+    objective: Objective,
+    flags: ThroughputFlags,
+    batch: int | None,
+    form: str | None,
+    contiguous: bool,
+) -> "tuple[Throughput | None, WholeBatch | None]":
+    """What is asked for of steps that overlap; None for latency."""
+    from placement.throughput import Transfers
+
+    request = flags.request(objective)
+    if request is None:
+        if batch is not None:
+            raise GraphwrightError(
+                f"--batch {batch} tells samples per second: it goes with --objective throughput"
             )
-    return DONE if placement.feasible else INFEASIBLE
+        return None, None
+    if form == "onnx-split":
+        # A split ONNX model runs as sessions that hand tensors on through the host.
+        request = replace(request, transfers=Transfers.HOPS)
+    request = replace(request, contiguous=contiguous or form == "pipeline")
+    return request, None if batch is None else WholeBatch(batch, request.micro_batches)
 
 
-def _placer(
-    name: str | None, policy: Path | None, fuse: bool, form: str | None, *, overlaps: bool
+def _pipeline_placer(
+    request: "Throughput",
+    name: str | None,
+    policy: Path | None,
+    fuse: bool,
+    form: str | None,
+    simplicity: SimplicityFlags,
 ) -> "tuple[str, Placer]":
-    """The placer that the flags name."""
+    """The search for throughput; flags of latency alone are refused."""
+    from placement.throughput import PipelinePlacer
+
+    if name not in (None, "policy") or fuse or form not in (None, *_PIPELINE_FORMS):
+        raise GraphwrightError(
+            "--objective throughput has a search of its own: leave out --placer, --fuse and forms "
+            f"but {' and '.join(_PIPELINE_FORMS)}"
+        )
+    if replace(simplicity, contiguous=False) != SimplicityFlags():
+        raise GraphwrightError(
+            "--objective throughput takes the split with the fewest crossings of those within the "
+            "simulator's error of the best: leave out --min-gain, --crossing-price and "
+            "--max-crossings"
+        )
+    if policy is None and name is None:
+        return "throughput", PipelinePlacer(request)
+    if form is not None:
+        raise GraphwrightError(
+            "a policy decides for the simulator's machine, not for a split model whose tensors hop "
+            "through the host: leave out --policy or --for"
+        )
+    from agent.placing.policy_pipeline import PolicyPipelinePlacer
+    from agent.placing.registry import load_policy
+
+    checkpoint = load_policy(policy, "throughput")
+    return "throughput-policy", PolicyPipelinePlacer(checkpoint.policy, checkpoint.config, request)
+
+
+def _placer(name: str | None, policy: Path | None, fuse: bool) -> "tuple[str, Placer]":
+    """The placer that the flags name, for the time of one step."""
     from agent.placing.registry import POLICY, default_placer, get_placer
 
-    if overlaps:
-        from placement.throughput import PipelinePlacer
-
-        if name is not None or policy is not None or fuse or form not in (None, "onnx-split"):
-            raise GraphwrightError(
-                "--objective throughput has a search of its own: leave out --placer, --policy, "
-                "--fuse and forms but onnx-split"
-            )
-        return "throughput", PipelinePlacer()
     name = name or (POLICY if policy is not None else default_placer())
     decide = get_placer(name, policy)
     if fuse:

@@ -8,6 +8,8 @@ from cyclopts import Parameter
 from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.options import pair, read_seconds
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
+from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
+from agent.cli.verbs.sweep_periods import sweep_periods
 from graphs.errors import GraphwrightError
 
 _SEVERAL = Parameter(consume_multiple=True, negative=())
@@ -24,7 +26,9 @@ def sweep_clusters(
     price: Annotated[tuple[str, ...], _SEVERAL] = (),
     dim: tuple[str, ...] = (),
     allow_unknown: Annotated[bool, Parameter(negative=())] = False,
-    placer: str = "portfolio",
+    objective: Objective = "latency",
+    overlap: ThroughputFlags = NOT_ASKED,
+    placer: str | None = None,
     budget: str = "10s",
     seed: int = 0,
     out: Path | None = None,
@@ -53,8 +57,10 @@ def sweep_clusters(
         Size of a symbolic dimension, such as batch=8; repeat for several.
     allow_unknown
         Go on though more than a tenth of the tensors have no known shape.
+    objective
+        latency: the time of one step. throughput: the time between steps that overlap.
     placer
-        As for place.
+        As for place; the portfolio where none is named. Throughput has a search of its own.
     budget
         CPU time for each cluster, where the placer takes any.
     seed
@@ -82,6 +88,16 @@ def sweep_clusters(
     distinct = {item.digest: item for item in reversed(loaded)}
     clusters = [apply_change(item, change) for item in loaded if distinct[item.digest] is item]
     prices = dict(_price(text) for text in price) if price else None
+    request = overlap.request(objective)
+    if request is not None:
+        if placer is not None or out is not None:
+            raise GraphwrightError(
+                "--objective throughput has a search of its own and prints a table: leave out "
+                "--placer and --out"
+            )
+        graph = read_model(model, Target(dim=dim, allow_unknown=allow_unknown))
+        return sweep_periods(graph, clusters, request, seconds, seed, prices, as_json=json)
+    placer = placer or "portfolio"
     decide = get_placer(placer, None)
     graph = read_model(model, Target(dim=dim, allow_unknown=allow_unknown))
     prepare(quiet=json)

@@ -39,6 +39,10 @@ def train(
 ) -> int:
     """Pretrain a policy on the graphs of a suite.
 
+    With --objective throughput plans are worth the period of steps that overlap, --in-flight of
+    them, training steps cut into --micro-batches. All rounds are then policy gradients: the lessons
+    of guided search are of one step's time.
+
     Ctrl-C stops after the round, with a checkpoint. On several processes:
     `torchrun --nproc-per-node 2 -m agent train ...`.
 
@@ -112,7 +116,13 @@ def _check(wanted: "TrainConfig", resume: Path | None, init: Path | None) -> "Re
     if resume is None:
         return None
     before = find_resume(resume)
-    if load_checkpoint(before.checkpoint).config.policy != wanted.agent.policy:
+    stored = load_checkpoint(before.checkpoint).config
+    if stored.objective != wanted.agent.objective:
+        raise GraphwrightError(
+            f"{resume} is trained for {stored.objective}; leave out --objective, or start a new "
+            f"run from its weights with --init {resume}"
+        )
+    if stored.policy != wanted.agent.policy:
         raise GraphwrightError(
             f"{resume} cannot go on with another network; leave out flags and settings that begin "
             "with policy, or start a new run"
@@ -177,6 +187,7 @@ def _show(
             {
                 "folder": str(run.folder),
                 "rounds": ended.rounds,
+                "objective": wanted.agent.objective,
                 "interrupted": stopped,
                 "imports": imports,
                 "validation_ratio": ended.validation.get("validation/ratio"),
@@ -192,6 +203,14 @@ def _show(
         )
         return
     ratio = ended.validation.get("validation/ratio")
-    judged = "" if ratio is None else f", step times {ratio:.4f} of the portfolio's on validation"
+    overlaps = wanted.agent.objective == "throughput"
+    times = "periods" if overlaps else "step times"
+    judged = "" if ratio is None else f", {times} {ratio:.4f} of the portfolio's on validation"
     print_text(f"{ended.rounds} rounds{judged}")
-    print_text(f"use it with `graphwright place MODEL --placer policy --policy {run.folder}`")
+    how = "--objective throughput" if overlaps else "--placer policy"
+    print_text(f"use it with `graphwright place MODEL {how} --policy {run.folder}`")
+    if overlaps:
+        print_text(
+            "guided search was not taught: it knows the time of one step only; this policy decides "
+            "by its samples"
+        )
