@@ -44,6 +44,7 @@ from placement.throughput.replication import ReplicatedSplit, replicated_split
 from placement.throughput.request import Throughput, Transfers
 from placement.throughput.schedules import StepsSimulator, default_in_flight, is_training
 from placement.throughput.splits import Split, pipeline_plan, simplest_of, split_of, stages_of
+from placement.throughput.stage_memory import fitted_stages
 from simulator.clusters.device_specs import PCIE
 from simulator.errors import InfeasibleError
 
@@ -142,6 +143,8 @@ def plan_pipeline(
     left = max(_SEARCH_SHARE * budget.left_seconds, 0.1)
     goal = bound * (1 + _AT_BOUND)
     engine = steps_simulator(problem) if request.transfers == Transfers.CHANNELS else None
+    if engine is not None and is_training(problem):
+        found |= _filled(loads, engine, cuts, orders, request)
     if engine is None or not cuts:
         found["search"] = search_loads(loads, _starts(loads, found), left, seed, goal)
     # Upward ranks hardly depend on where borders are: one cut's are for all.
@@ -279,6 +282,23 @@ def _rank(split: Split) -> tuple[float, float]:
 
 def _piece_count(pieces: Pieces) -> int:
     return pieces.count
+
+
+def _filled(
+    loads: LoadProblem,
+    engine: StepsSimulator,
+    cuts: Mapping[str, ChainSplit],
+    orders: Mapping[str, Units],
+    request: Throughput,
+) -> dict[str, Units]:
+    """Stages filled by what 1F1B holds, on devices in the order of the best cut, or as given."""
+    devices = list(range(loads.device_count))
+    if cuts:
+        best = min(cuts.values(), key=lambda cut: cut.seconds)
+        used = [device for stage in best.stages for device in stage.devices]
+        devices = used if len(used) == loads.device_count else devices
+    units = fitted_stages(loads, engine, orders["depth first"], devices, request.micro_batches)
+    return {} if units is None else {f"{_CUT}depth first, by memory": units}
 
 
 def _ideal_cut(loads: LoadProblem) -> dict[str, Units]:
