@@ -19,7 +19,7 @@ from graphs.graph import Graph
 from graphs.kinds import OpKind, Phase
 from placement.problem import Problem
 from placement.throughput import Throughput
-from simulator.errors import PlanError
+from simulator.errors import OrderError, PlanError
 from simulator.plan import Plan
 from simulator.simulator import Simulator
 from simulator.steps import StepOrder, StepSchedule, StepsEvaluation
@@ -92,6 +92,20 @@ def test_registered_ids_keep_latency_and_take_the_objective() -> None:
     assert asked.step(HALVES)[-1]["period_seconds"] == pytest.approx(4.0, rel=1e-6)
 
 
+def fastest(
+    problem: Problem, plan: Plan, steps: int, in_flight: int, *orders: StepOrder
+) -> StepsEvaluation:
+    """Of the orders in which a plan does not stop, the one that takes least time and fits."""
+    found = []
+    for order in orders:
+        try:
+            schedule = StepSchedule(steps, in_flight, order)
+            found.append(problem.simulator.evaluate_steps(plan, schedule))
+        except OrderError:
+            continue
+    return min(found, key=lambda item: (not item.feasible, item.makespan_seconds))
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_rewards_are_those_of_the_engines_periods(seed: int) -> None:
     graph = random_graph(seed, 24)
@@ -110,11 +124,7 @@ def test_rewards_are_those_of_the_engines_periods(seed: int) -> None:
     for number, plan in enumerate(plans):
         single.reset(seed=0)
         _, reward, _, _, info = single.step(actions[number])
-        schedule = StepSchedule(5, 3, StepOrder.ONE_F_ONE_B)
-        try:
-            found = problem.simulator.evaluate_steps(plan, schedule)
-        except PlanError:
-            found = problem.simulator.evaluate_steps(plan, StepSchedule(5, 3))
+        found = fastest(problem, plan, 5, 3, StepOrder.ONE_F_ONE_B, StepOrder.OLDEST_FIRST)
         assert info["period_seconds"] == found.makespan_seconds / 5
         assert info["feasible"] == found.feasible
         assert tuple(info["peak_bytes"]) == found.peak_bytes
@@ -178,9 +188,8 @@ def test_a_training_step_is_cut_into_micro_batches() -> None:
     env = throughput_env(training_step(), micro_batches=4)
     env.reset(seed=0)
     info = env.step(np.array([0, 1, 1, 0, 0], np.int32))[-1]
-    steps = Problem(training_step(), toy_cluster(2, bytes_per_second=FAST)).simulator
-    schedule = StepSchedule(4, 4, StepOrder.ONE_F_ONE_B)
-    found = steps.evaluate_steps(info["plan"], schedule)
+    problem = Problem(training_step(), toy_cluster(2, bytes_per_second=FAST))
+    found = fastest(problem, info["plan"], 4, 4, *StepOrder)
     # A share of the whole step, in which the pipeline fills and drains and the update runs once.
     assert info["period_seconds"] == found.makespan_seconds / 4
     assert 2.0 < info["period_seconds"] < 4.0
@@ -192,7 +201,7 @@ def test_a_training_step_is_cut_into_micro_batches() -> None:
     assert request.step(HALVES)[-1]["period_seconds"] == pytest.approx(4.0, rel=1e-6)
 
 
-def test_a_plan_that_stops_in_its_order_runs_the_oldest_step_first(
+def test_a_plan_that_stops_in_an_order_runs_in_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     problem = Problem(training_step(), toy_cluster(2, bytes_per_second=FAST))
@@ -200,13 +209,13 @@ def test_a_plan_that_stops_in_its_order_runs_the_oldest_step_first(
 
     def stops(simulator: Simulator, plan: Plan, schedule: StepSchedule) -> StepsEvaluation:
         if schedule.order == StepOrder.ONE_F_ONE_B:
-            raise PlanError("came to a stop")
+            raise OrderError("came to a stop")
         return run(simulator, plan, schedule)
 
     monkeypatch.setattr(Simulator, "evaluate_steps", stops)
     evaluator = OverlapEvaluator(problem, Throughput(micro_batches=4))
     found = evaluator.steps(Plan.of(np.array([0, 1, 1, 0, 0], np.int32)))
-    assert found.schedule.order == StepOrder.OLDEST_FIRST
+    assert found.schedule.order != StepOrder.ONE_F_ONE_B
     with pytest.raises(PlanError):
         evaluator.steps(Plan.of(np.zeros(3, np.int32)))
 
