@@ -150,7 +150,7 @@ def main() -> None:
         f"`python benchmarks/quality/throughput_table.py --budget {arguments.budget}`, commit "
         f"{rows[-1].get('commit', commit())}. Periods over the bound on all placements; of "
         f"training steps, the whole step of {_MICRO_BATCHES} micro-batches over "
-        f"{_MICRO_BATCHES}, with filling, draining and the update.\n\n"
+        f"{_MICRO_BATCHES}, with filling, draining and the update. Simulated, one seed.\n\n"
         f"{summary(rows)}\n\n{table(rows)}\n"
     )
     print(text)

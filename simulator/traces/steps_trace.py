@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from graphs.graph import Graph
-from graphs.kinds import Storage
 from simulator.clusters.cluster import Cluster
 from simulator.event_engine.overlap import accumulated_bytes
 from simulator.event_engine.program import Program
 from simulator.event_engine.state import Recording
 from simulator.steps import StepsEvaluation
+from simulator.traces.trace import resident_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +110,6 @@ def make_steps_trace(
     local = np.flatnonzero(sizes.ravel() > 0)
     remote = used[arrays.remote_bytes[sent] > 0]
     remote_tensors = record.copy_tensor[remote] % tensors
-    resident = np.zeros(len(evaluation.peak_bytes), np.int64)
-    np.add.at(resident, devices, graph.resident_bytes)
-    for tensor in np.flatnonzero(graph.tensor_storage == Storage.WEIGHT):
-        resident[np.unique(devices[graph.consumers_of(int(tensor))])] += graph.tensor_bytes[tensor]
     return StepsTrace(
         graph=graph,
         cluster=program.cluster,
@@ -136,5 +132,5 @@ def make_steps_trace(
         buffer_bytes=np.concatenate([sizes.ravel()[local], arrays.remote_bytes[remote_tensors]]),
         buffer_alloc=np.concatenate([alloc.ravel()[local], record.copy_start[remote]]),
         buffer_free=record.copy_free[np.concatenate([local, remote])],
-        resident_bytes=resident,
+        resident_bytes=resident_on(graph, devices, len(evaluation.peak_bytes)),
     )

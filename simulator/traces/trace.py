@@ -148,10 +148,7 @@ def make_trace(
     producers = arrays.tensor_producers
     local = np.flatnonzero(arrays.local_bytes > 0)
     remote = used[arrays.remote_bytes[sent] > 0]
-    resident = np.zeros(len(peak), np.int64)
-    np.add.at(resident, devices, graph.resident_bytes)
-    for tensor in np.flatnonzero(graph.tensor_storage == Storage.WEIGHT):
-        resident[np.unique(devices[graph.consumers_of(int(tensor))])] += graph.tensor_bytes[tensor]
+    resident = resident_on(graph, devices, len(peak))
     return Trace(
         graph=graph,
         cluster=program.cluster,
@@ -183,6 +180,17 @@ def make_trace(
         buffer_free=record.copy_free[np.concatenate([local, remote])],
         resident_bytes=resident,
     )
+
+
+def resident_on(
+    graph: Graph, devices: Int32[np.ndarray, " ops"], count: int
+) -> Int64[np.ndarray, " {count}"]:
+    """Bytes that each of `count` devices holds all the time: parameters, weights where read."""
+    resident = np.zeros(count, np.int64)
+    np.add.at(resident, devices, graph.resident_bytes)
+    for tensor in np.flatnonzero(graph.tensor_storage == Storage.WEIGHT):
+        resident[np.unique(devices[graph.consumers_of(int(tensor))])] += graph.tensor_bytes[tensor]
+    return resident
 
 
 def _take(values: np.ndarray, at: np.ndarray) -> np.ndarray:
