@@ -112,16 +112,19 @@ def learn_outcomes(
 ) -> dict[str, float]:
     """One step of logistic regression; returns the loss and how well scores rank moves.
 
-    Where no move was tried, as on single devices, nothing is learned from this worker's graphs.
+    Where no move was tried, as on single devices, nothing is learned from this worker's graphs; if
+    no worker tried any, the network stays as it is, whatever the optimizer's moments are.
     """
     batch = collate([item.view for item in outcomes], segment_ops).to(device)
     scores = policy(batch)[Task.PLACEMENT]
     loss, first, areas = scores.new_zeros(()), 0, []
+    tried = 0
     for item in outcomes:
         mine = scores[first : first + item.view.groups.group_count]
         first += item.view.groups.group_count
         if not len(item.gains):
             continue
+        tried += len(item.gains)
         at = torch.from_numpy(item.groups).long(), torch.from_numpy(item.devices).long()
         logits = mine[at]
         better = item.gains > config.least_gain
@@ -131,9 +134,10 @@ def learn_outcomes(
     optimizer.zero_grad(set_to_none=False)
     if loss.requires_grad:
         torch.autograd.backward(loss / graphs_in_all)
-    total = sum_over_workers(policy, loss.detach()[None])
-    nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm)
-    optimizer.step()
+    total = sum_over_workers(policy, torch.stack([loss.detach(), loss.new_tensor(tried)]))
+    if total[1] > 0:
+        nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm)
+        optimizer.step()
     known = [area for area in areas if np.isfinite(area)]
     return {
         "outcome_loss": float(total[0]) / graphs_in_all,

@@ -64,6 +64,41 @@ def test_two_workers_train_what_one_does_with_the_whole_batch(models: Path, tmp_
     assert json.loads((tmp_path / "two/config.json").read_text())["workers"] == 2
 
 
+def test_a_worker_without_any_move_to_try_keeps_up_with_the_others(
+    models: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "one_device.py"
+    # Each worker has one graph of a batch; the first one's is on one device every time.
+    script.write_text(
+        "import sys\n"
+        "from agent.cli.app import run\n"
+        "from agent.training.starts import Starts\n"
+        "from placement.suites import Pair\n"
+        "draw = Starts.draw\n"
+        "def drawn(self, number, slot):\n"
+        "    wanted = 1 if slot == 0 else 4\n"
+        "    for other in range(100):\n"
+        "        state = draw(self, number + 1000 * other, slot)\n"
+        "        if state.instance.problem.cluster.device_count == wanted:\n"
+        "            return state\n"
+        "    raise AssertionError('no such pair drawn')\n"
+        "Starts.draw = drawn\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    flags = [flag for flag in tiny_flags(models, rounds=3) if "share=" not in flag]
+    flags += ["--move-share=0", "--outcome-share=1", "--clusters=1xa100-pcie@16GiB"]
+    flags += ["--track=none", "--json", f"--out={tmp_path / 'out'}"]
+    done = torchrun(str(script), "train", *flags)
+    assert done.returncode == 0, done.stderr
+    losses = [
+        line["figures"]["outcome_loss"]
+        for line in read_lines(tmp_path / "out")
+        if "outcome_loss" in line.get("figures", {})
+    ]
+    assert len(losses) == 3
+    assert min(losses) > 0
+
+
 def test_one_worker_that_fails_ends_all(models: Path, tmp_path: Path) -> None:
     script = tmp_path / "one_fails.py"
     script.write_text(
