@@ -11,6 +11,7 @@ _SHOWN = {
     "outcome_loss": "outcome loss",
     "log_gain": "log gain",
     "validation/ratio": "validation ratio",
+    "validation/untrained_ratio": "untrained",
 }
 
 

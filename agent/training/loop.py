@@ -11,7 +11,6 @@ from pathlib import Path
 from time import process_time
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -27,15 +26,15 @@ from agent.runs.checkpoint import (
     save_checkpoint,
 )
 from agent.runs.plain_values import to_plain
-from agent.runs.run_folder import BEST, CHECKPOINT
-from agent.runs.tracking.plan_pictures import track_plan
+from agent.runs.run_folder import CHECKPOINT
 from agent.runs.tracking.tracker import Tracker
 from agent.training.batch import Batch
+from agent.training.best import LARGE, SMALL
+from agent.training.looks import Looks
 from agent.training.move_phase import MovePhase
 from agent.training.outcome_phase import learn_from_outcomes
 from agent.training.policy_phase import learn_policy
 from agent.training.starts import Starts
-from agent.training.validation import validate
 from agent.training.workers import Workers
 from placement.placer import OnProgress, silent
 
@@ -74,6 +73,8 @@ class Pretraining:
         )
         self.moves = MovePhase(self.policy.moves)
         self.round = 0
+        self.has_learned: set[str] = set()
+        """The networks that were trained; see `agent.training.best`."""
         self.starts = Starts(config)
 
     def run_round(self) -> dict[str, float]:
@@ -101,9 +102,12 @@ class Pretraining:
         config = self.config
         if config.agent.guides_search:
             if batch.progress < config.move_share:
+                self.has_learned.add(SMALL)
                 return self.moves.learn(batch)
+            self.has_learned.add(LARGE)
             if batch.progress < config.move_share + config.outcome_share:
                 return learn_from_outcomes(self.network, self.optimizer, batch)
+        self.has_learned.add(LARGE)
         return learn_policy(self.network, self.optimizer, batch)
 
     def checkpoint(self, about: Mapping[str, Any]) -> Checkpoint:
@@ -113,7 +117,12 @@ class Pretraining:
         for slot, lessons in self.moves.lessons.items():
             state[f"lessons/{slot}/features"] = torch.from_numpy(lessons.features)
             state[f"lessons/{slot}/changes"] = torch.from_numpy(lessons.changes)
-        train = {"round": self.round, "train": to_plain(self.config), **about}
+        train = {
+            "round": self.round,
+            "train": to_plain(self.config),
+            "has_learned": sorted(self.has_learned),
+            **about,
+        }
         return Checkpoint(self.policy, self.config.agent, train, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -137,6 +146,7 @@ class Pretraining:
             if key.startswith("lessons/") and key.endswith("/features")
         }
         self.round = int(checkpoint.about["round"])
+        self.has_learned = set(checkpoint.about.get("has_learned", (SMALL, LARGE)))
 
 
 def _go_on() -> bool:
@@ -168,12 +178,14 @@ def pretrain(
     """
     workers = workers or Workers()
     run = Pretraining(config, workers, None if init is None else _weights(init, config))
-    best: float | None = None
-    figures: dict[str, float] = {}
+    looks = Looks(config, workers, folder, tracker)
     if resume is not None:
         checkpoint = load_checkpoint(resume)
         run.restore(checkpoint)
-        best = checkpoint.about.get("best_validation")
+        looks.restore(checkpoint.about, resume.parent)
+    elif init is not None:
+        run.has_learned = {SMALL, LARGE}
+    figures = looks.begin(run) if resume is None else {}
     stopped = False
     while run.round < config.rounds and not stopped:
         told = run.run_round()
@@ -183,20 +195,9 @@ def pretrain(
         stopped = workers.any(stop())
         last = run.round == config.rounds
         if last or run.round % config.validate_every == 0:
-            validated = validate(run.policy, config)
-            figures = validated.figures
-            ratio = figures.get("validation/ratio", np.inf)
-            better = ratio < (np.inf if best is None else best)
-            best = ratio if better else best
-            if workers.is_first:
-                tracker.log(run.round, figures)
-                tracker.table("validation/graphs", validated.rows, run.round)
-                if better and (shown := validated.most_improved) is not None:
-                    about = run.checkpoint({**figures, "best_validation": best}).about
-                    save_checkpoint(folder / BEST, Checkpoint(run.policy, config.agent, about))
-                    track_plan(tracker, shown.instance, shown.plan, run.round)
+            figures = looks.look(run)
         if workers.is_first and (last or stopped or run.round % config.save_every == 0):
-            save_checkpoint(folder / CHECKPOINT, run.checkpoint({"best_validation": best}))
+            save_checkpoint(folder / CHECKPOINT, run.checkpoint(looks.about))
     return Pretrained(run.policy, run.round, folder, figures)
 
 

@@ -1,13 +1,16 @@
 """Several processes that train one policy on different graphs of each batch."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from graphs.errors import GraphwrightError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,14 @@ class Workers:
         parts: list[np.ndarray | None] = [None] * self.count
         torch.distributed.all_gather_object(parts, rows)
         return np.concatenate([part for part in parts if part is not None])
+
+    def gather_items(self, items: Sequence[Item]) -> list[Item]:
+        """What all workers hold, the same for each; all of them must ask."""
+        if self.count == 1:
+            return list(items)
+        parts: list[Sequence[Item] | None] = [None] * self.count
+        torch.distributed.all_gather_object(parts, items)
+        return [item for part in parts if part is not None for item in part]
 
     def any(self, value: bool) -> bool:
         """Whether it holds for any worker; all of them must ask."""

@@ -1,6 +1,6 @@
 """Runs: interrupted and not, they end equal; what they leave; where weights come from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,17 @@ import pytest
 import torch
 from training_samples import largest_difference, tiny_config, write_models
 
-from agent.config import TrainConfig
+from agent.config import AgentConfig, TrainConfig
 from agent.learning.ppo import PpoConfig
+from agent.policy.config import PolicyConfig
+from agent.policy.network import Policy
 from agent.runs.checkpoint import CheckpointError, load_checkpoint
 from agent.runs.tracking.jsonl import JsonLines, read_lines
 from agent.runs.tracking.tracker import Silent
+from agent.training.best import Best
 from agent.training.loop import Pretraining, pretrain
-from agent.training.validation import _pairs
+from agent.training.starts import Starts
+from agent.training.validation import PROPOSALS, SEARCH, Validation, _pairs, propose
 from agent.training.workers import Workers
 from graphs.errors import GraphwrightError
 
@@ -98,19 +102,112 @@ def test_a_run_tells_every_round_and_each_look_at_validation(whole: Path) -> Non
     rounds = [line for line in lines if "lr" in line.get("figures", {})]
     looks = [line for line in lines if "validation/ratio" in line.get("figures", {})]
     assert [line["step"] for line in rounds] == [1, 2, 3, 4, 5]
-    assert [line["step"] for line in looks] == [2, 4, 5]
+    assert [line["step"] for line in looks] == [0, 2, 4, 5]
     assert all(np.isfinite(list(line["figures"].values())).all() for line in rounds)
     tables = [line for line in lines if line.get("table") == "validation/graphs"]
-    assert [line["step"] for line in tables] == [2, 4, 5]
+    assert [line["step"] for line in tables] == [0, 2, 4, 5]
     for look, table in zip(looks, tables, strict=True):
         assert look["figures"]["validation/ratio"] == pytest.approx(table["rows"][0]["ratio"])
     assert {line["picture"] for line in lines if "picture" in line} == {
         "plan/gantt", "plan/placement",
     }  # fmt: skip
-    best = load_checkpoint(whole / "best")
-    ratios = [look["figures"]["validation/ratio"] for look in looks]
-    assert best.about["best_validation"] == min(ratios)
-    assert best.about["round"] == looks[int(np.argmin(ratios))]["step"]
+    figures = [look["figures"] for look in looks]
+    for one in figures:  # a line to read each curve against
+        for name in ("ratio", "search_ratio", "proposals_ratio"):
+            assert one[f"validation/untrained_{name}"] == figures[0][f"validation/{name}"]
+        better = min(one["validation/search_ratio"], one["validation/proposals_ratio"])
+        assert one["validation/ratio"] == pytest.approx(better)  # of the one graph
+    kept = load_checkpoint(whole / "best").about["best"]
+    # The first rounds are the small network's, so that the large one had learned from the third on.
+    assert kept["small"] == min(one["validation/search_ratio"] for one in figures[1:])
+    assert kept["large"] == min(one["validation/proposals_ratio"] for one in figures[1:])
+
+
+def test_the_best_policy_has_each_network_as_it_did_best_by_its_own_measure() -> None:
+    agent = AgentConfig(policy=PolicyConfig(width=16, heads=2, pair_width=8))
+    policies = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        policies.append(Policy(agent.policy))
+    best = Best(agent)
+
+    def holds(small: int, large: int) -> bool:
+        assert best.policy is not None
+        return all(
+            torch.equal(
+                value, policies[small if name.startswith("moves.") else large].state_dict()[name]
+            )
+            for name, value in best.policy.state_dict().items()
+        )
+
+    def offer(number: int, search: float, proposals: float, *learned: str) -> bool:
+        figures = {"validation/search_ratio": search, "validation/proposals_ratio": proposals}
+        return best.offer(policies[number], figures, learned)
+
+    assert best.policy is None
+    assert not best.offer(policies[0], {}, ("small",))
+    assert best.policy is None
+    offer(0, 0.9, 0.8)  # nothing has learned: there to compare with
+    assert holds(0, 0)
+    assert offer(1, 0.95, 0.8, "small")  # worse than untrained, but it has learned
+    assert holds(1, 1)
+    assert offer(2, 0.85, 0.99, "small", "large")
+    assert holds(2, 2)
+    assert not offer(3, 0.85, 0.99, "small", "large")  # as good: the later one
+    assert holds(3, 3)
+    assert offer(4, 0.86, 0.97, "small", "large")
+    assert holds(3, 4)
+    assert best.ratios == {"small": 0.85, "large": 0.97}
+
+
+def test_the_large_network_of_the_best_policy_has_learned(models: Path, tmp_path: Path) -> None:
+    short = tiny_config(models, rounds=4)
+    pretrain(replace(short, move_share=0.25, outcome_share=0.75), tmp_path, Silent())
+    torch.manual_seed(short.seed)
+    begun = Policy(short.agent.policy).state_dict()
+    kept = load_checkpoint(tmp_path / "best").policy.state_dict()
+    assert any(
+        not torch.equal(value, begun[name])
+        for name, value in kept.items()
+        if not name.startswith("moves.")
+    )
+
+
+def test_a_change_of_either_network_is_seen_by_its_own_measure_alone(config: TrainConfig) -> None:
+    episode = replace(config.agent.episode, from_scratch=True)  # proposals are plans of their own
+    changed = replace(config, agent=replace(config.agent, episode=episode))
+    validation = Validation(changed, Workers())
+    torch.manual_seed(0)
+    policy = Policy(config.agent.policy)
+    first = validation.look(policy)
+    with torch.no_grad():
+        for name, value in policy.named_parameters():
+            if not name.startswith("moves."):
+                value.mul_(-3.0)
+    second = validation.look(policy)
+    assert second.by_measure[SEARCH] is first.by_measure[SEARCH]
+    assert second.by_measure[PROPOSALS] is not first.by_measure[PROPOSALS]
+    assert second.by_measure[PROPOSALS][0].plan != first.by_measure[PROPOSALS][0].plan
+
+
+def test_workers_share_the_graphs_of_a_validation(config: TrainConfig) -> None:
+    several = replace(config, validation_graphs=2)
+    torch.manual_seed(0)
+    policy = Policy(config.agent.policy)
+    alone = Validation(several, Workers()).look(policy)
+    looked: list[int] = []
+
+    class Half(Workers):
+        def gather_items(self, items: Sequence[Any]) -> list[Any]:
+            looked.extend(number for number, _ in items)
+            return list(items)
+
+    for rank in (0, 1):
+        half = Validation(several, Half(rank, 2))
+        half.pairs = alone.pairs
+        found = half._measured(policy, PROPOSALS, propose)
+        assert found[0].log == alone.by_measure[PROPOSALS][rank].log
+    assert looked == [0, 1]
 
 
 def test_another_seed_ends_elsewhere(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
@@ -141,6 +238,19 @@ def test_single_devices_are_no_validation_and_teach_nothing(config: TrainConfig)
     before = {name: value.clone() for name, value in run.policy.state_dict().items()}
     figures = run.run_round()
     assert (figures["improving_share"], figures["outcome_loss"]) == (0.0, 0.0)
+    assert all(torch.equal(value, before[n]) for n, value in run.policy.state_dict().items())
+
+
+def test_a_batch_of_single_devices_does_not_drift_by_the_moments_of_earlier_ones(
+    config: TrainConfig,
+) -> None:
+    run = Pretraining(replace(config, move_share=0.0, outcome_share=1.0), Workers())
+    start = {name: value.clone() for name, value in run.policy.state_dict().items()}
+    run.run_round()
+    before = {name: value.clone() for name, value in run.policy.state_dict().items()}
+    assert any(not torch.equal(value, start[name]) for name, value in before.items())
+    run.starts = Starts(replace(config, clusters=("1xa100-pcie@16GiB",)))
+    run.run_round()
     assert all(torch.equal(value, before[n]) for n, value in run.policy.state_dict().items())
 
 

@@ -62,7 +62,7 @@ def test_training_scores_periods_and_the_checkpoint_says_so(tmp_path: Path) -> N
 
     ended = pretrain(config, tmp_path / "run", Listening())
     # Policy gradients from the first round: no lessons of guided search.
-    assert "entropy" in told_figures[0]
+    assert "entropy" in told_figures[1]
     stored = load_checkpoint(tmp_path / "run" / "checkpoint").config
     assert (stored.objective, stored.in_flight) == ("throughput", 3)
     assert not stored.guides_search

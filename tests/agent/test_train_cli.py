@@ -119,7 +119,7 @@ def test_the_sweep_that_ships_is_understood() -> None:
     assert last.agent.policy.tasks == ("placement", "scheduling")
     assert last.agent.sample.moves == (1, 2, 4)
     assert last.agent.policy.superposition is False
-    assert sweep["metric"] == {"name": "validation/ratio", "goal": "minimize"}
+    assert sweep["metric"] == {"name": "validation/proposals_ratio", "goal": "minimize"}
 
 
 def test_a_run_leaves_what_is_needed_to_repeat_it(trained: Path) -> None:

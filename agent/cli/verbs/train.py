@@ -191,6 +191,7 @@ def _show(
                 "interrupted": stopped,
                 "imports": imports,
                 "validation_ratio": ended.validation.get("validation/ratio"),
+                "untrained_ratio": ended.validation.get("validation/untrained_ratio"),
                 "checkpoint": str(run.checkpoint),
                 "best": str(run.best) if run.best.is_dir() else None,
             }
@@ -205,7 +206,12 @@ def _show(
     ratio = ended.validation.get("validation/ratio")
     overlaps = wanted.agent.objective == "throughput"
     times = "periods" if overlaps else "step times"
-    judged = "" if ratio is None else f", {times} {ratio:.4f} of the portfolio's on validation"
+    judged = ""
+    if ratio is not None:
+        untrained = ended.validation["validation/untrained_ratio"]
+        judged = (
+            f", {times} {ratio:.4f} of the portfolio's on validation, untrained {untrained:.4f}"
+        )
     print_text(f"{ended.rounds} rounds{judged}")
     how = "--objective throughput" if overlaps else "--placer policy"
     print_text(f"use it with `graphwright place MODEL {how} --policy {run.folder}`")

@@ -16,7 +16,13 @@ import numpy as np
 from agent.runs.tracking.options import TrackOptions
 
 #: Figures of which a run is judged by the least, not by the last.
-LEAST = ("validation/ratio", "step_seconds", "log_against_portfolio")
+LEAST = (
+    "validation/ratio",
+    "validation/search_ratio",
+    "validation/proposals_ratio",
+    "step_seconds",
+    "log_against_portfolio",
+)
 
 #: Under which `wandb login` leaves a key, now and in older versions.
 _HOSTS = ("api.forge.coreweave.com", "api.wandb.ai")
