@@ -1,13 +1,16 @@
 """The columns of the table: each a way to place a graph, all under the same budget."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
+import placement
 from agent.baselines.gdp import GdpPlacer
 from agent.baselines.hdp import HdpPlacer
 from agent.baselines.tensorflow_default import tensorflow_default
@@ -73,6 +76,9 @@ class Contestant:
     """Digest of the policy that the column uses."""
     updates: int = 0
     """Updates of the policy on each graph, at most."""
+    column_digest: str = ""
+    """Of what the column is made of, where its name does not say: the configuration of the
+    untrained control, the code of a placer that is no column of the table."""
 
 
 def contestants(
@@ -111,6 +117,7 @@ def contestants(
                 _attempting(name, checkpoint, updates, overlap),
                 digest if column.uses_policy else None,
                 updates if name == FINE_TUNED else 0,
+                _column_digest(name, _configured(checkpoint, overlap)),
             )
         )
     return tuple(columns)
@@ -118,29 +125,59 @@ def contestants(
 
 def policy_digest(policy: Policy, config: AgentConfig) -> str:
     """Sixteen hexadecimal digits that identify weights and configuration."""
-    state = hashlib.blake2b(digest_size=8)
-    settings = to_plain(config)
-    if config.objective == "latency":
-        # As before there was a choice, so that rows of earlier runs are known by the same digest.
-        settings = {key: value for key, value in settings.items() if key not in _OVERLAP}
-    state.update(json.dumps(settings, sort_keys=True).encode())
+    state = hashlib.blake2b(_settings_text(config), digest_size=8)
     for name, values in sorted(policy.state_dict().items()):
         state.update(name.encode())
         state.update(np.ascontiguousarray(values.detach().cpu().numpy()).tobytes())
     return state.hexdigest()
 
 
+def _settings_text(config: AgentConfig) -> bytes:
+    settings = to_plain(config)
+    if config.objective == "latency":
+        # As before there was a choice, so that rows of earlier runs are known by the same digest.
+        settings = {key: value for key, value in settings.items() if key not in _OVERLAP}
+    return json.dumps(settings, sort_keys=True).encode()
+
+
+def _column_digest(name: str, config: AgentConfig) -> str:
+    """See `Contestant.column_digest`."""
+    if name == UNTRAINED:
+        return hashlib.blake2b(_settings_text(config), digest_size=8).hexdigest()
+    return "" if name in COLUMNS else _code_digest(name)
+
+
+def _code_digest(name: str) -> str:
+    """Of the module of a placer, and of all that placers are made of."""
+    placer = get_placer(name)
+    module = inspect.getmodule(placer if inspect.isroutine(placer) else type(placer))
+    own = Path(str(module.__file__)) if module is not None and module.__file__ else None
+    root = Path(str(placement.__file__)).parent
+    files = sorted({*root.rglob("*.py"), *([own] if own is not None else [])})
+    state = hashlib.blake2b(digest_size=8)
+    for file in files:
+        state.update(file.name.encode())
+        state.update(file.read_bytes())
+    return state.hexdigest()
+
+
+def _configured(checkpoint: Checkpoint | None, overlap: Throughput | None) -> AgentConfig:
+    """The policy's configuration, with the steps that overlap."""
+    config = checkpoint.config if checkpoint else AgentConfig()
+    if overlap is None:
+        return config
+    return replace(
+        config,
+        objective="throughput",
+        in_flight=overlap.in_flight or 0,
+        micro_batches=overlap.micro_batches,
+    )
+
+
 def _attempting(
     name: str, checkpoint: Checkpoint | None, updates: int, overlap: Throughput | None
 ) -> Attempting:
-    config = checkpoint.config if checkpoint else AgentConfig()
-    if overlap is not None:
-        config = replace(
-            config,
-            objective="throughput",
-            in_flight=overlap.in_flight or 0,
-            micro_batches=overlap.micro_batches,
-        )
+    config = _configured(checkpoint, overlap)
     others: Mapping[str, Placer] = {
         TENSORFLOW: tensorflow_default,
         GDP: GdpPlacer(),

@@ -1,7 +1,9 @@
 """One run: a contestant on a pair with a seed, as a row that says how to repeat it."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from agent.runs.plain_values import from_plain
 from graphs.errors import GraphwrightError
 from placement.placer import Budget
 from placement.problem import Problem
-from placement.suites.pair import Pair
+from placement.suites.pair import Pair, memory_rule
 from placement.throughput import Throughput
 
 if TYPE_CHECKING:
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
 #: The objective of rows that say nothing of it.
 LATENCY = "latency"
-#: What tells runs apart: pair, column, seed, budget, updates, policy, steps that overlap.
-Key = tuple[str, str, str, int, float, int, str, str]
+#: What tells runs apart: pair and its files, column and what it is made of, seed, budget, updates,
+#: policy, steps that overlap.
+Key = tuple[str, str, str, str, str, int, float, int, str, str]
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,19 @@ class EvaluationRow:
     """Step time of the best plan at the end of each."""
     objective: str = LATENCY
     """See `Origin.objective`; with throughput step times are periods of steps that overlap."""
+    files_digest: str = ""
+    """Of the files that the pair's references name; empty where they name none."""
+    column_digest: str = ""
+    """See `Contestant.column_digest`."""
 
     @property
     def key(self) -> Key:
         return (
             self.graph,
             self.cluster,
+            self.files_digest,
             self.column,
+            self.column_digest,
             self.seed,
             self.budget_seconds,
             self.max_updates,
@@ -105,8 +114,10 @@ class EvaluationRow:
             key: None if isinstance(value, float) and not np.isfinite(value) else value
             for key, value in asdict(self).items()
         }
-        if self.objective == LATENCY:
-            del values["objective"]  # rows of earlier versions have none
+        # Rows of earlier versions have none of these.
+        for name, usual in (("objective", LATENCY), ("files_digest", ""), ("column_digest", "")):
+            if values[name] == usual:
+                del values[name]
         values["stages"] = list(self.stages)
         values["stage_seconds"] = [
             seconds if np.isfinite(seconds) else None for seconds in self.stage_seconds
@@ -139,12 +150,15 @@ def key_of(
     seed: int,
     budget_seconds: float,
     objective: str = LATENCY,
+    files: str = "",
 ) -> Key:
-    """What the row of a run will be known by."""
+    """What the row of a run will be known by; `files` is the pair's `files_digest`."""
     return (
         pair.graph_ref,
         pair.cluster_ref,
+        files,
         contestant.name,
+        contestant.column_digest,
         seed,
         budget_seconds,
         contestant.updates,
@@ -161,11 +175,13 @@ def run(
     budget_seconds: float,
     origin: Origin,
     bound_seconds: float | None = None,
+    files: str = "",
 ) -> EvaluationRow:
     """Let a contestant place a problem; what it cannot do is a row too.
 
     Args:
         bound_seconds: of the period, where steps overlap; None for the bound of one step.
+        files: the pair's `files_digest`.
     """
     budget = Budget(budget_seconds)
     failure, attempt = "", None
@@ -210,7 +226,32 @@ def run(
         stages=tuple(stage.name for stage in stages),
         stage_seconds=tuple(float(stage.makespan_seconds) for stage in stages),
         objective=origin.objective,
+        files_digest=files,
+        column_digest=contestant.column_digest,
     )
+
+
+def files_digest(pair: Pair) -> str:
+    """Sixteen hexadecimal digits of what the files hold that a pair names, of models and clusters;
+    empty where it names graphs and clusters that come with the package.
+
+    Paths stay the same when files change; rows must not.
+    """
+    found = [Path(ref) for ref in (pair.graph_ref, memory_rule(pair.cluster_ref)[0])]
+    state = hashlib.blake2b(digest_size=8)
+    files = [file for path in found for file in _files_of(path)]
+    for file in files:
+        state.update(file.name.encode())
+        with file.open("rb") as opened:
+            state.update(hashlib.file_digest(opened, "sha256").digest())
+    return state.hexdigest() if files else ""
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The file itself, or what a folder holds, as a SavedModel is one."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    return [path] if path.is_file() else []
 
 
 def prepare_problem(pair: Pair) -> Problem:

@@ -100,7 +100,8 @@ def csv_text(results: Results) -> str:
     """One line per run."""
     text = io.StringIO()
     if results.rows:
-        writer = csv.DictWriter(text, list(results.rows[0].as_dict()), lineterminator="\n")
+        names = dict.fromkeys(name for row in results.rows for name in row.as_dict())
+        writer = csv.DictWriter(text, list(names), lineterminator="\n")
         writer.writeheader()
         for row in results.rows:
             values = row.as_dict()

@@ -20,7 +20,7 @@ def sum_over_workers(policy: nn.Module, totals: Tensor) -> Tensor:
     bucket = torch.cat([part.flatten() for part in (*parts, totals.to(parts[0]))])
     torch.distributed.all_reduce(bucket)
     sizes = [part.numel() for part in parts]
-    *sums, figures = bucket.split([*sizes, totals.numel()])
+    *sums, figures = torch.split(bucket, [*sizes, totals.numel()])
     for parameter, summed in zip(learning, sums, strict=True):
         parameter.grad = summed.view_as(parameter)
     return figures.view_as(totals)

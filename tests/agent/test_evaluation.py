@@ -1,5 +1,6 @@
 """The evaluation: statistics by hand, tables, contestants, and the command end to end."""
 
+import importlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,6 +36,7 @@ from envs.instance import Instance
 from graphs.errors import GraphwrightError
 from graphs.graph_file import write_graph
 from placement.placer import Budget
+from placement.placers.registry import SEARCHES
 from placement.problem import Problem
 from placement.suites import Headroom, Pair
 from placement.suites.ratios import pair_ratios, ratio
@@ -382,6 +384,48 @@ def test_every_column_on_two_graphs_and_nothing_twice(
     # Another seed adds its own rows only.
     evaluate(capsys, *tokens[:9], "2", *tokens[10:], "--only", "single", "heft")
     assert (out / "rows.jsonl").read_text().count("\n") == before.count(b"\n") + 4
+
+
+def test_rows_of_another_file_control_or_placer_are_not_taken(
+    models: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    module = tmp_path / "my_placer.py"
+    module.write_text(
+        "from placement.placers.registry import get_placer\n"
+        "def mine(problem, budget, seed, on_progress):\n"
+        "    'The single device, mine.'\n"
+        "    return get_placer('single')(problem, budget, seed, on_progress)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(SEARCHES, "mine", importlib.import_module("my_placer").mine)
+    small = small_checkpoint()
+    policies = [
+        str(save_checkpoint(tmp_path / name, replace(small, config=config)))
+        for name, config in (
+            ("a", small.config),
+            ("b", replace(small.config, sample=SampleConfig(samples=9))),
+        )
+    ]
+
+    def rows(policy: str = policies[0]) -> int:
+        code, _ = evaluate(
+            capsys, "--policy", policy, "--graphs", str(models), "--clusters", "2xv100-pcie",
+            "--budget", "0.1s", "--seeds", "0", "--limit", "1", "--out", str(out),
+            "--only", "single", "untrained", "mine",
+        )  # fmt: skip
+        assert code == 0
+        return (out / "rows.jsonl").read_text().count("\n")
+
+    assert (rows(), rows()) == (3, 3)
+    assert rows(policies[1]) == 4  # the control of another configuration
+    module.write_text(module.read_text() + "# another one\n")
+    assert (rows(), rows()) == (5, 5)
+    write_graph(graph_of(op("other", 1e12, (), 1000)), models / "chains-4.gwgraph")
+    assert (rows(), rows()) == (8, 8)
 
 
 def test_what_cannot_be_evaluated_is_said(

@@ -96,7 +96,8 @@ def evaluate(
         Of torch; 0 leaves its own choice. Budgets count the CPU time of all threads together.
     out
         Folder for rows.jsonl, table.md, table.csv and table.json. Runs whose row is there already
-        are not repeated.
+        are not repeated, unless a file that they read has changed, the untrained control's
+        configuration, or the code of a placer that is no column of the table.
     track
         wandb, tensorboard or none; needs --out.
     allow_unknown
@@ -216,24 +217,27 @@ def _run_all(
 ) -> list["EvaluationRow"]:
     """Rows of all runs in order; those that are known are taken as they are."""
     from agent.evaluation.period_columns import bound_of_period
-    from agent.evaluation.runs import key_of, prepare_problem, run
+    from agent.evaluation.runs import files_digest, key_of, prepare_problem, run
 
     overlap = job.origin.overlap
     done = {row.key: row for row in known}
     rows: list[EvaluationRow] = []
     total = len(job.pairs) * len(job.seeds) * len(job.contestants)
     for pair in job.pairs:
-        problem, bound = None, None
+        problem, bound, files = None, None, files_digest(pair)
         for seed in job.seeds:
             for contestant in job.contestants:
-                key = key_of(pair, contestant, seed, job.budget_seconds, job.origin.objective)
+                key = key_of(
+                    pair, contestant, seed, job.budget_seconds, job.origin.objective, files
+                )
                 if key not in done:
                     problem = problem or prepare_problem(pair)
                     if overlap is not None and bound is None:
                         bound = bound_of_period(problem, overlap)
                     done[key] = run(
-                        pair, problem, contestant, seed, job.budget_seconds, job.origin, bound
-                    )
+                        pair, problem, contestant, seed, job.budget_seconds, job.origin, bound,
+                        files,
+                    )  # fmt: skip
                     record(done[key])
                 rows.append(done[key])
                 on_progress(len(rows) / total)
