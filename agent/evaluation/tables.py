@@ -21,7 +21,16 @@ from agent.evaluation.columns import (
 from agent.evaluation.ratios import stage_shares, times, with_headroom
 from agent.evaluation.runs import LATENCY, EvaluationRow
 from placement.suites.pair import Headroom
-from placement.suites.ratios import MATTERS, MeanRatio, PairRatio, Times, pair_ratios, ratio
+from placement.suites.ratios import (
+    LEAST_DRAWN,
+    MATTERS,
+    MeanRatio,
+    PairRatio,
+    Times,
+    judged,
+    pair_ratios,
+    ratio,
+)
 
 
 @dataclass(frozen=True)
@@ -56,10 +65,12 @@ def ratios(rows: Sequence[EvaluationRow]) -> tuple[MeanRatio, ...]:
         *((column, other) for column in reversed(focus) for other in (*others, *focus)),
         *((column, PORTFOLIO) for column in others if PORTFOLIO in seconds),
     ]
-    return tuple(
-        ratio(column, other, seconds[column], seconds[other])
-        for column, other in versus
-        if column != other
+    return judged(
+        [
+            ratio(column, other, seconds[column], seconds[other])
+            for column, other in versus
+            if column != other
+        ]
     )
 
 
@@ -230,16 +241,17 @@ def _ratio_section(title: str, rows: Sequence[EvaluationRow]) -> str:
         "|---|---|---:|---:|---|---:|---:|---:|---:|---:|",
     ]
     for item in means:
-        mean = f"{item.geometric_mean:.3f} | {item.low:.3f}-{item.high:.3f} | {_verdict(item)}"
+        mean = f"{item.geometric_mean:.3f} | {_interval(item)} | {_verdict(item)}"
         lines.append(
             f"| {item.column} | {item.against} | {mean if item.pairs else ' | | '} | {item.pairs} "
             f"| {item.faster} | {item.slower} | {item.only_column} | {item.only_against} |"
         )
     note = (
-        "Geometric means of step times over another column's; below 1 is faster. Intervals: "
-        "bootstrap over pairs and their seeds; of a single pair they hold for that pair alone. "
-        f"Differences up to {MATTERS:.1%} count as none. The last columns count runs in which one "
-        "of the two has no plan that fits."
+        "Geometric means of step times over another column's; below 1 is faster. Intervals: 95%, "
+        "Student's, over pairs, each by the mean over its seeds. Outside the noise: told apart by "
+        "as much together with all else that the column is compared with (Holm), on at least "
+        f"{LEAST_DRAWN} pairs. Differences up to {MATTERS:.1%} count as none. The last columns "
+        "count runs in which one of the two has no plan that fits."
     )
     return f"## {title}\n\n{note}\n\n" + "\n".join(lines)
 
@@ -263,7 +275,8 @@ def _by_headroom(results: Results) -> str:
             cells = []
             for by_column in found.values():
                 item = ratio(column, other, by_column.get(column, {}), by_column.get(other, {}))
-                shown = f"{item.geometric_mean:.3f} ({item.low:.3f}-{item.high:.3f})"
+                shown = f"{item.geometric_mean:.3f}"
+                shown += f" ({_interval(item)})" if _interval(item) else ""
                 cells.append(shown if item.pairs else "")
             lines.append(f"| {column} | {other} | {' | '.join(cells)} |")
     if len(found) < 2 or not lines:
@@ -272,7 +285,13 @@ def _by_headroom(results: Results) -> str:
     return "## By what there is to win\n\n" + head + "\n" + "\n".join(lines)
 
 
+def _interval(item: MeanRatio) -> str:
+    return f"{item.low:.3f}-{item.high:.3f}" if np.isfinite(item.low) else ""
+
+
 def _verdict(item: MeanRatio) -> str:
+    if item.pairs < LEAST_DRAWN:
+        return "too few pairs"
     if not item.outside_noise:
         return "no"
     return "faster" if item.geometric_mean < 1 else "slower"
@@ -289,7 +308,7 @@ def _raw(results: Results) -> str:
         return f"Greedy decisions alone fit in no run ({failed} failures)."
     return (
         f"Greedy decisions alone, without falling back to the portfolio: "
-        f"{item.geometric_mean:.3f} ({item.low:.3f}-{item.high:.3f}) of the portfolio's time over "
+        f"{item.geometric_mean:.3f} ({_interval(item) or 'one pair'}) of the portfolio's time over "
         f"{item.pairs} pairs, {item.faster} faster, {item.slower} slower; {failed} runs do not fit."
     )
 
@@ -325,7 +344,8 @@ def _losses(results: Results) -> str:
         ]
     note = (
         f"Pairs on which the policy's plan is slower by more than {MATTERS:.1%}, by the geometric "
-        "mean over seeds; outside the noise: slower with every seed than the other with any."
+        "mean over seeds; outside the noise: told apart by its seeds, at least three of them, "
+        "together with all other pairs (Holm)."
     )
     return f"## Where the policy loses\n\n{note}\n\n" + "\n".join(lines)
 
@@ -352,4 +372,7 @@ def _count(reasons: Mapping[str, int]) -> str:
 
 
 def _plain_ratio(item: MeanRatio) -> dict[str, Any]:
-    return {**asdict(item), "outside_noise": item.outside_noise}
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value
+        for name, value in asdict(item).items()
+    }

@@ -11,7 +11,7 @@ then places pairs of the suite `validation`, zero-shot, with the same CPU second
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from placement.placer import silent
 from placement.placers.registry import get_placer
 from placement.placers.warm_up import warm_up
 from placement.suites import Pair, get_suite
-from placement.suites.ratios import MeanRatio, ratio
+from placement.suites.ratios import MeanRatio, holm, ratio
 
 RESULTS = Path(__file__).parents[1] / "results" / "ablations.jsonl"
 POLICIES = Path(__file__).parents[2] / "out" / "ablations"
@@ -194,7 +194,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "tasks: over the recurrent one's) and over search's at the same CPU seconds; below 1 is "
         "faster. With three tasks ops are fused and ordered as well, which search and the full "
         "policy do not do: over these the ratio says what fusion brings. Intervals of 95%: "
-        "bootstrap over pairs and seeds. Commands: "
+        "Student's, over pairs; outside the noise with as much for all variants together (Holm). "
+        "Commands: "
         + ", ".join(f"`python {text}`" for text in sorted({row["command"] for row in rows}))
         + f"; commits {', '.join(sorted({row['commit'] for row in rows}))}.",
         "",
@@ -203,19 +204,24 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---|---:|---:|---|---:|---:|---|---:|---:|---|",
     ]
     losing = []
-    for name in VARIANTS:
-        if name not in found:
-            continue
+    named = [name for name in VARIANTS if name in found]
+    versus = {name: AGAINST.get(name, FULL) for name in named}
+    own_ratios = _judged(
+        {
+            name: ratio(name, other, found[name], found[other])
+            for name, other in versus.items()
+            if other in found and other != name
+        }
+    )
+    search_ratios = _judged(
+        {name: ratio(name, SEARCH, found[name], found.get(SEARCH, {})) for name in named}
+    )
+    for name in named:
         mine = [row for row in rows if row["column"] == name]
         seeds = len({row["seed"] for row in mine})
         rounds = [row["rounds"] for row in mine]
-        other = AGAINST.get(name, FULL)
-        own = (
-            cells(ratio(name, other, found[name], found[other]))
-            if other in found and other != name
-            else " | | "
-        )
-        against_search = ratio(name, SEARCH, found[name], found.get(SEARCH, {}))
+        other, against_search = versus[name], search_ratios[name]
+        own = cells(own_ratios[name]) if name in own_ratios else " | | "
         lines.append(
             f"| {name} | {seeds} | {min(rounds)}-{max(rounds)} | {other if other != name else ''} "
             f"| {own} | {cells(against_search)} |"
@@ -224,6 +230,15 @@ def table(rows: list[dict[str, Any]]) -> str:
             losing.append(name)
     lines += ["", f"Slower than search: {', '.join(losing) or 'none'}."]
     return "\n".join(lines) + "\n"
+
+
+def _judged(compared: Mapping[str, MeanRatio]) -> dict[str, MeanRatio]:
+    """With verdicts that hold for all variants together."""
+    stands = holm([item.chance for item in compared.values()])
+    return {
+        name: replace(item, outside_noise=verdict)
+        for (name, item), verdict in zip(compared.items(), stands, strict=True)
+    }
 
 
 def cells(item: MeanRatio) -> str:

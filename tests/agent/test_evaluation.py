@@ -39,7 +39,14 @@ from placement.placer import Budget
 from placement.placers.registry import SEARCHES
 from placement.problem import Problem
 from placement.suites import Headroom, Pair
-from placement.suites.ratios import pair_ratios, ratio
+from placement.suites.ratios import (
+    MeanRatio,
+    chance_of_none,
+    holm,
+    judged,
+    pair_ratios,
+    ratio,
+)
 from simulator.evaluation import BatchEvaluation, Evaluation
 from simulator.plan import Plan
 from simulator.traces.trace import Trace
@@ -87,8 +94,9 @@ def test_the_geometric_mean_and_its_interval_by_hand() -> None:
     # Pair a: 1/2 and 1, the mean is 2^-0.5; pair b: 2 and 8, the mean is 4: together 2^0.75.
     found = ratio("x", "y", ours, theirs)
     assert found.geometric_mean == pytest.approx(2**0.75)
-    assert found.low <= found.geometric_mean <= found.high
-    assert 0.5 <= found.low < 2**0.75 < found.high <= 8.0
+    # Means -0.5 and 2 of powers of two: 1.25 from the middle each; Student's t of one is 12.706.
+    assert found.low == pytest.approx(2 ** (0.75 - 12.7062 * 1.25), rel=1e-4)
+    assert found.high == pytest.approx(2 ** (0.75 + 12.7062 * 1.25), rel=1e-4)
     assert (found.pairs, found.faster, found.slower) == (2, 1, 1)
     assert not found.outside_noise
     assert ratio("x", "y", ours, theirs) == found
@@ -97,10 +105,43 @@ def test_the_geometric_mean_and_its_interval_by_hand() -> None:
 def test_each_pair_counts_the_same_however_many_seeds_it_has() -> None:
     ours = {("a", "c"): {0: 1.0, 1: 1.0, 2: 1.0}, ("b", "c"): {0: 4.0}}
     theirs = {("a", "c"): {0: 1.0, 1: 1.0, 2: 1.0}, ("b", "c"): {0: 1.0}}
-    found = ratio("x", "y", ours, theirs)
-    assert found.geometric_mean == pytest.approx(2.0)
-    assert found.low == pytest.approx(1.0)
-    assert found.high == pytest.approx(4.0)
+    assert ratio("x", "y", ours, theirs).geometric_mean == pytest.approx(2.0)
+
+
+def test_no_verdict_on_fewer_than_three_pairs_whatever_they_say() -> None:
+    for count in (1, 2, 3, 4):
+        ours = {(f"{pair}", "c"): {0: 1.0} for pair in range(count)}
+        theirs = {pair: {0: 2.0} for pair in ours}
+        found = ratio("x", "y", ours, theirs)
+        assert found.geometric_mean == pytest.approx(0.5)
+        assert found.outside_noise == (count >= 3)
+        assert bool(np.isnan(found.low)) == (count == 1)
+
+
+@pytest.mark.parametrize("pairs", [3, 8, 30])
+def test_one_in_twenty_verdicts_is_false_however_few_the_pairs(pairs: int) -> None:
+    rng = np.random.default_rng(pairs)
+    false = [chance_of_none(rng.normal(0.0, 0.1, pairs)) < 0.05 for _ in range(4000)]
+    assert 0.035 < np.mean(false) < 0.065
+
+
+def test_one_in_twenty_tables_has_a_false_verdict_however_many_the_columns() -> None:
+    rng = np.random.default_rng(0)
+    alone, together = [], []
+    for _ in range(600):
+        ours = rng.normal(0.0, 0.1, 8)
+        columns = [
+            MeanRatio("x", f"{number}", 1.0, 1.0, 1.0, 8, 0, 0, 0, 0, chance, chance < 0.05)
+            for number in range(12)
+            if (chance := chance_of_none(ours - rng.normal(0.0, 0.1, 8))) <= 1
+        ]
+        alone.append(any(item.outside_noise for item in columns))
+        together.append(any(item.outside_noise for item in judged(columns)))
+    assert np.mean(alone) > 0.15
+    assert np.mean(together) < 0.065
+    assert holm([0.001, 0.03, 0.02, 0.9]) == (True, False, False, False)
+    assert holm([0.001, 0.016, 0.02, 0.9]) == (True, True, True, False)
+    assert holm([]) == ()
 
 
 def test_identical_columns_are_no_win_and_a_constant_ratio_is() -> None:
@@ -142,10 +183,27 @@ def test_plans_that_do_not_fit_are_counted_not_averaged() -> None:
     assert not nothing.outside_noise
 
 
-def test_a_pair_is_outside_the_noise_when_all_seeds_are() -> None:
-    theirs = {PAIR: {0: 2.0, 1: 3.0}}
-    assert pair_ratios({PAIR: {0: 1.0, 1: 1.9}}, theirs)[0].outside_noise
-    assert not pair_ratios({PAIR: {0: 1.0, 1: 2.1}}, theirs)[0].outside_noise
+def test_a_pair_is_outside_the_noise_when_its_seeds_tell_and_there_are_enough() -> None:
+    def apart(ours: list[float], theirs: list[float]) -> bool:
+        mine, other = dict(enumerate(ours)), dict(enumerate(theirs))
+        return pair_ratios({PAIR: mine}, {PAIR: other})[0].outside_noise
+
+    assert not apart([1.0], [2.0])
+    assert not apart([1.0, 1.0], [2.0, 2.0])
+    assert apart([1.0, 1.1, 1.05], [2.0, 2.1, 2.2])
+    assert not apart([1.0, 1.9, 1.5], [2.0, 2.0, 2.5])
+    # With many pairs beside it, each has to be the surer.
+    many = {(f"{number}", "c"): {0: 1.0, 1: 1.1, 2: 1.05} for number in range(40)}
+    theirs = {pair: {0: 2.0, 1: 2.1, 2: 2.2} for pair in many}
+    noise = {(f"{number}", "d"): {0: 1.0, 1: 1.01, 2: 0.99} for number in range(40)}
+    assert not any(
+        item.outside_noise
+        for item in pair_ratios(
+            {PAIR: {0: 1.0, 1: 1.3, 2: 1.05}, **noise},
+            {PAIR: {0: 2.0, 1: 2.1, 2: 2.2}, **{pair: {0: 1.0, 1: 1.0, 2: 1.0} for pair in noise}},
+        )
+    )
+    assert all(item.outside_noise for item in pair_ratios(dict(list(many.items())[:1]), theirs))
 
 
 # Tables
@@ -156,7 +214,7 @@ def sample_rows() -> list[EvaluationRow]:
     rows = [
         row(column, seconds * (1 + 0.01 * seed), seed=seed)
         for column, seconds in values.items()
-        for seed in (0, 1)
+        for seed in (0, 1, 2)
     ]
     rows += [
         row(column, 2.0, graph="flat", headroom="none", seed=seed)
@@ -175,8 +233,9 @@ def test_the_report_says_where_the_policy_loses_and_what_fails() -> None:
     assert found["zero-shot", "portfolio"] == ()
     text = markdown(Results(tuple(rows)), "Title")
     assert "g on c: 1.125, outside the noise" in text
+    assert "g on c: 1.125\n" in markdown(Results(tuple(r for r in rows if r.seed < 2)), "Title")
     assert "- heft on g, c: d0 runs out of memory (1)" in text
-    assert "| g | c | 7 | fails | 1,005.0 (1,000.0-1,010.0) | 804.0 (800.0-808.0) |" in text
+    assert "| g | c | 7 | fails | 1,010.0 (1,000.0-1,020.0) | 808.0 (800.0-816.0) |" in text
     assert "## Pairs with headroom" in text
     assert "graphwright evaluate" in text
 
@@ -201,8 +260,9 @@ def test_kinds_of_headroom_are_reported_apart_and_two_of_them_together() -> None
     text = markdown(Results(tuple(rows)), "t")
     head = "| slow-links | tight-memory | unlike-devices | slow-links or tight-memory |"
     assert f"| column | against {head}" in text
-    both = "0.250 (0.125-0.500)"
-    cells = ("0.500 (0.500-0.500)", "0.125 (0.125-0.125)", "0.900 (0.900-0.900)", both)
+    both = ratio("", "", {("a", "c"): {0: 0.5}, ("b", "c"): {0: 0.125}},
+                 {("a", "c"): {0: 1.0}, ("b", "c"): {0: 1.0}})  # fmt: skip
+    cells = ("0.500", "0.125", "0.900", f"0.250 ({both.low:.3f}-{both.high:.3f})")
     assert f"| zero-shot | portfolio | {' | '.join(cells)} |" in text.splitlines()
 
 

@@ -63,8 +63,8 @@ def evaluate(
 ) -> int:
     """Set a policy beside heuristics, search, published learned placers and its own controls.
 
-    Prints step times per graph and cluster, geometric means of ratios with bootstrap intervals,
-    and where the policy loses.
+    Prints step times per graph and cluster, geometric means of ratios with intervals over pairs,
+    and where the policy loses. Differences are told from noise on three pairs at least.
 
     Parameters
     ----------
