@@ -91,6 +91,14 @@ class TrackFlags(TrackOptions):
     job_type: Annotated[str, Parameter(parse=False)] = "train"
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainTrackFlags(TrackFlags):
+    """Where a training run is told: by default W&B, offline without a key."""
+
+    track: str = "wandb"
+
+
 def read_model(model: str, target: Target) -> "Graph":
     """The graph that a command is about: a file, or a bundled graph by name."""
     from graphs.catalogue import resolve

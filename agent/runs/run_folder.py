@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.runs.checkpoint import META, stored_at
+from agent.runs.commit import current_commit
 from agent.runs.plain_values import to_plain
 from graphs.errors import GraphwrightError
 from placement.suites import Suite, get_suite
@@ -74,14 +75,18 @@ def begin_run(
         GraphwrightError: the folder holds a run already, or something else.
     """
     run = RunFolder(folder if folder is not None else _new_folder(kind))
-    commands = [list(command)]
+    commands, commits = [list(command)], [current_commit()]
     if run.config_file.is_file():
         if not resumed:
             raise GraphwrightError(
                 f"{run.folder} holds a run already; go on with --resume {run.folder}, or give "
                 "another folder"
             )
-        commands = [*run.config().get("commands", []), *commands]
+        before = run.config()
+        earlier = before.get("commands", [])
+        # Runs of earlier versions have no commits.
+        commits = [*before.get("commits", [None] * len(earlier)), *commits]
+        commands = [*earlier, *commands]
     elif run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
         raise GraphwrightError(f"{run.folder} is there already and holds no run; give a new folder")
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +96,7 @@ def begin_run(
         **facts,
         "versions": versions(),
         "commands": commands,
+        "commits": commits,
     }
     part = run.folder / f".{CONFIG}.part"
     part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ import numpy as np
 
 from agent.config import TrainConfig
 from agent.policy.state import EpisodeState
+from agent.training.phases import Phase
 from agent.training.workers import Workers
 
 
@@ -19,16 +20,13 @@ class Batch:
     round: int
     states: Sequence[EpisodeState]
     """Where the episode of each slot begins."""
+    phase: Phase
+    """What the round belongs to."""
 
     @property
     def slots(self) -> range:
         """Numbers of this worker's slots among those of all workers."""
         return range(self.workers.rank, self.config.graphs_per_batch, self.workers.count)
-
-    @property
-    def progress(self) -> float:
-        """Share of the run's rounds that are done."""
-        return self.round / self.config.rounds
 
     def generators(self, step: int) -> list[np.random.Generator]:
         """One per slot of this worker, the same whoever else there is."""

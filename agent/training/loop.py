@@ -1,8 +1,8 @@
 """Pretraining over the graphs of a suite, resumable to the last bit.
 
-Three phases share the rounds: first the small network learns from the searches that it guides,
-then the large one from moves tried at plans that search meets, then, if rounds are left, the large
-one by policy gradients.
+Three phases share the rounds (`agent.training.phases`): first the small network learns from the
+searches that it guides, then the large one from moves tried at plans that search meets, then, if
+rounds are left, the large one by policy gradients.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,6 +33,7 @@ from agent.training.best import LARGE, SMALL
 from agent.training.looks import Looks
 from agent.training.move_phase import MovePhase
 from agent.training.outcome_phase import learn_from_outcomes
+from agent.training.phases import Phase, PhaseName, phase_of
 from agent.training.policy_phase import learn_policy
 from agent.training.starts import Starts
 from agent.training.workers import Workers
@@ -75,6 +76,8 @@ class Pretraining:
         self.round = 0
         self.has_learned: set[str] = set()
         """The networks that were trained; see `agent.training.best`."""
+        self.rates: dict[str, float] = {}
+        """The last learning rate of each phase; none goes up again, whatever rounds are added."""
         self.starts = Starts(config)
 
     def run_round(self) -> dict[str, float]:
@@ -83,13 +86,13 @@ class Pretraining:
         own = range(self.workers.rank, config.graphs_per_batch, self.workers.count)
         before = process_time()
         states = [self.starts.draw(self.round, slot) for slot in own]
-        batch = Batch(config, self.workers, self.round, states)
+        batch = Batch(config, self.workers, self.round, states, phase_of(config, self.round))
         prepared = process_time()
-        rate = config.agent.ppo.lr * (1 - 0.9 * self.round / config.rounds)
+        rate = self._rate(batch.phase)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(config.device.split(":")[0], torch.bfloat16, config.mixed_precision):
-            figures = self._learn(batch)
+            figures = self._learn(batch, rate)
         self.round += 1
         figures = self.workers.mean(figures)
         figures["lr"] = rate
@@ -97,17 +100,24 @@ class Pretraining:
         figures["learn_cpu_seconds"] = process_time() - prepared
         return figures
 
-    def _learn(self, batch: Batch) -> dict[str, float]:
+    def _rate(self, phase: Phase) -> float:
+        """The learning rate: in each phase it begins at its full height, and falls."""
+        agent = self.config.agent
+        if phase.name == PhaseName.MOVES:
+            rate = agent.moves.lr * (1 - 0.98 * phase.progress)
+        else:
+            rate = agent.ppo.lr * (1 - 0.9 * phase.progress)
+        self.rates[phase.name] = min(rate, self.rates.get(phase.name, rate))
+        return self.rates[phase.name]
+
+    def _learn(self, batch: Batch, rate: float) -> dict[str, float]:
         """What the phase that the run is in makes of a batch."""
-        config = self.config
-        if config.agent.guides_search:
-            if batch.progress < config.move_share:
-                self.has_learned.add(SMALL)
-                return self.moves.learn(batch)
-            self.has_learned.add(LARGE)
-            if batch.progress < config.move_share + config.outcome_share:
-                return learn_from_outcomes(self.network, self.optimizer, batch)
+        if batch.phase.name == PhaseName.MOVES:
+            self.has_learned.add(SMALL)
+            return self.moves.learn(batch, rate)
         self.has_learned.add(LARGE)
+        if batch.phase.name == PhaseName.OUTCOMES:
+            return learn_from_outcomes(self.network, self.optimizer, batch)
         return learn_policy(self.network, self.optimizer, batch)
 
     def checkpoint(self, about: Mapping[str, Any]) -> Checkpoint:
@@ -121,6 +131,7 @@ class Pretraining:
             "round": self.round,
             "train": to_plain(self.config),
             "has_learned": sorted(self.has_learned),
+            "rates": {str(name): rate for name, rate in self.rates.items()},
             **about,
         }
         return Checkpoint(self.policy, self.config.agent, train, state)
@@ -147,6 +158,7 @@ class Pretraining:
         }
         self.round = int(checkpoint.about["round"])
         self.has_learned = set(checkpoint.about.get("has_learned", (SMALL, LARGE)))
+        self.rates = dict(checkpoint.about.get("rates", {}))
 
 
 def _go_on() -> bool:

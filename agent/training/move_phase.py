@@ -24,8 +24,11 @@ class MovePhase:
         self.lessons: dict[int, Lessons] = {}
         """What the searches of each slot taught."""
 
-    def learn(self, batch: Batch) -> dict[str, float]:
+    def learn(self, batch: Batch, rate: float) -> dict[str, float]:
         """Search from each state, guided by the network, and learn from all that was tried so far.
+
+        Args:
+            rate: learning rate of this round.
 
         Returns:
             The loss, how well scores rank moves, and what the searches came to.
@@ -33,7 +36,7 @@ class MovePhase:
         improving, logs = self._gather_lessons(batch)
         if not self.network.is_standardised:
             self._standardise(batch)
-        rate, updates = self._update(batch)
+        updates = self._update(batch, rate)
         return {
             "improving_share": float(np.mean(improving)),
             "log_against_portfolio": float(np.mean(logs)),
@@ -88,11 +91,9 @@ class MovePhase:
         if len(seen := batch.workers.gather(seen)):  # single devices teach nothing
             self.network.standardise(seen.astype(np.float32))
 
-    def _update(self, batch: Batch) -> tuple[float, list[dict[str, float]]]:
-        """Returns the learning rate, and the figures of each update."""
+    def _update(self, batch: Batch, rate: float) -> list[dict[str, float]]:
+        """Returns the figures of each update."""
         config, agent = batch.config, batch.config.agent
-        last = max(config.move_share * config.rounds, 1)
-        rate = agent.moves.lr * (1 - 0.98 * min(batch.round / last, 1.0))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         figures: list[dict[str, float]] = []
@@ -112,4 +113,4 @@ class MovePhase:
                     each * config.graphs_per_batch,
                 )
             )
-        return rate, figures
+        return figures

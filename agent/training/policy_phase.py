@@ -30,7 +30,7 @@ def learn_policy(
                 optimizer,
                 config.agent,
                 passed,
-                batch.progress,
+                batch.phase.progress,
                 config.graphs_per_batch,
             )
         )

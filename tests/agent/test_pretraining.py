@@ -19,6 +19,7 @@ from agent.runs.tracking.jsonl import JsonLines, read_lines
 from agent.runs.tracking.tracker import Silent
 from agent.training.best import Best
 from agent.training.loop import Pretraining, pretrain
+from agent.training.phases import Phase, PhaseName, phase_of
 from agent.training.starts import Starts
 from agent.training.validation import PROPOSALS, SEARCH, Validation, _pairs, propose
 from agent.training.workers import Workers
@@ -208,6 +209,40 @@ def test_workers_share_the_graphs_of_a_validation(config: TrainConfig) -> None:
         found = half._measured(policy, PROPOSALS, propose)
         assert found[0].log == alone.by_measure[PROPOSALS][rank].log
     assert looked == [0, 1]
+
+
+def test_each_phase_begins_at_its_full_learning_rate_and_ends_low(config: TrainConfig) -> None:
+    long = replace(config, rounds=100, move_share=0.5, outcome_share=0.4)
+    phases = [phase_of(long, number) for number in range(100)]
+    assert [str(phases[number].name) for number in (0, 49, 50, 89, 90, 99)] == [
+        "moves", "moves", "outcomes", "outcomes", "policy", "policy",
+    ]  # fmt: skip
+    assert [phases[number].progress for number in (0, 50, 90)] == pytest.approx([0, 0, 0])
+    assert [phases[number].progress for number in (49, 89, 99)] == pytest.approx([0.98, 0.975, 0.9])
+    tasks = replace(config.agent.policy, tasks=("placement", "scheduling"))
+    other = replace(long, agent=replace(config.agent, policy=tasks))
+    assert phase_of(other, 10) == Phase(PhaseName.POLICY, 0.1)
+    run = Pretraining(long, Workers())
+    assert run._rate(phases[90]) == config.agent.ppo.lr
+    assert run._rate(phases[99]) < 0.2 * config.agent.ppo.lr
+
+
+def test_more_rounds_do_not_raise_the_learning_rate_again(
+    config: TrainConfig, whole: Path, tmp_path: Path
+) -> None:
+    rates = [
+        line["figures"]["lr"] for line in told(whole) if "loss" in line.get("figures", {})
+    ]  # of policy gradients
+    longer = JsonLines(tmp_path)
+    pretrain(replace(config, rounds=8), tmp_path, longer, resume=whole / "checkpoint")
+    longer.close()
+    after = [line["figures"] for line in told(tmp_path) if "lr" in line.get("figures", {})]
+    assert len(after) == 3
+    lasting = {"loss": rates[-1]}
+    for figures in after:
+        for name, least in lasting.items():
+            if name in figures:
+                assert figures["lr"] <= least
 
 
 def test_another_seed_ends_elsewhere(config: TrainConfig, whole: Path, tmp_path: Path) -> None:

@@ -192,6 +192,10 @@ def test_wandb_resumed_offline_is_another_segment_of_the_same_run(policy: Path) 
         tracker.close()
     ids = {record.run.run_id for record in wandb_records(folder) if record.HasField("run")}
     assert ids == {(folder / "wandb" / "run_id.txt").read_text().strip()}
+    told = [
+        record.history.step.num for record in wandb_records(folder) if record.HasField("history")
+    ]
+    assert told == [4, 4]  # each segment counts as the run does, not from 0 anew
 
 
 def test_a_fault_of_wandb_is_a_warning_and_the_run_goes_on(

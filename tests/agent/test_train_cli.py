@@ -18,6 +18,7 @@ from agent.cli.verbs.train import train_app
 from agent.config import TrainConfig
 from agent.placing.registry import default_placer, get_placer
 from agent.runs.checkpoint import load_checkpoint
+from agent.runs.commit import current_commit
 from agent.runs.run_folder import versions
 from agent.runs.tracking.jsonl import read_lines
 from agent.training.loop import Pretraining
@@ -73,8 +74,20 @@ def test_flags_are_the_fields_of_the_configuration() -> None:
     assert found.agent.policy.tasks == ("placement", "scheduling")
     assert found.clusters == ("a", "b")
     assert found.agent.episode.group_sizes == ()
+    at_once = settings(
+        "--policy.tasks", "placement", "scheduling", "fusion", "--clusters", "a", "b"
+    )
+    assert at_once.agent.policy.tasks == ("placement", "scheduling", "fusion")
+    assert at_once.clusters == ("a", "b")
     with pytest.raises(CycloptsError, match=r"--agent\.ppo\.lr"):
         settings("--agent.ppo.lr=0.01")
+
+
+def test_help_says_where_a_run_is_told_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    at = shown.index("--track ")
+    assert "[default: wandb]" in shown[at : at + 200]
 
 
 def test_a_yaml_lies_under_the_flags(tmp_path: Path) -> None:
@@ -134,6 +147,7 @@ def test_a_run_leaves_what_is_needed_to_repeat_it(trained: Path) -> None:
     assert len(about["suite"]["digest"]) == 64
     assert set(about["suite"]["clusters"]) == {CLUSTER}
     assert about["commands"]
+    assert about["commits"] == [current_commit()]
     lines = read_lines(trained)
     assert [line["step"] for line in lines if "lr" in line.get("figures", {})] == [1, 2, 3, 4]
     assert lines[-1]["artifact"] == "policy-trained"
@@ -169,7 +183,8 @@ def test_interrupted_by_ctrl_c_and_resumed_it_ends_the_same(
     assert largest_difference(out / "checkpoint", trained / "checkpoint") == 0.0
     steps = [line["step"] for line in read_lines(out) if "lr" in line.get("figures", {})]
     assert steps == [1, 2, 3, 4]
-    assert len(json.loads((out / "config.json").read_text())["commands"]) == 2
+    about = json.loads((out / "config.json").read_text())
+    assert len(about["commands"]) == len(about["commits"]) == 2
 
 
 def test_flags_win_over_what_is_resumed_but_for_the_network(

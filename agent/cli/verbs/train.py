@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from agent.cli.import_text import check_models
 from agent.cli.layered import TrainFlags, layers
-from agent.cli.options import TrackFlags
+from agent.cli.options import TrackFlags, TrainTrackFlags
 from agent.cli.output import prepare, print_json, print_text
 from graphs.errors import GraphwrightError
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
-train_app = App(name="train", config=layers)
+#: There are no positional arguments, so that flags of several values may be given them all at once.
+train_app = App(name="train", config=layers, default_parameter=Parameter(consume_multiple=True))
 
 
 @train_app.default
@@ -32,7 +33,7 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     init: Path | None = None,
-    tracking: TrackFlags = TrackFlags(track="wandb"),
+    tracking: TrainTrackFlags = TrainTrackFlags(),
     allow_unknown: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
     settings: TrainFlags = TrainFlags(),

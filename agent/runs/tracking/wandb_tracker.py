@@ -141,7 +141,8 @@ class WandbTracker:
         )
 
     def _log(self, step: int, values: dict[str, Any]) -> None:
-        self._if_running(lambda: self._run.log({**values, "step": step}))
+        # W&B's own count is the run's, so that a segment goes on where the one before it stopped.
+        self._if_running(lambda: self._run.log({**values, "step": step}, step=step))
 
     def _if_running(self, tell: Callable[[], None]) -> None:
         if self._run is not None:
