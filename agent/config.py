@@ -18,8 +18,10 @@ from placement.annealing.guided_anneal import Guidance
 from placement.annealing.hierarchy import LEVEL_SIZES
 from placement.throughput import Throughput
 
-#: Of moves: of many samples the best is kept, so that a bad one costs nothing.
-MOVE_REWARD = "log-improvement"
+#: The reward unless one is asked for. Of moves: of many samples the best is kept, so that a bad one
+#: costs nothing.
+WHOLE_REWARD, MOVE_REWARD = "sqrt-time", "log-improvement"
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,14 @@ class EpisodeConfig:
     """How often training begins at the portfolio's best plan, not at another heuristic's."""
     group_sizes: tuple[int, ...] = LEVEL_SIZES
     """About how many groups the levels have above single units; empty: units only."""
-    reward: str = "sqrt-time"
-    """Reward of whole decisions; that of moves is `log-improvement`."""
+    reward: str = AUTO
+    """A reward of the environment by name; auto: `sqrt-time` of whole decisions, `log-improvement`
+    of moves."""
 
     def __post_init__(self) -> None:
-        if self.reward not in REWARDS:
+        if self.reward not in (AUTO, *REWARDS):
             raise GraphwrightError(
-                f"unknown reward {self.reward!r}; there are {', '.join(REWARDS)}"
+                f"unknown reward {self.reward!r}; there are {AUTO}, {', '.join(REWARDS)}"
             )
         if self.steps < 1:
             raise GraphwrightError(f"steps is {self.steps}; an episode needs at least one")
@@ -157,7 +160,9 @@ class AgentConfig:
     @property
     def reward(self) -> Reward:
         """The reward of that environment."""
-        return get_reward(self.episode.reward if self.episode.whole else MOVE_REWARD)
+        if self.episode.reward != AUTO:
+            return get_reward(self.episode.reward)
+        return get_reward(WHOLE_REWARD if self.episode.whole else MOVE_REWARD)
 
     @property
     def guides_search(self) -> bool:

@@ -11,8 +11,12 @@ from jaxtyping import Float64
 from envs.errors import EpisodeError
 from envs.instance import Instance
 
-#: A plan 16 times as slow as the portfolio's is worth as little as one that fails.
+#: Times over the portfolio's above this count little more.
 _SLOWEST = 16.0
+
+#: Energy beyond that at which a reward has fallen half the way: a plan that does not fit pays 10,
+#: and 1 more for each hundredth of the cluster's memory that it is over.
+_HALF_WAY = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,42 +50,57 @@ class Reward(Protocol):
 
 @dataclass(frozen=True)
 class SqrtTime:
-    """Minus the square root of step time over the portfolio's: -1 is as good as the portfolio."""
+    """Minus the square root of step time over the portfolio's: -1 is as good as the portfolio.
+
+    See `graded` for plans that are much slower, or do not fit.
+    """
 
     failure: float = -math.sqrt(_SLOWEST)
+    """What the slowest plan is worth whose time counts in full; one that cannot run, twice that."""
 
     def __call__(self, instance: Instance, compared: Comparison) -> Float64[np.ndarray, " plans"]:
-        reward = -np.sqrt(compared.seconds / instance.reference_seconds)
-        return np.where(np.isfinite(compared.seconds), reward, self.failure)
+        plain = -np.sqrt(compared.seconds / instance.reference_seconds)
+        return graded(instance, compared.energies, plain, self.failure)
 
 
 @dataclass(frozen=True)
 class LogSpeedup:
-    """Logarithm of the portfolio's step time over the plan's: 0 is as good as the portfolio."""
+    """Logarithm of the portfolio's step time over the plan's: 0 is as good as the portfolio.
+
+    See `graded` for plans that are much slower, or do not fit.
+    """
 
     failure: float = -math.log(_SLOWEST)
+    """What the slowest plan is worth whose time counts in full; one that cannot run, twice that."""
 
     def __call__(self, instance: Instance, compared: Comparison) -> Float64[np.ndarray, " plans"]:
-        reward = np.log(instance.reference_seconds) - np.log(compared.seconds)
-        return np.where(np.isfinite(compared.seconds), reward, self.failure)
+        plain = np.log(instance.reference_seconds) - np.log(compared.seconds)
+        return graded(instance, compared.energies, plain, self.failure)
 
 
 @dataclass(frozen=True)
 class Telescoping:
-    """By how much the logarithm of the episode's best step time falls; 0 without improvement.
+    """By how much the log speed-up is above that of the plan that ran last.
 
-    The first plan of an episode without a start plan counts against the portfolio. So rewards of
-    an episode without failures add up to the log speed-up of its best plan over where it began.
+    What a plan is worth depends on what is observed, the plan before it, and on nothing else of the
+    episode. The first plan of an episode without a start plan counts against the portfolio. So the
+    rewards of an episode add up to the log speed-up of its last plan over where it began, unless a
+    plan could not run at all.
     """
 
     failure: float = -math.log(_SLOWEST)
+    """As `LogSpeedup` has it."""
 
     def __call__(self, instance: Instance, compared: Comparison) -> Float64[np.ndarray, " plans"]:
-        is_first = ~np.isfinite(compared.best_seconds)
-        mark = np.where(is_first, instance.reference_seconds, compared.best_seconds)
-        gain = np.log(mark) - np.log(compared.seconds)
-        reward = np.where(is_first, gain, np.maximum(gain, 0.0))
-        return np.where(np.isfinite(compared.seconds), reward, self.failure)
+        before = self._worth(instance, compared.energies_before)
+        is_first = ~np.isfinite(compared.energies_before)
+        return self._worth(instance, compared.energies) - np.where(is_first, 0.0, before)
+
+    def _worth(
+        self, instance: Instance, energies: Float64[np.ndarray, " plans"]
+    ) -> Float64[np.ndarray, " plans"]:
+        plain = np.log(instance.reference_seconds) - energies
+        return graded(instance, energies, plain, self.failure)
 
 
 @dataclass(frozen=True)
@@ -105,6 +124,29 @@ class LogImprovement:
         gain = mark - compared.energies
         later = np.clip(gain, 0.0, self.largest)
         return np.where(is_first, np.maximum(gain, self.failure), later)
+
+
+def graded(
+    instance: Instance,
+    energies: Float64[np.ndarray, " plans"],
+    plain: Float64[np.ndarray, " plans"],
+    least: float,
+) -> Float64[np.ndarray, " plans"]:
+    """The rewards `plain`, but where plans are 16 times as slow as the portfolio's, or do not fit.
+
+    These are worth from `least` down to twice that, the less the higher their energy: a plan that
+    is further over capacity is worth less than one that nearly fits, which is worth less than any
+    that fits, and one that cannot run at all is worth twice `least`.
+
+    Args:
+        energies: of the plans; infinite where one cannot run.
+        plain: what plans are worth by their time.
+        least: what a plan is worth that is so slow, below zero.
+    """
+    beyond = energies - (np.log(instance.reference_seconds) + math.log(_SLOWEST))
+    over = np.where(np.isfinite(beyond), np.maximum(beyond, 0.0), 0.0)
+    share = np.where(np.isfinite(beyond), over / (over + _HALF_WAY), 1.0)
+    return np.where(beyond <= 0, plain, least * (1.0 + share))
 
 
 REWARDS: Mapping[str, Reward] = {

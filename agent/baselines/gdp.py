@@ -31,7 +31,7 @@ def gdp_config() -> AgentConfig:
     """Switches of the network, and an update for whole decisions."""
     return AgentConfig(
         PolicyConfig(device_embeddings=False, superposition=False, cross_task=False),
-        PpoConfig(lr=3e-3, entropy=1.0, entropy_end=0.1),
+        PpoConfig(lr=3e-3, epochs=2, entropy=1.0, entropy_end=0.1),
         SampleConfig(samples=32),
         EpisodeConfig(steps=1, whole=True, from_scratch=True, group_sizes=()),
     )
@@ -39,11 +39,7 @@ def gdp_config() -> AgentConfig:
 
 @dataclass(frozen=True)
 class GdpPlacer:
-    """A `Placer`: the best plan seen while training on the graph, whatever heuristics know.
-
-    The entropy's weights are divided by the root of the number of units, for so little of the
-    reward's spread can one choice of many explain.
-    """
+    """A `Placer`: the best plan seen while training on the graph, whatever heuristics know."""
 
     config: AgentConfig = field(default_factory=gdp_config)
 
@@ -55,12 +51,8 @@ class GdpPlacer:
         mark = Plan.of(first_accelerator(problem))
         instance = Instance(problem.graph.name, problem, seed=seed, given_mark=mark)
         devices = problem.cluster.device_count
-        root, ppo = problem.unit_count**0.5, self.config.ppo
-        config = replace(
-            self.config,
-            policy=replace(self.config.policy, max_devices=devices),
-            ppo=replace(ppo, entropy=ppo.entropy / root, entropy_end=ppo.entropy_end / root),
-        )
+        network = replace(self.config.policy, max_devices=devices)
+        config = replace(self.config, policy=network)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             policy = Policy(config.policy)

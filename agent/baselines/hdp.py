@@ -3,7 +3,7 @@
 A feed-forward *grouper* assigns ops to groups; a sequence-to-sequence *placer*, a bidirectional
 LSTM read by an LSTM with attention, assigns groups to devices. Both are trained together with
 REINFORCE on the graph at hand, from scratch, by minus the square root of the step time, as the
-environment's reward `sqrt-time` says; a plan that does not fit has a constant reward.
+environment's reward `sqrt-time` says; a plan that does not fit the less the more it is over.
 
 Departures, in its favour where they matter: units that must stay together are grouped as one; the
 order on each device is critical-path priority instead of TensorFlow's; several groupings are drawn

@@ -28,15 +28,18 @@ class PpoConfig:
     """The update."""
 
     lr: float = 1e-3
-    epochs: int = 2
+    epochs: int = 3
     """Passes over the same samples."""
     clip: float = 0.2
     entropy: float = 0.5
-    """Weight of the entropy at the beginning, in standard deviations per nat: a choice that is
-    one deviation better than another becomes exp(1 / weight) times as likely."""
-    entropy_end: float = 0.3
+    """Weight of the entropy at the beginning, in standard deviations per nat, for samples of one
+    choice: one that is a deviation better than another becomes exp(1 / weight) times as likely. Of
+    a sample of N choices each explains but a share of the spread, about 1 / sqrt(N), and its
+    entropy weighs as much less: the same setting is for moves, of one or two choices, and for
+    whole decisions, of hundreds (0.02 per choice of 600)."""
+    entropy_end: float = 0.05
     max_kl: float = 0.05
-    """No further epoch once the policy has moved so far, in nats per draw."""
+    """No further epoch once the policy has moved so far, in nats per draw, the mean over tasks."""
     max_grad_norm: float = 1.0
     max_advantage: float = 4.0
 
@@ -80,6 +83,7 @@ def update(
 
     Args:
         batch: what the policy saw; `rollouts` holds what it drew, per graph of the batch.
+        entropy_weight: of a sample that is one choice; see `PpoConfig.entropy`.
         graphs_in_all: graphs of this batch on all workers together; gradients are summed over
             workers where `torch.distributed` is running.
     """
@@ -124,12 +128,11 @@ def _loss(
     loss, entropy, kl, clipped = (some.new_zeros(()) for _ in range(4))
     for rollout, worth in zip(rollouts, worths, strict=True):
         done = 0
-        blocks = len(rollout.draws) * len(rollout.draws[0])
         for draws in rollout.draws:
             samples = len(draws[0].drawn)
             gains = torch.from_numpy(worth[done : done + samples]).to(some)
             done += samples
-            weight = samples / len(worth)
+            weight = samples / (len(worth) * len(draws))  # each task counts the same
             for item in draws:
                 mine = task_scores(
                     item.task, scores[item.task], batch, item.first, item.last, item.whole
@@ -137,10 +140,11 @@ def _loss(
                 chances = log_chances(mine, item.whole)
                 surrogate, moved, clips = _clip(chances, item, gains, config.clip)
                 spread = entropy_of(chances)
-                loss = loss - weight * surrogate - entropy_weight * spread / blocks
-                entropy = entropy + spread.detach() / blocks
+                of_choice = entropy_weight / item.drawn.shape[1] ** 0.5
+                loss = loss - weight * (surrogate + of_choice * spread)
+                entropy = entropy + weight * spread.detach()
                 kl = kl + weight * moved
-                clipped = clipped + weight * clips / len(draws)
+                clipped = clipped + weight * clips
     return loss, (entropy, kl, clipped)
 
 

@@ -27,13 +27,17 @@ from envs.tasks import LEVELS, Task
 #: Scores of each task's decisions; minus infinity where a device is not allowed.
 Scores = Mapping[str, Float[Tensor, "groups choices"]]
 
+#: Rows of the tasks' embedding, which do not depend on the order in which they are decided.
+_NUMBERS = {task: number for number, task in enumerate(Task)}
+
 
 class Policy(nn.Module):
     """GO's network (Zhou et al., arXiv 2010.12438, section 3) with heads for any cluster.
 
     GraphSAGE embeds the ops; for every task the same segment-recurrent attention layers run over
-    them, from the states that the task before left and with the expectation of what it decided,
-    so that one forward pass serves many samples. `moves` is a network of its own, for single moves
+    them, in the order of `config.tasks`, from the states that the task before left and with the
+    expectation of what it decided, so that one forward pass serves many samples. `moves` is a
+    network of its own, for single moves
     inside a search, where a forward pass of the large one would take longer than trying the move.
     """
 
@@ -78,12 +82,10 @@ class Policy(nn.Module):
         devices = self.cluster(batch)
         state = encoded + self._decided_before(batch, devices)
         scores: dict[str, Tensor] = {}
-        for number, task in enumerate(Task):
-            if task not in self.heads:
-                continue
+        for task in map(Task, self.config.tasks):
             if not self.config.cross_task:
                 state = encoded
-            state = state + self.task.weight[number]
+            state = state + self.task.weight[_NUMBERS[task]]
             for layer in self.attention:
                 state = layer(state, batch, context)
             groups = self.among_groups(pool_members(state, batch), batch.level_of_group)
@@ -92,7 +94,7 @@ class Policy(nn.Module):
                 scores[task] = raw.masked_fill(~batch.allowed, -torch.inf)
             else:
                 scores[task] = self.heads[task](groups, batch)
-            if self.config.cross_task and task != self.config.tasks[-1]:
+            if self.config.cross_task and len(scores) < len(self.config.tasks):
                 state = state + self.before(self._expect(scores[task], task, devices, batch))
         return scores
 

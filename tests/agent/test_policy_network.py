@@ -230,6 +230,23 @@ def test_later_tasks_see_earlier_ones(batch: PolicyInput) -> None:
     assert torch.equal(before, apart(batch)["scheduling"])
 
 
+@pytest.mark.parametrize(
+    "tasks", [("fusion", "placement"), ("scheduling", "placement"), ("scheduling", "fusion")]
+)
+def test_tasks_are_decided_in_the_order_given(batch: PolicyInput, tasks: tuple[str, str]) -> None:
+    network = policy(tasks=tasks)
+    with torch.no_grad():
+        network.before.weight.normal_()
+        before = network(batch)
+        assert tuple(before) == tasks
+        for parameter in network.heads[tasks[0]].parameters():
+            parameter.add_(torch.randn_like(parameter))
+        after = network(batch)
+    first, second = tasks
+    assert not torch.allclose(before[first], after[first], atol=1e-6)
+    assert not torch.allclose(before[second], after[second], atol=1e-6)
+
+
 def test_batches_move_between_torch_devices(batch: PolicyInput) -> None:
     moved = batch.to("meta")
     assert all(getattr(moved, item.name).is_meta for item in fields(moved))

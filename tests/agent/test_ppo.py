@@ -9,9 +9,9 @@ from known_optima import agent_config, start, two_chains
 from torch import nn
 
 from agent.learning.improving import draw_pass, learn
-from agent.learning.ppo import PpoConfig, advantages, entropy_of, update
+from agent.learning.ppo import PpoConfig, _clip, advantages, entropy_of, update
 from agent.learning.rollout import Rollout, SampleConfig
-from agent.policy.choices import log_chances
+from agent.policy.choices import Draw, chance_of, draw, log_chances
 from agent.policy.inputs import PolicyInput
 from agent.policy.network import Policy
 from envs.tasks import Task
@@ -62,7 +62,8 @@ def independent_steps(
                     gradient[group] += a * ratio * own / drawn.size
         logs = np.log(chance)
         surprise = (chance * logs).sum(axis=1, keepdims=True)
-        gradient += entropy * -chance * (logs - surprise) / len(theta)
+        # Six choices are a sample: each explains about 1 / sqrt(6) of the spread.
+        gradient += entropy / 6**0.5 * -chance * (logs - surprise) / len(theta)
         theta += rate * gradient
     return theta
 
@@ -131,6 +132,46 @@ def test_moves_are_worth_what_they_improve_among_their_own_level() -> None:
             assert len(set(found[mine][worse].round(9))) == 1  # how bad does not matter
             assert found[mine][worse].max() < found[mine][~worse].min()
     assert (gain > 0).any()
+
+
+def test_tasks_count_alike_however_many_there_are() -> None:
+    """The same choices twice, as two tasks, are worth, and spread, what they do as one."""
+    _, batch, rollout = bandit()
+    doubled = replace(rollout, draws=tuple((*draws, *draws) for draws in rollout.draws))
+    config = PpoConfig(epochs=2, max_kl=np.inf, max_grad_norm=1e9)
+    found = []
+    for given in (rollout, doubled):
+        again = Table(6, 2)
+        descent = torch.optim.SGD(again.parameters(), lr=2.0)
+        found.append((update(again, descent, batch, [given], config, 0.3), again.scores.detach()))
+    (one, alone), (two, both) = found
+    assert torch.allclose(alone, both, atol=1e-6)
+    assert alone.abs().max() > 0.05
+    assert (one.entropy, one.kl) == (pytest.approx(two.entropy), pytest.approx(two.kl))
+
+
+def test_the_default_entropy_lets_whole_decisions_learn() -> None:
+    """Of 200 bandits with one good choice each, whose worth is the sum of all."""
+    groups, samples, config = 200, 64, PpoConfig()
+    table = Table(groups, 2)
+    descent = torch.optim.Adam(table.parameters(), lr=0.1)
+    rng = np.random.default_rng(0)
+    rounds = 60
+    for number in range(rounds):
+        chances = log_chances(table.scores.detach(), whole=True)
+        drawn = draw(chances, samples, 1, rng)
+        item = Draw(Task.PLACEMENT, 0, groups, True, drawn, chance_of(chances, drawn))
+        worth = drawn.sum(axis=1).astype(float)
+        weight = config.entropy + (config.entropy_end - config.entropy) * number / rounds
+        gains = torch.from_numpy((worth - worth.mean()) / worth.std()).float()
+        for _ in range(config.epochs):
+            now = log_chances(table.scores, whole=True)
+            surrogate, _, _ = _clip(now, item, gains, config.clip)
+            loss = -surrogate - weight / groups**0.5 * entropy_of(now)
+            descent.zero_grad()
+            loss.backward()
+            descent.step()
+    assert float(torch.softmax(table.scores, 1)[:, 1].mean()) > 0.8
 
 
 def test_entropy_by_hand() -> None:

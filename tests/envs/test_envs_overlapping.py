@@ -174,7 +174,7 @@ def test_memory_is_that_of_all_steps_on_the_way() -> None:
     _, reward, _, _, info = asked.step(action)
     assert not info["feasible"]
     assert "out of memory" in info["failure"]
-    assert reward == -4.0
+    assert -8.0 < reward < -4.0
     assert info["peak_bytes"][0] > 8 * 300
     assert info["energy"] > 10
     left_open = throughput_env(graph, 1000)

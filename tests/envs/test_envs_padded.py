@@ -83,7 +83,7 @@ def test_a_device_of_the_padding_is_illegal() -> None:
     env = padded()
     env.reset(seed=0)
     _, reward, _, _, info = env.step(np.full(7, 2))
-    assert reward == -4.0
+    assert reward == -8.0
     assert info["failure"].startswith("illegal device")
 
 

@@ -54,24 +54,42 @@ def test_the_reference_is_measured_where_the_evaluator_can() -> None:
 def test_square_root_of_time() -> None:
     instance = two_chains_instance()
     got = worth(SqrtTime(), instance, 3.0, 12.0, 5.0, math.inf)
-    assert got == [-1.0, -2.0, -math.sqrt(5 / 3), -4.0]
+    assert got == [-1.0, -2.0, -math.sqrt(5 / 3), -8.0]
 
 
 def test_log_speedup() -> None:
     instance = two_chains_instance()
     got = worth(LogSpeedup(), instance, 3.0, 6.0, math.inf)
-    assert got == [0.0, pytest.approx(-math.log(2)), -math.log(16)]
+    assert got == [0.0, pytest.approx(-math.log(2)), -2 * math.log(16)]
+
+
+@pytest.mark.parametrize("reward", [SqrtTime(), LogSpeedup(), Telescoping()])
+def test_rewards_fall_with_the_energy_and_are_bounded(
+    reward: SqrtTime | LogSpeedup | Telescoping,
+) -> None:
+    instance = two_chains_instance()
+    worst, mark = 2 * reward.failure, math.log(3.0)
+    # Slower and slower; then faster but over capacity, more and more; then what cannot run.
+    fitting = [3.0, 20.0, 47.9, 48.1, 500.0]
+    excess = [10 + 100 * share for share in (0.001, 0.01, 0.1, 1.0, 50.0)]
+    energies = np.array([*np.log(fitting), *(mark + over for over in excess), math.inf])
+    seconds = np.array([*fitting, *[math.inf] * (len(excess) + 1)])
+    nothing = np.full(len(seconds), math.inf)
+    found = reward(instance, Comparison(seconds, nothing, energies, nothing))
+    assert (np.diff(found) < 0).all()
+    assert found[-1] == worst < found[-2]
+    assert found[2] == pytest.approx(found[3], abs=0.05)  # no leap at the slowest that counts
 
 
 def test_improvements_of_an_episode_add_up() -> None:
     instance = two_chains_instance()
-    assert worth(Telescoping(), instance, 4.0, 7.0, math.inf, before=5.0) == [
-        pytest.approx(math.log(5 / 4)), 0.0, -math.log(16)
-    ]  # fmt: skip
-    total, best = 0.0, math.inf
+    assert worth(Telescoping(), instance, 4.0, 7.0, math.inf, before=5.0) == pytest.approx(
+        [math.log(5 / 4), math.log(5 / 7), math.log(5 / 3) - 2 * math.log(16)]
+    )
+    total, last = 0.0, math.inf
     for seconds in (5.0, 6.0, 4.0, 3.5):
-        total += worth(Telescoping(), instance, seconds, before=best)[0]
-        best = min(best, seconds)
+        total += worth(Telescoping(), instance, seconds, before=last)[0]
+        last = seconds
     assert total == pytest.approx(math.log(3.0 / 3.5))
 
 
@@ -135,7 +153,7 @@ def test_an_illegal_device_fails_and_the_rest_goes_on() -> None:
     scores = score(instance, chosen, instance.portfolio.plan, SqrtTime())
     assert scores.plans[0] is None and scores.plans[2] is None
     assert scores.makespan_seconds.tolist() == [math.inf, 4.0, math.inf]
-    assert scores.rewards[[0, 2]].tolist() == [-4.0, -4.0]
+    assert scores.rewards[[0, 2]].tolist() == [-8.0, -8.0]
     assert scores.failures[0] == "illegal device: op 'b0' may or can not run on d1"
     assert scores.failures[1] is None
     assert scores.failures[2] == "illegal device: op 'b1' on device 7; there are 0 to 1"
@@ -156,7 +174,8 @@ def test_too_little_memory_is_a_failure_with_its_reason() -> None:
     scores = score(instance, [devices(0, 0), devices(0, 1)], base, SqrtTime())
     assert scores.makespan_seconds.tolist() == [2.0, 1.0]
     assert scores.seconds.tolist() == [math.inf, 1.0]
-    assert scores.rewards.tolist() == [-4.0, -1.0]
+    over = math.log(2) + 10 + 10 - math.log(16)  # twice the time, 20 of 200 bytes over capacity
+    assert scores.rewards.tolist() == [pytest.approx(-4 * (1 + over / (over + 20))), -1.0]
     assert scores.peak_bytes[0].tolist() == [120, 0]
     assert scores.failures == ("d0 runs out of memory: peak 120 B of 100 B", None)
 
@@ -201,6 +220,6 @@ def test_the_evaluator_is_whoever_is_given() -> None:
     refusing = Instance("", instance.problem, lambda given: FixedEvaluator(given, refuses=True))
     scores = score(refusing, [devices(0, 0, 0, 0, 0)], base, SqrtTime())
     assert scores.failures == ("the worker died",)
-    assert scores.rewards.tolist() == [-4.0]
+    assert scores.rewards.tolist() == [-8.0]
     both = score(refusing, [devices(0, 0, 0, 0, 0)] * 2, base, SqrtTime())
     assert both.failures == ("the plan could not run",) * 2

@@ -86,7 +86,7 @@ def test_episodes_end_and_begin_in_the_same_step() -> None:
     actions = np.array([[0, 0, 0, 0, 0], [0, 0, 1, 1, 0], [7, 0, 0, 0, 0]])
     for _ in range(3):
         observation, rewards, ends, _, infos = env.step(actions)
-        assert rewards.tolist() == [-np.sqrt(5 / 3), -1.0, -4.0]
+        assert rewards.tolist() == [-np.sqrt(5 / 3), -1.0, -8.0]
         assert ends.all()
         assert (observation["previous"] == -1).all()
         assert observation["steps_left"].tolist() == [1, 1, 1]
@@ -126,7 +126,7 @@ def test_all_plans_go_to_the_evaluator_in_one_call() -> None:
     _, rewards, _, _, infos = env.step(actions)
     assert calls == [4]
     assert infos["final_info"]["makespan_seconds"].tolist() == [101.0] * 4 + [np.inf]
-    assert rewards[4] == -4.0
+    assert rewards[4] == -8.0
 
 
 def test_final_observations_can_be_left_out() -> None:
