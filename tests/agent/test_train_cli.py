@@ -16,13 +16,21 @@ from agent.cli.app import run
 from agent.cli.layered import TrainFlags
 from agent.cli.verbs.train import train_app
 from agent.config import TrainConfig
+from agent.evaluation.contestants import contestants
+from agent.placing.finetuning import FineTuneConfig, fine_tune
+from agent.placing.policy_placer import PolicyPlacer
 from agent.placing.registry import default_placer, get_placer
 from agent.runs.checkpoint import load_checkpoint
 from agent.runs.commit import current_commit
 from agent.runs.run_folder import versions
 from agent.runs.tracking.jsonl import read_lines
+from agent.runs.tracking.tracker import Silent
 from agent.training.loop import Pretraining
 from graphs.errors import GraphwrightError
+from graphs.graph_file import read_graph
+from placement.placer import Budget, Placed
+from placement.problem import Problem
+from simulator.cluster_file import load_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -239,10 +247,12 @@ def test_finetune_learns_on_one_model(
     out = tmp_path / "tuned"
     code, told = run_json(
         capsys, "finetune", str(models / "wide.gwgraph"), "-c", CLUSTER, f"--policy={trained}",
-        "--updates=3", "--budget=60s", f"--out={out}", "--track=wandb",
+        "--updates=3", "--budget=2s", f"--out={out}", "--track=wandb",
     )  # fmt: skip
     assert code == 0
     assert told["updates"] == 3
+    # Neither stops before its budget is spent, and the control has as much.
+    assert min(told["zero_shot_cpu_seconds"], told["fine_tuned_cpu_seconds"]) >= 2
     best = min(told["zero_shot_seconds"], told["fine_tuned_seconds"])
     assert told["makespan_seconds"] == best <= told["portfolio_seconds"]
     assert set(told["files"]) == {
@@ -256,11 +266,9 @@ def test_finetune_learns_on_one_model(
     )
     assert tuned.about["fine_tuned"]["updates"] == 3
     lines = read_lines(out)
-    assert [line["step"] for line in lines if "step_seconds" in line.get("figures", {})] == [
-        1,
-        2,
-        3,
-    ]
+    steps = [line["step"] for line in lines if "step_seconds" in line.get("figures", {})]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len([line for line in lines if "move_loss" in line.get("figures", {})]) == 3
     assert {line["picture"] for line in lines if "picture" in line} == {
         "plan/gantt", "plan/placement",
     }  # fmt: skip
@@ -278,11 +286,38 @@ def test_without_a_folder_fine_tuning_shows_its_times(
     models: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = str(models / "narrow.gwgraph")
-    assert run(["finetune", model, "-c", CLUSTER, f"--policy={trained}", "--updates=1"]) == 0
+    assert (
+        run(["finetune", model, "-c", CLUSTER, f"--policy={trained}", "--updates=1", "--budget=1s"])
+        == 0
+    )
     shown = capsys.readouterr().out
     assert "portfolio" in shown
     assert "policy, no learning" in shown
     assert "fine-tuned, 1 updates" in shown
+
+
+def test_fine_tuning_is_the_columns_of_the_evaluation(
+    models: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same placers: learning and not, without limits but the budget and the updates."""
+    called: list[tuple[bool, int, int, int]] = []
+    place = PolicyPlacer.__call__
+
+    def watched(self: PolicyPlacer, *given: Any) -> Placed:
+        effort = self.effort
+        learns = effort.max_updates > 0
+        called.append((learns, effort.max_updates, effort.max_passes, effort.max_steps))
+        return place(self, *given)
+
+    monkeypatch.setattr(PolicyPlacer, "__call__", watched)
+    checkpoint = load_checkpoint(trained / "checkpoint")
+    problem = Problem(read_graph(models / "wide.gwgraph", {}), load_cluster(CLUSTER))
+    fine_tune(problem, checkpoint, FineTuneConfig(updates=2, budget_seconds=0.2), Silent())
+    ours, called[:] = list(called), []
+    for column in contestants(("zero-shot", "fine-tuned"), checkpoint, 2):
+        column.attempt(problem, Budget(0.2), 0)
+    assert ours == called
+    assert [learns for learns, *_ in ours] == [False, True]
 
 
 @pytest.mark.parametrize(

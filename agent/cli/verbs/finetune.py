@@ -49,6 +49,8 @@ def finetune(
 ) -> int:
     """Let a policy learn on one model, and find a plan for it.
 
+    What the same policy finds without learning in the same CPU time is told beside.
+
     Parameters
     ----------
     model
@@ -61,7 +63,7 @@ def finetune(
     updates
         Learning steps at most.
     budget
-        CPU time, for passes without learning and for learning each.
+        CPU time, for placing without learning and for learning each; both go on until it is spent.
     lr
         Learning rate; the policy's own where none is given.
     seed
@@ -151,8 +153,11 @@ def _show(result: "FineTuned") -> None:
 
     named = (
         ("portfolio", result.portfolio),
-        ("policy, no learning", result.zero_shot),
-        (f"fine-tuned, {result.updates} updates", result.fine_tuned),
+        (f"policy, no learning, {result.zero_shot_cpu_seconds:.1f} CPU s", result.zero_shot),
+        (
+            f"fine-tuned, {result.updates} updates, {result.fine_tuned_cpu_seconds:.1f} CPU s",
+            result.fine_tuned,
+        ),
     )
     problem_ = result.placement.problem
     bound, overlap = problem_.bounds.seconds, result.checkpoint.config.overlap
