@@ -207,7 +207,8 @@ class TrainConfig:
     save_every: int = 25
     """Rounds between checkpoints."""
     threads: int = 0
-    """Threads that torch may use; 0 leaves the choice to torch."""
+    """Threads that torch may use, and those that score plans; 0 leaves the choice to torch, and
+    scores plans on all cores."""
     device: str = "cpu"
     """Torch's device for the network, such as cuda."""
     mixed_precision: bool = False

@@ -1,7 +1,9 @@
 """From what an agent decides for each op to a plan."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Float64, Int32
@@ -11,6 +13,12 @@ from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.fusion import greedy_groups
 from simulator.plan import Plan
+
+#: Fusions of each problem by what decides them: bytes of its devices and of its levels.
+_FUSED: WeakKeyDictionary[Problem, OrderedDict[tuple[bytes, bytes], np.ndarray]] = (
+    WeakKeyDictionary()
+)
+_FUSIONS_KEPT = 16
 
 #: The field of a `Decision` that holds the choices of each task.
 FIELDS: Mapping[Task, str] = {
@@ -71,8 +79,7 @@ def plan_of(problem: Problem, decision: Decision, base: Plan) -> Plan:
 
 def first_of_units(problem: Problem) -> Int32[np.ndarray, " units"]:
     """The lowest op of each unit."""
-    _, first = np.unique(problem.unit_of, return_index=True)
-    return first.astype(np.int32)
+    return problem.first_of_unit
 
 
 def priorities_of(
@@ -90,13 +97,23 @@ def priorities_of(
 def fusion_of(
     problem: Problem, devices: Int32[np.ndarray, " ops"], levels: Int32[np.ndarray, " ops"]
 ) -> Int32[np.ndarray, " ops"]:
-    """Groups by level, highest first; among equals consumers first, as XLA walks."""
-    ops = problem.graph.op_count
-    return greedy_groups(
-        problem.graph,
-        np.where(levels > 0, levels + np.arange(1.0, ops + 1) / (ops + 1), 0.0),
-        np.ascontiguousarray(devices),
-    )
+    """Groups by level, highest first; among equals consumers first, as XLA walks.
+
+    The last ones of each problem are kept, for many plans of a step fuse alike.
+    """
+    known = _FUSED.setdefault(problem, OrderedDict())
+    key = (devices.tobytes(), levels.tobytes())
+    if key not in known:
+        ops = problem.graph.op_count
+        known[key] = greedy_groups(
+            problem.graph,
+            np.where(levels > 0, levels + np.arange(1.0, ops + 1) / (ops + 1), 0.0),
+            np.ascontiguousarray(devices),
+        )
+    known.move_to_end(key)
+    while len(known) > _FUSIONS_KEPT:
+        known.popitem(last=False)
+    return known[key].copy()
 
 
 def _untorn(

@@ -69,6 +69,12 @@ class Problem:
         return int(self.unit_of.max()) + 1
 
     @cached_property
+    def first_of_unit(self) -> Int32[np.ndarray, " units"]:
+        """The lowest op of each unit."""
+        _, first = np.unique(self.unit_of, return_index=True)
+        return first.astype(np.int32)
+
+    @cached_property
     def unit_allowed(self) -> Bool[np.ndarray, "units devices"]:
         """Devices that may and can run every op of a unit."""
         allowed = self.constraints.allowed(self.graph, self.cluster)

@@ -1,8 +1,6 @@
 """Runs plans through the compiled event engine."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import overload
@@ -31,6 +29,7 @@ from simulator.fusion import FusedGraph, fuse
 from simulator.kernel_checks import check_plan
 from simulator.plan import Plan, priority_ranks
 from simulator.steps import StepOrder, StepSchedule, StepsEvaluation
+from simulator.threads import pool_of, thread_count
 from simulator.traces.steps_trace import StepsTrace, make_steps_trace
 from simulator.traces.trace import Trace, make_trace
 
@@ -165,7 +164,7 @@ class Simulator:
         return OutOfMemory(worst.name, worst.memory_bytes, int(peak[excess.argmax()]))
 
     def evaluate_many(self, plans: Sequence[Plan], threads: int | None = None) -> BatchEvaluation:
-        """Score many plans on all cores (or `threads` of them); order is kept."""
+        """Score many plans on `threads` threads, or `simulator.threads` many; order is kept."""
         peaks = np.zeros((len(plans), self.cluster.device_count), np.int64)
         makespans = np.zeros(len(plans))
         if plans:  # compile once and build shared arrays before threads ask for them
@@ -179,8 +178,12 @@ class Simulator:
                 program, devices, ranks, peaks[index], NO_RECORDING, plans[index].holds
             )
 
-        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-            list(pool.map(run, range(len(plans))))
+        count = threads or thread_count()
+        if count == 1:
+            for index in range(len(plans)):
+                run(index)
+        else:
+            list(pool_of(count).map(run, range(len(plans))))
         fits = (peaks <= self.cluster.memory_bytes).all(axis=1)
         return BatchEvaluation(makespans, peaks, fits & np.isfinite(makespans))
 

@@ -37,8 +37,8 @@ class Policy(nn.Module):
     GraphSAGE embeds the ops; for every task the same segment-recurrent attention layers run over
     them, in the order of `config.tasks`, from the states that the task before left and with the
     expectation of what it decided, so that one forward pass serves many samples. `moves` is a
-    network of its own, for single moves
-    inside a search, where a forward pass of the large one would take longer than trying the move.
+    network of its own, for single moves inside a search, where a forward pass of the large one
+    would take longer than trying the move.
     """
 
     def __init__(self, config: PolicyConfig) -> None:

@@ -38,6 +38,7 @@ from agent.training.policy_phase import learn_policy
 from agent.training.starts import Starts
 from agent.training.workers import Workers
 from placement.placer import OnProgress, silent
+from simulator.threads import set_threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ class Pretraining:
         workers.check_shares(config.graphs_per_batch)
         if config.threads:
             torch.set_num_threads(config.threads)
+            set_threads(config.threads)
         torch.manual_seed(config.seed)
         self.policy = (policy or Policy(config.agent.policy)).to(config.device)
         self.network: nn.Module = self.policy

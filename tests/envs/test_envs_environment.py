@@ -154,7 +154,7 @@ def test_too_little_memory_is_penalised_and_explained() -> None:
     env = make("Placement", graph=graph, cluster=toy_cluster(2, memory_bytes=100), steps=2)
     env.reset(seed=0)
     observation, reward, _, _, info = env.step(np.array([0, 0]))
-    assert -8.0 < reward < -4.0
+    assert -8.0 < float(reward) < -4.0
     assert info["failure"] == "d0 runs out of memory: peak 120 B of 100 B"
     assert info["makespan_seconds"] == 2.0
     assert not info["feasible"]

@@ -1,6 +1,7 @@
 """Rewards by hand, and many decisions scored at once."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from envs.scoring import score
 from graphs.kinds import OpKind
 from placement.constraints import Constraints
 from placement.problem import Problem
+from simulator.fusion import greedy_groups
 from simulator.plan import Plan
 
 
@@ -223,3 +225,29 @@ def test_the_evaluator_is_whoever_is_given() -> None:
     assert scores.rewards.tolist() == [-8.0]
     both = score(refusing, [devices(0, 0, 0, 0, 0)] * 2, base, SqrtTime())
     assert both.failures == ("the plan could not run",) * 2
+
+
+def test_what_does_not_change_from_plan_to_plan_is_worked_out_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fused: list[int] = []
+
+    def counted(*given: Any) -> np.ndarray:
+        fused.append(1)
+        return greedy_groups(*given)
+
+    monkeypatch.setattr("envs.decision.greedy_groups", counted)
+    instance = two_chains_instance()
+    levels = np.full(5, 10, np.int32)
+    where = np.array([0, 0, 1, 1, 0], np.int32)
+    scheduled = [Decision(where, np.full(5, level, np.int32), levels) for level in range(8)]
+    scores = score(instance, scheduled, instance.portfolio.plan, SqrtTime())
+    assert len(fused) == 1  # orders differ, kernels do not
+    other = score(
+        instance, [Decision(where, fusion=levels * 0)], instance.portfolio.plan, SqrtTime()
+    )
+    assert len(fused) == 2
+    assert other.plans[0] is not None and scores.plans[0] is not None
+    assert (other.plans[0].fusion == -1).all()
+    problem = instance.problem
+    assert problem.first_of_unit is problem.first_of_unit

@@ -93,7 +93,8 @@ def evaluate(
     updates
         Updates of the fine-tuned column on each graph, as far as the budget allows them.
     threads
-        Of torch; 0 leaves its own choice. Budgets count the CPU time of all threads together.
+        Of torch and of the simulator; 0 leaves the choice to each. Budgets count the CPU time of
+        all threads together.
     out
         Folder for rows.jsonl, table.md, table.csv and table.json. Runs whose row is there already
         are not repeated, unless a file that they read has changed, the untrained control's
@@ -198,12 +199,14 @@ def _contestants(
 
     from agent.evaluation.contestants import contestants
     from agent.placing.registry import load_policy
+    from simulator.threads import set_threads
 
     for flag, value in (("--updates", updates), ("--threads", threads)):
         if value < 0:
             raise GraphwrightError(f"{flag} {value}: give 0 or more")
     if threads:
         torch.set_num_threads(threads)
+        set_threads(threads)
     objective = "latency" if request is None else "throughput"
     checkpoint = load_policy(policy, objective) if policy is not None else None
     return contestants(only, checkpoint, updates, request)
