@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import GraphNorm
 
-from agent.policy.inputs import PolicyInput
+from agent.policy.inputs import GraphInput
 from agent.policy.superposition import Gate
 
 
@@ -34,7 +34,7 @@ class SegmentAttention(nn.Module):
     def forward(
         self,
         ops: Float[Tensor, "ops width"],
-        batch: PolicyInput,
+        batch: GraphInput,
         context: Float[Tensor, "graphs width"],
     ) -> Float[Tensor, "ops width"]:
         x = self.norm(ops, batch.graph_of_op, batch.graph_count)
@@ -44,7 +44,7 @@ class SegmentAttention(nn.Module):
         return ops + self.feed(x)
 
     def _attend(
-        self, x: Float[Tensor, "ops width"], batch: PolicyInput
+        self, x: Float[Tensor, "ops width"], batch: GraphInput
     ) -> Float[Tensor, "ops width"]:
         segments, size = batch.segments.shape
         real = batch.segments >= 0

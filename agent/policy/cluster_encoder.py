@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agent.policy.inputs import PolicyInput
+from agent.policy.inputs import GraphInput
 
 
 class ClusterEncoder(nn.Module):
@@ -17,7 +17,7 @@ class ClusterEncoder(nn.Module):
         self.link = nn.Linear(2 * link_columns, width)
         self.update = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
 
-    def forward(self, batch: PolicyInput) -> Float[Tensor, "graphs devices width"]:
+    def forward(self, batch: GraphInput) -> Float[Tensor, "graphs devices width"]:
         """Zero for devices that a graph's cluster does not have."""
         devices = self.device(batch.devices)
         both = torch.cat([batch.links, batch.links.transpose(1, 2)], dim=3)

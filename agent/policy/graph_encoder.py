@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GraphNorm
 from torch_geometric.utils import segment
 
-from agent.policy.inputs import PolicyInput
+from agent.policy.inputs import GraphInput
 from agent.policy.superposition import Gate
 from graphs.kinds import OpKind
 
@@ -45,7 +45,7 @@ class SageLayer(nn.Module):
     def forward(
         self,
         ops: Float[Tensor, "ops width"],
-        batch: PolicyInput,
+        batch: GraphInput,
         context: Float[Tensor, "graphs width"],
     ) -> Float[Tensor, "ops width"]:
         x = self.norm(ops, batch.graph_of_op, batch.graph_count)
@@ -81,7 +81,7 @@ class GraphEncoder(nn.Module):
         )
 
     def forward(
-        self, batch: PolicyInput
+        self, batch: GraphInput
     ) -> tuple[Float[Tensor, "ops width"], Float[Tensor, "graphs width"]]:
         """Embeddings and the context of each graph."""
         ops = self.mix(self.features(batch.ops) + self.kind(batch.kinds))

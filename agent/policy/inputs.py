@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from envs.features.observation import Observation
 
 
 @dataclass(frozen=True, eq=False)
-class PolicyInput:
+class GraphInput:
     """Graphs laid end to end; devices are padded to the largest cluster of the batch."""
 
     kinds: Int[Tensor, " ops"]
@@ -38,6 +39,22 @@ class PolicyInput:
     device_exists: Bool[Tensor, "graphs devices"]
     links: Float[Tensor, "graphs devices devices link_columns"]
     graphs: Float[Tensor, "graphs graph_columns"]
+
+    @property
+    def graph_count(self) -> int:
+        return len(self.graphs)
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same on another torch device."""
+        return type(self)(
+            **{item.name: getattr(self, item.name).to(device) for item in fields(self)}
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyInput(GraphInput):
+    """The same with the groups in which a policy of groups decides."""
+
     members: Int[Tensor, " members"]
     """Ops of each group, groups laid end to end."""
     member_offsets: Int[Tensor, " groups_1"]
@@ -50,16 +67,6 @@ class PolicyInput:
     group_pairs: Float[Tensor, "groups devices group_pair_columns"]
     allowed: Bool[Tensor, "groups devices"]
 
-    @property
-    def graph_count(self) -> int:
-        return len(self.graphs)
-
-    def to(self, device: str | torch.device) -> "PolicyInput":
-        """The same on another torch device."""
-        return PolicyInput(
-            **{item.name: getattr(self, item.name).to(device) for item in fields(self)}
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -70,13 +77,10 @@ class View:
     features: GroupFeatures
 
 
-def collate(views: Sequence[View], segment_ops: int) -> PolicyInput:
+def collate_graphs(seen: Sequence[Observation], segment_ops: int) -> GraphInput:
     """Lay graphs end to end."""
-    seen = [view.observation for view in views]
     ops = np.array([item.op_count for item in seen])
     first_op = np.concatenate([[0], np.cumsum(ops)])
-    group_counts = np.array([view.groups.group_count for view in views])
-    first_group = np.concatenate([[0], np.cumsum(group_counts)])
     width = max(item.device_count for item in seen)
     edge_ops = np.concatenate(
         [item.edge_ops + first for item, first in zip(seen, first_op[:-1], strict=True)], axis=1
@@ -86,11 +90,10 @@ def collate(views: Sequence[View], segment_ops: int) -> PolicyInput:
     outward = np.argsort(producers, kind="stable")
     segments, follows = _segments(ops, segment_ops)
     total = int(ops.sum())
-    member_counts = np.concatenate([np.diff(v.groups.hierarchy.member_offsets) for v in views])
-    return PolicyInput(
+    return GraphInput(
         kinds=_long(np.concatenate([item.kinds for item in seen])),
         ops=_float(np.concatenate([item.ops for item in seen])),
-        graph_of_op=_long(np.repeat(np.arange(len(views)), ops)),
+        graph_of_op=_long(np.repeat(np.arange(len(seen)), ops)),
         previous=_long(np.concatenate([item.previous for item in seen])),
         producers=_long(producers),
         consumer_offsets=_long(_offsets(consumers, total)),
@@ -106,6 +109,19 @@ def collate(views: Sequence[View], segment_ops: int) -> PolicyInput:
         ),
         links=_float(np.stack([_pad(item.links, width, 2) for item in seen])),
         graphs=_float(np.stack([item.graph for item in seen])),
+    )
+
+
+def collate(views: Sequence[View], segment_ops: int) -> PolicyInput:
+    """Lay graphs and their groups end to end."""
+    graphs = collate_graphs([view.observation for view in views], segment_ops)
+    width = graphs.devices.shape[1]
+    first_op = np.concatenate([[0], np.cumsum([view.observation.op_count for view in views])])
+    group_counts = np.array([view.groups.group_count for view in views])
+    first_group = np.concatenate([[0], np.cumsum(group_counts)])
+    member_counts = np.concatenate([np.diff(v.groups.hierarchy.member_offsets) for v in views])
+    return PolicyInput(
+        **{item.name: getattr(graphs, item.name) for item in fields(graphs)},
         members=_long(
             np.concatenate(
                 [v.groups.hierarchy.members + f for v, f in zip(views, first_op[:-1], strict=True)]

@@ -1,0 +1,1 @@
+"""Whole plans from one look at a graph: a network whose scores a list scheduler decodes."""

@@ -1,0 +1,133 @@
+"""One-shot policies and their training states on disk: safetensors and JSON, no pickle."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from agent.decoding.config import OneShotTraining
+from agent.decoding.network import OneShotPolicy
+from agent.runs.checkpoint import CheckpointError
+from agent.runs.plain_values import from_plain, to_plain
+from envs.features.observation import (
+    DEVICE_COLUMNS,
+    EDGE_COLUMNS,
+    GRAPH_COLUMNS,
+    LINK_COLUMNS,
+    OP_COLUMNS,
+)
+from graphs.errors import GraphwrightError
+from graphs.kinds import OpKind
+from placement.decoding.columns import DECISION_COLUMNS
+
+#: Raised when the network or what it reads changes so that older numbers mean something else.
+FORMAT = 1
+
+_WEIGHTS, META, _OPTIMIZER = "one-shot.safetensors", "one-shot.json", "optimizer.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class OneShotCheckpoint:
+    """A policy with what it was trained as; and, to go on training, where that stood."""
+
+    policy: OneShotPolicy
+    training: OneShotTraining
+    about: Mapping[str, Any]
+    """Rounds, validation, version; plain values."""
+    optimizer: Mapping[str, Tensor] | None = None
+
+
+def save_one_shot(folder: Path, checkpoint: OneShotCheckpoint) -> Path:
+    """Write a folder, in place of one that was written before; never half of each.
+
+    Raises:
+        CheckpointError: the folder holds something else.
+    """
+    own = {_WEIGHTS, META, _OPTIMIZER}
+    if folder.exists() and not {path.name for path in folder.iterdir()} <= own:
+        raise CheckpointError(f"{folder} is there already and holds other things than a policy")
+    part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    state = checkpoint.policy.state_dict()
+    save_file({name: value.cpu().contiguous() for name, value in state.items()}, part / _WEIGHTS)
+    if checkpoint.optimizer is not None:
+        moments = {name: value.cpu().contiguous() for name, value in checkpoint.optimizer.items()}
+        save_file(moments, part / _OPTIMIZER)
+    meta = {
+        "format": FORMAT,
+        "training": to_plain(checkpoint.training),
+        "columns": _columns(),
+        "about": dict(checkpoint.about),
+    }
+    (part / META).write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def load_one_shot(folder: str | Path) -> OneShotCheckpoint:
+    """Read a folder that `save_one_shot` wrote.
+
+    Raises:
+        CheckpointError: no checkpoint there, a damaged one, or one of another version.
+    """
+    path = Path(folder)
+    old = path.with_name(f".{path.name}.old")
+    if not path.exists() and old.is_dir():
+        path = old
+    if not (path / META).is_file():
+        raise CheckpointError(
+            f"{path}: no one-shot policy there; give a folder that holds {META} and {_WEIGHTS}, "
+            "such as the best of a run of `graphwright train-one-shot`"
+        )
+    try:
+        meta = json.loads((path / META).read_text(encoding="utf-8"))
+        weights = load_file(path / _WEIGHTS)
+        optimizer = load_file(path / _OPTIMIZER) if (path / _OPTIMIZER).is_file() else None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: the policy cannot be read ({error})") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        version = meta.get("format") if isinstance(meta, dict) else None
+        raise CheckpointError(
+            f"{path}: a one-shot policy of format {version}; this version reads format {FORMAT}: "
+            "train it anew, or use the version that wrote it"
+        )
+    if meta.get("columns") != _columns():
+        raise CheckpointError(
+            f"{path}: the policy reads other features than this version makes; train it anew"
+        )
+    try:
+        training = from_plain(OneShotTraining, dict(meta["training"]))
+    except GraphwrightError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    with torch.random.fork_rng(devices=[]):
+        policy = OneShotPolicy(training.policy)
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: weights and configuration disagree ({error})") from error
+    return OneShotCheckpoint(policy, training, meta.get("about", {}), optimizer)
+
+
+def _columns() -> dict[str, Any]:
+    """What each number that a policy reads means."""
+    return {
+        "ops": list(OP_COLUMNS),
+        "edges": list(EDGE_COLUMNS),
+        "devices": list(DEVICE_COLUMNS),
+        "links": list(LINK_COLUMNS),
+        "graph": list(GRAPH_COLUMNS),
+        "decisions": list(DECISION_COLUMNS),
+        "kinds": len(OpKind),
+    }

@@ -1,0 +1,127 @@
+"""What the one-shot policy is made of, how it draws plans, and how it learns."""
+
+from dataclasses import dataclass, field
+
+from agent.decoding.stream import StreamConfig
+from graphs.errors import GraphwrightError
+from placement.decoding.styles import Noise
+
+
+@dataclass(frozen=True)
+class OneShotConfig:
+    """Sizes and switches of the network; every mechanism can be switched off.
+
+    Raises:
+        GraphwrightError: a width that the heads do not divide.
+    """
+
+    width: int = 64
+    """Width of op and device embeddings."""
+    heads: int = 4
+    """Attention heads."""
+    sage_layers: int = 2
+    """Rounds of max-pool aggregation from producers and from consumers."""
+    attention_layers: int = 1
+    """Segment-recurrent layers; 0 leaves them out."""
+    segment_ops: int = 128
+    decoder_width: int = 16
+    """Width of the small network that the decoder runs for each choice and device."""
+    affinity_width: int = 16
+    superposition: bool = True
+    """Gate every layer by the pooled graph (Cheung et al. 2019, as used by Zhou et al.)."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise GraphwrightError(
+                f"width {self.width} is not a multiple of {self.heads} heads; choose one that is"
+            )
+
+
+@dataclass(frozen=True)
+class DrawConfig:
+    """How plans are drawn from one look at a graph.
+
+    Raises:
+        GraphwrightError: counts below one, shares that are none.
+    """
+
+    plans: int = 64
+    first: int = 32
+    """So many are drawn from nothing; all others redraw regions of the best plan so far."""
+    each: int = 8
+    """Plans of one step of the environment after that."""
+    redrawn: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    """About which share of the choices is redrawn."""
+    noise: Noise = field(default_factory=lambda: Noise(temperatures=(0.0, 0.2, 0.5)))
+
+    def __post_init__(self) -> None:
+        for name in ("plans", "first", "each"):
+            if getattr(self, name) < 1:
+                raise GraphwrightError(f"{name} is {getattr(self, name)}; give at least 1")
+        if not self.redrawn or not all(0 < share <= 1 for share in self.redrawn):
+            raise GraphwrightError(
+                f"redrawn is {list(self.redrawn)}; give at least one share above 0, up to 1"
+            )
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """Policy gradients on whole plans.
+
+    Raises:
+        GraphwrightError: counts below one.
+    """
+
+    lr: float = 1e-3
+    """At first; falls linearly to a twentieth."""
+    graphs: int = 4
+    """Of a batch, on all workers together."""
+    plans: int = 64
+    """Drawn of each graph, from one look."""
+    learned: int = 16
+    """Plans that are learned from: the best half of them, and as many of the others."""
+    epochs: int = 1
+    clip: float = 0.2
+    """Of a choice's chances now and when it was drawn (PPO); counts from the second epoch on."""
+    noise: Noise = field(default_factory=lambda: Noise(temperatures=(0.3, 0.6, 1.0)))
+    style_weight: float = 0.1
+    """How much it counts to foretell which style gives the best plan."""
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("graphs", "plans", "learned", "epochs"):
+            if getattr(self, name) < 1:
+                raise GraphwrightError(f"{name} is {getattr(self, name)}; give at least 1")
+        if not 2 <= self.learned <= self.plans:
+            raise GraphwrightError(
+                f"learned is {self.learned} of {self.plans} plans; give at least 2, and no more "
+                "than are drawn"
+            )
+
+
+@dataclass(frozen=True)
+class OneShotTraining:
+    """A training run of the one-shot policy."""
+
+    policy: OneShotConfig = field(default_factory=OneShotConfig)
+    draw: DrawConfig = field(default_factory=DrawConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    rounds: int = 20_000
+    kept: int = 1000
+    """Pairs of the stream that are kept at a time; each round may bring a new one."""
+    fresh: float = 0.15
+    """How often a slot of the batch is a new pair of the stream rather than one that is kept."""
+    seed: int = 0
+    validate_every: int = 500
+    """Rounds between looks at the validation suite."""
+    validation_suite: str = "validation"
+    validation_graphs: int = 24
+    max_ops: int = 4000
+    """Larger graphs are left out of validation."""
+    save_every: int = 200
+    """Rounds between checkpoints."""
+    threads: int = 1
+    """Threads that torch and the simulator may use."""
+    device: str = "cpu"
+    """Torch's device for the network, such as cuda."""

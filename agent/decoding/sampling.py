@@ -1,0 +1,187 @@
+"""Whole plans from one look at a graph; each batch of them is a step of its environment.
+
+The first plans are drawn from nothing. All others redraw regions of the best plan so far, with all
+of it in view: GO's further passes (Zhou et al., arXiv 2010.12438, section 3.3), for which the network
+itself need not look again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int32
+
+from agent.decoding.config import DrawConfig
+from agent.decoding.network import OneShotPolicy
+from agent.decoding.subject import Subject, choice_slices, collate_choices
+from envs.rewards import get_reward
+from envs.rules import NO_START, Progress, Rules, advance, begin
+from envs.tasks import Task
+from placement.decoding.decoder import DecisionScorer
+from placement.decoding.drawing import plain_scorer
+from placement.decoding.style_weights import STYLE_WEIGHTS
+from placement.decoding.styles import Noise, draw_styles
+from placement.placer import Candidate
+
+RULES = Rules((Task.PLACEMENT,), 1, NO_START)
+#: Rewards of plans; their order alone matters, which is that of energies.
+REWARD = get_reward("log-speedup")
+#: Shares of memory that the estimate of a greedy plan may fill, tried in turn until it fits.
+MEMORY_SHARES = (1.0, 0.9, 0.75, 0.6)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What one look at a graph said: all that plans are drawn from."""
+
+    scorer: DecisionScorer
+    style_chances: Float64[np.ndarray, " styles"]
+    """How likely each style gives the best plan."""
+
+    @property
+    def by_chance(self) -> Int32[np.ndarray, " styles"]:
+        """Styles, the likeliest first."""
+        return np.argsort(-self.style_chances, kind="stable").astype(np.int32)
+
+
+def look_at(policy: OneShotPolicy, subject: Subject, device: str = "cpu") -> Look:
+    """One pass of the network."""
+    batch = collate_choices([subject], policy.config.segment_ops).to(device)
+    with torch.no_grad():
+        said = policy(batch)
+    count = subject.instance.problem.cluster.device_count
+    scorer = said.scorer(0, choice_slices([subject])[0], count)
+    return Look(scorer, said.style_chances[0].exp().double().cpu().numpy())
+
+
+def look_untaught(subject: Subject) -> Look:
+    """The control: the same decoder with tuned weights and nothing learned."""
+    weights = np.array(STYLE_WEIGHTS)
+    return Look(plain_scorer(subject.decoder, weights), np.full(len(weights), 1 / len(weights)))
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The plans that were drawn."""
+
+    best: Progress
+    chosen: Int32[np.ndarray, " choices"]
+    """Of the best plan."""
+    energies: Float64[np.ndarray, " plans"]
+    """Of all plans, in the order in which they were drawn."""
+
+
+def candidate_of(progress: Progress, origin: str) -> Candidate:
+    """The plan of an episode, as placers return it."""
+    assert progress.plan is not None, "no plan has run"
+    assert progress.evaluation is not None, "no plan has run"
+    return Candidate(progress.plan, progress.evaluation, origin)
+
+
+def take_step(
+    subject: Subject, chosen: Int32[np.ndarray, "plans choices"]
+) -> tuple[list[Progress], Float64[np.ndarray, " plans"]]:
+    """A step of the environment with each plan; where the episodes stand, and their energies."""
+    start = begin(subject.prepared, RULES)
+    actions = [subject.decoder.devices(row) for row in chosen]
+    after, scores = advance(subject.prepared, RULES, [start] * len(actions), actions, REWARD)
+    return after, scores.energies
+
+
+def draw_plans(
+    look: Look,
+    subject: Subject,
+    config: DrawConfig,
+    seed: int,
+    go_on: Callable[[], bool] = lambda: True,
+) -> Found:
+    """Draw plans and keep the best.
+
+    Args:
+        look: what the network said of the subject.
+        subject: the graph and its decoder.
+        config: how many plans, and how they differ.
+        seed: of all draws.
+        go_on: asked before each step after the first; plans that were drawn count.
+    """
+    rng = np.random.default_rng([seed, 29])
+    first = min(config.first, config.plans)
+    styles = spread_styles(look, first)
+    greedy = min(len(look.style_chances), first)
+    problem = subject.instance.problem
+    drawn = subject.decoder.draw(
+        look.scorer,
+        draw_styles(problem, styles, config.noise, rng, greedy),
+        int(rng.integers(1 << 62)),
+    ).chosen
+    after, energies = take_step(subject, drawn)
+    at = int(energies.argmin())
+    found = Found(after[at], drawn[at], energies)
+    style, done = int(styles[at]), first
+    noise = replace(config.noise, fewer_devices=0.0)
+    while done < config.plans and go_on():
+        count = min(config.each, config.plans - done)
+        own = rng.random(count) < 0.5
+        styles = np.where(own, style, rng.integers(len(look.style_chances), size=count))
+        hints = np.tile(found.chosen, (count, 1))
+        open_ = np.stack([_region(subject, config, rng) for _ in range(count)])
+        drawn = subject.decoder.draw(
+            look.scorer,
+            draw_styles(problem, styles.astype(np.int32), noise, rng),
+            int(rng.integers(1 << 62)),
+            np.where(open_, np.int32(-1), hints),
+            hints,
+        ).chosen
+        after, energies = take_step(subject, drawn)
+        at = int(energies.argmin())
+        if after[at].energy < found.best.energy:
+            found = replace(found, best=after[at], chosen=drawn[at])
+            style = int(styles[at])
+        found = replace(found, energies=np.concatenate([found.energies, energies]))
+        done += count
+    return found
+
+
+def greedy_plan(look: Look, subject: Subject) -> Progress:
+    """One plan: the likeliest style, the best device each time.
+
+    Where it does not fit in memory, the decoder's estimate may fill less of it, as list schedulers
+    are told to.
+    """
+    problem = subject.instance.problem
+    style = look.by_chance[:1]
+    rng = np.random.default_rng(0)
+    best: Progress | None = None
+    for share in MEMORY_SHARES:
+        styles = draw_styles(problem, style, Noise(memory_shares=(share,)), rng, 1)
+        after, _ = take_step(subject, subject.decoder.draw(look.scorer, styles, 0).chosen)
+        if best is None or after[0].energy < best.energy:
+            best = after[0]
+        if best.evaluation is not None and best.evaluation.feasible:
+            break
+    assert best is not None, "no share of memory was tried"
+    return best
+
+
+def spread_styles(look: Look, plans: int) -> Int32[np.ndarray, " plans"]:
+    """Each style once, the likeliest first, then as often as their chances say."""
+    order = look.by_chance[:plans]
+    left = plans - len(order)
+    shares = look.style_chances / look.style_chances.sum()
+    ends = np.round(np.cumsum(shares) * left).astype(int)
+    more = np.repeat(np.arange(len(shares)), np.diff(ends, prepend=0))
+    return np.concatenate([order, more]).astype(np.int32)
+
+
+def _region(
+    subject: Subject, config: DrawConfig, rng: np.random.Generator
+) -> Bool[np.ndarray, " choices"]:
+    """Choices to redraw: regions of one level, until there are about as many as wanted."""
+    levels = subject.regions
+    labels = levels[int(rng.integers(len(levels)))]
+    wanted = rng.choice(config.redrawn) * len(labels)
+    order = rng.permutation(int(labels.max()) + 1)
+    sizes = np.bincount(labels)[order]
+    count = int(np.searchsorted(np.cumsum(sizes), wanted)) + 1
+    return np.isin(labels, order[:count])

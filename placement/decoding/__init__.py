@@ -1,0 +1,1 @@
+"""A list scheduler that draws devices from scores that a network gives, compiled."""
