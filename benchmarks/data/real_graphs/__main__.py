@@ -3,6 +3,7 @@
     python -m benchmarks.data.real_graphs OUT                      # all that OUT does not have
     python -m benchmarks.data.real_graphs OUT --only resnet50 ...  # only these models
     python -m benchmarks.data.real_graphs OUT --limit 10           # only the first ten models
+    python -m benchmarks.data.real_graphs graphs/real --page       # write the page, build nothing
 
 Needs torchvision, timm, transformers and diffusers beside the project's own packages. A model that
 cannot be exported is named, with its reason, here and in the manifest.
@@ -29,7 +30,13 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="at most so many models")
     parser.add_argument("--patience", type=int, default=240, help="seconds for a graph")
     parser.add_argument("--list", action="store_true", help="only list the models")
+    parser.add_argument("--page", action="store_true", help="write the page of those that ship")
     arguments = parser.parse_args()
+    if arguments.page:
+        from benchmarks.data.real_graphs.page import PAGE, page_text
+
+        PAGE.write_text(page_text(), encoding="utf-8")
+        return 0
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     from benchmarks.data.real_graphs.build import graph_of

@@ -56,7 +56,7 @@ def write_corpus(
         What was left out of these models' graphs.
     """
     out.mkdir(parents=True, exist_ok=True)
-    entries = {entry["name"]: entry for entry in read_manifest(out)["graphs"]}
+    entries = {entry["name"]: relabelled(entry) for entry in read_manifest(out)["graphs"]}
     left_out: list[LeftOut] = []
     for model in models:
         for name in model.graph_names:
@@ -77,7 +77,14 @@ def write_corpus(
                 seconds = time.perf_counter() - start
                 say(f"wrote {name}: {graph.op_count:,} ops, {seconds:.0f} s")
             _write_manifest(out, entries, left_out)
+    _write_manifest(out, entries, left_out)
     return left_out
+
+
+def relabelled(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the manifest with kin and split as they are by now."""
+    family = entry["family"]
+    return {**entry, "kin": kin_of(family), "split": split_of(family).value}
 
 
 def entry_of(model: RealModel, name: str, graph: Graph) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.export import ExportedProgram
 from torch.export.exported_program import _decompose_exported_program
+from torch.func import functional_call
 from torch.nn import functional
 
 from benchmarks.data.real_graphs.model import TRAINING, Loss, RealModel
@@ -21,6 +21,8 @@ from graphs.importers.torch_models.exported import (
     import_exported_program,
     import_training_program,
 )
+
+_Labels = tuple[Tensor, ...]
 
 
 class _Forward(nn.Module):
@@ -75,9 +77,8 @@ def torch_graph(model: RealModel, name: str) -> Graph:
         program = torch.export.export(forward.eval(), (inputs,))
         return import_exported_program(program, name)
     forward.train()
-    labels = tuple(_label(model.loss, shape) for shape in _output_shapes(forward, inputs))
-    program = torch.export.export(_Step(forward, model.loss), (inputs, labels))
-    _freeze_unread(program)
+    step, labels = _step(forward, model.loss, inputs)
+    program = torch.export.export(step, (inputs, labels))
     joint = _decompose_exported_program(
         program,
         cia_to_decomp={},
@@ -88,28 +89,28 @@ def torch_graph(model: RealModel, name: str) -> Graph:
     return import_training_program(joint, name, model.optimizer)
 
 
-def _freeze_unread(program: ExportedProgram) -> None:
-    """Leave parameters that the loss does not depend on untrained; they have no gradient."""
-    (output,) = program.graph.find_nodes(op="output")
-    read, waiting = {output}, [output]
-    while waiting:
-        for node in waiting.pop().all_input_nodes:
-            if node not in read:
-                read.add(node)
-                waiting.append(node)
-    for node in program.graph.find_nodes(op="placeholder"):
-        name = program.graph_signature.inputs_to_parameters.get(node.name)
-        if name is not None and node not in read:
-            frozen = program.state_dict[name].detach()
-            program.state_dict[name] = nn.Parameter(frozen, requires_grad=False)
+def _step(forward: _Forward, loss: Loss, inputs: tuple[Tensor, ...]) -> tuple[_Step, _Labels]:
+    """The model with its loss, labels as large as its outputs, and what has no gradient frozen.
 
-
-def _output_shapes(forward: _Forward, inputs: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
-    """Shapes of what the model returns; nothing is computed."""
+    A trial with fake tensors tells both; nothing is computed.
+    """
+    step = _Step(forward, loss)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode, torch.no_grad():
-        results = forward(tuple(mode.from_tensor(item) for item in inputs))
-    return [tuple(int(size) for size in result.shape) for result in results]
+    with mode:
+        weights = {
+            name: mode.from_tensor(parameter).detach().requires_grad_(parameter.requires_grad)
+            for name, parameter in forward.named_parameters()
+        }
+        results = functional_call(forward, weights, (tuple(map(mode.from_tensor, inputs)),))
+        shapes = [tuple(int(size) for size in result.shape) for result in results]
+        trial = sum(result.float().sum() for result in results if result.requires_grad)
+        trained = {name: weight for name, weight in weights.items() if weight.requires_grad}
+        found = torch.autograd.grad(trial, list(trained.values()), allow_unused=True)
+    gradients = dict(zip(trained, found, strict=True))
+    for name, parameter in forward.named_parameters():
+        if gradients.get(name) is None:
+            parameter.requires_grad_(False)
+    return step, tuple(_label(loss, shape) for shape in shapes)
 
 
 def _label(loss: Loss, shape: tuple[int, ...]) -> Tensor:

@@ -23,6 +23,8 @@ def torchvision_package() -> Any:
     except RuntimeError:
         for schema in _DECLARED:
             with contextlib.suppress(RuntimeError):
-                torch.library.define(f"torchvision::{schema.partition('(')[0]}", "(" + schema.partition("(")[2])
+                torch.library.define(
+                    f"torchvision::{schema.partition('(')[0]}", "(" + schema.partition("(")[2]
+                )
         import torchvision
     return torchvision
