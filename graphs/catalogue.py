@@ -19,7 +19,8 @@ def resolve(
 ) -> Graph:
     """A model file, or else a bundled graph of that name, a real or a generated one.
 
-    Real graphs are called `real/NAME`, generated ones `family:seed:ops`. The arguments are those of `graphs.load`.
+    Real graphs are called `real/NAME`, generated ones `family:seed:ops`. The arguments are those
+    of `graphs.load`.
 
     Raises:
         ModelError: neither, or a model that cannot become a graph.

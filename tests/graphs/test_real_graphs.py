@@ -116,5 +116,5 @@ def test_a_damaged_file_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     known = real_graphs()
     monkeypatch.setattr(module, "files", lambda package: tmp_path)
     monkeypatch.setattr(module, "real_graphs", lambda: known)
-    with pytest.raises(ModelError, match="digest .* the manifest says"):
+    with pytest.raises(ModelError, match=r"digest .* the manifest says"):
         load_real("resnet50")

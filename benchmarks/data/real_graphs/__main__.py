@@ -3,6 +3,7 @@
     python -m benchmarks.data.real_graphs OUT                      # all that OUT does not have
     python -m benchmarks.data.real_graphs OUT --only resnet50 ...  # only these models
     python -m benchmarks.data.real_graphs OUT --limit 10           # only the first ten models
+    python -m benchmarks.data.real_graphs OUT --guessed            # anew what was guessed at
     python -m benchmarks.data.real_graphs graphs/real --page       # write the page, build nothing
 
 Needs torchvision, timm, transformers and diffusers beside the project's own packages. A model that
@@ -29,6 +30,8 @@ def main() -> int:
     parser.add_argument("--package", nargs="+", default=[], help="packages of models")
     parser.add_argument("--limit", type=int, help="at most so many models")
     parser.add_argument("--patience", type=int, default=240, help="seconds for a graph")
+    parser.add_argument("--again", action="store_true", help="build anew what is there")
+    parser.add_argument("--guessed", action="store_true", help="only models with guesses, anew")
     parser.add_argument("--list", action="store_true", help="only list the models")
     parser.add_argument("--page", action="store_true", help="write the page of those that ship")
     arguments = parser.parse_args()
@@ -37,11 +40,11 @@ def main() -> int:
 
         PAGE.write_text(page_text(), encoding="utf-8")
         return 0
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")
     from benchmarks.data.real_graphs.build import graph_of
     from benchmarks.data.real_graphs.catalogue import models
-    from benchmarks.data.real_graphs.corpus import write_corpus
+    from benchmarks.data.real_graphs.corpus import read_manifest, write_corpus
 
     chosen = [
         model
@@ -50,13 +53,18 @@ def main() -> int:
         if not arguments.family or model.family in arguments.family
         if not arguments.package or model.package in arguments.package
     ][: arguments.limit]
+    if arguments.guessed:
+        guessed = {row["name"] for row in read_manifest(arguments.out)["graphs"] if row["guesses"]}
+        chosen = [model for model in chosen if guessed.intersection(model.graph_names)]
     if arguments.list:
         for model in chosen:
             print(f"{model.name:32} {model.family:20} {model.package}")
         return 0
+    again = arguments.again or arguments.guessed
     write_corpus(
-        chosen, graph_of, arguments.out, arguments.patience, lambda text: print(text, flush=True)
-    )
+        chosen, graph_of, arguments.out, arguments.patience,
+        lambda text: print(text, flush=True), again,
+    )  # fmt: skip
     return 0
 
 

@@ -42,6 +42,7 @@ def write_corpus(
     out: Path,
     patience_seconds: int,
     say: Callable[[str], None],
+    again: bool = False,
 ) -> list[LeftOut]:
     """Build what is not there yet; the manifest is up to date after every graph.
 
@@ -51,6 +52,7 @@ def write_corpus(
         out: the folder; graphs that its manifest lists are kept as they are.
         patience_seconds: a graph that takes longer is left out.
         say: is told of every graph.
+        again: build anew what is there.
 
     Returns:
         What was left out of these models' graphs.
@@ -60,13 +62,14 @@ def write_corpus(
     left_out: list[LeftOut] = []
     for model in models:
         for name in model.graph_names:
-            if name in entries:
+            if name in entries and not again:
                 continue
+            others = {key: entry for key, entry in entries.items() if key != name}
             start = time.perf_counter()
             try:
                 with _patience(patience_seconds):
                     graph = build(model, name)
-                _check(graph, entries)
+                _check(graph, others)
             except FAULTS as error:
                 lines = f"{type(error).__name__}: {error}".strip().splitlines()
                 left_out.append(LeftOut(name, lines[0][:_LONGEST_REASON]))

@@ -75,8 +75,8 @@ def _nearest() -> Iterator[str]:
     yield "## How near graphs that are not trained on are to those that are"
     yield ""
     yield (
-        "The share of an unseen graph's ops whose neighbourhoods (kinds and phases of the op and of "
-        "its producers up to four tensors away) the nearest training graph has as often; 1 is a "
+        "The share of an unseen graph's ops whose neighbourhoods (kinds and phases of the op and "
+        "of its producers up to four tensors away) the nearest training graph has as often; 1 is a "
         "copy. For each family the graph that is nearest."
     )
     yield ""
