@@ -11,6 +11,10 @@ def graph_of(model: RealModel, name: str) -> Graph:
         ModelError: a model that cannot become a graph; whatever the packages raise where one
             cannot be built or traced is let through.
     """
+    if model.package == "keras":
+        from benchmarks.data.real_graphs.keras_graph import keras_graph
+
+        return keras_graph(model, name)
     from benchmarks.data.real_graphs.torch_graph import torch_graph
 
     return torch_graph(model, name)
