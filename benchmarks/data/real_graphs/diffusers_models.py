@@ -106,7 +106,7 @@ _MODELS = (
     _model("pixart-small", "pixart", "PixArtTransformer2DModel",
            _latents(4, 64, 64, encoder_hidden_states=(120, 4096)), (2, 4),
            {"num_layers": 14, "sample_size": 64, "cross_attention_dim": 1152,
-            "use_additional_conditions": False}),
+            "caption_channels": 4096, "use_additional_conditions": False}),
     _model("sd3-small", "sd3", "SD3Transformer2DModel",
            _latents(16, 64, 64, encoder_hidden_states=(154, 4096),
                     pooled_projections=(2048,)), (1, 2),

@@ -1,7 +1,7 @@
 """The page that says what the corpus holds: sizes, families, splits, and how far apart they are."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 
@@ -43,7 +43,7 @@ def _splits() -> Iterator[str]:
     yield "| split | kin | families | graphs | training steps | ops, least | median | most |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for split in SPLITS:
-        rows = [row for row in known if row.split == split]
+        rows = _of(split)
         ops = [row.ops for row in rows]
         yield (
             f"| {split} | {len({row.kin for row in rows})} | {len({row.family for row in rows})} | "
@@ -82,11 +82,10 @@ def _nearest() -> Iterator[str]:
     yield ""
     yield "| split | family | graph | nearest of training | alike |"
     yield "|---|---|---|---|---:|"
-    known = real_graphs().values()
-    trained = {row.name: neighbourhoods(load_real(row.name)) for row in _of(known, "train")}
+    trained = {row.name: neighbourhoods(load_real(row.name)) for row in _of("train")}
     for split in SPLITS[1:]:
         best: dict[str, tuple[float, str, str]] = {}
-        for row in _of(known, split):
+        for row in _of(split):
             found = nearest(neighbourhoods(load_real(row.name)), trained)
             best[row.family] = max(
                 best.get(row.family, (0.0, "", "")), (found[0], row.name, found[1])
@@ -103,8 +102,8 @@ def nearest(
     return max((likeness(one, other), name) for name, other in others.items())
 
 
-def _of(known: Sequence[RealGraph] | object, split: str) -> list[RealGraph]:
-    return [row for row in known if row.split == split]  # type: ignore[attr-defined]
+def _of(split: str) -> list[RealGraph]:
+    return [row for row in real_graphs().values() if row.split == split]
 
 
 def _left_out() -> Iterator[str]:

@@ -13,12 +13,16 @@ def _image(side: int) -> Callable[[int], Mapping[str, Any]]:
     return lambda batch: {"x": torch.zeros(batch, 3, side, side)}
 
 
+def _build(name: str, **more: Any) -> Callable[[], Any]:
+    return lambda: torchvision_package().models.get_model(name, weights=None, **more)
+
+
 def _classifier(
     name: str, family: str, side: int, batch: int, training: int, outputs: Sequence[str] = ()
 ) -> RealModel:
     return RealModel(
         name.replace("_", "-"), family, "torchvision",
-        lambda: torchvision_package().models.get_model(name, weights=None),
+        _build(name),
         _image(side), batch=batch, training_batch=training, optimizer="momentum",
         outputs=outputs,
     )  # fmt: skip
@@ -72,9 +76,7 @@ def torchvision_models() -> tuple[RealModel, ...]:
     segmentation = [
         RealModel(
             name.replace("_", "-"), family, "torchvision",
-            lambda name=name: torchvision_package().models.get_model(
-                name, weights=None, weights_backbone=None
-            ),
+            _build(name, weights_backbone=None),
             _image(side), Loss.PIXELS, ("out",), batch, training, "momentum",
         )
         for name, family, side, batch, training in _SEGMENTATION
@@ -89,7 +91,7 @@ def _video(frames: int, side: int) -> Callable[[int], Mapping[str, Any]]:
 _VIDEO = tuple(
     RealModel(
         name.replace("_", "-"), family, "torchvision",
-        lambda name=name: torchvision_package().models.get_model(name, weights=None),
+        _build(name),
         _video(frames, side), batch=batch, training_batch=training, optimizer="momentum",
     )
     for name, family, frames, side, batch, training in (
@@ -104,7 +106,7 @@ _VIDEO = tuple(
 _FLOW = (
     RealModel(
         "raft-small", "raft", "torchvision",
-        lambda: torchvision_package().models.get_model("raft_small", weights=None),
+        _build("raft_small"),
         lambda batch: {
             "image1": torch.zeros(batch, 3, 256, 320), "image2": torch.zeros(batch, 3, 256, 320),
         },
