@@ -6,7 +6,7 @@ transposing, slicing or expanding moves nothing until a kernel reads the result.
 
 from math import log2, prod
 
-from graphs.costs.aten_dense import ATEN_DENSE_OPS, HIGHER_ORDER_OPS
+from graphs.costs.aten_dense import ATEN_DENSE_OPS, HIGHER_ORDER_OPS, grouped_product
 from graphs.costs.aten_writes import ATEN_WRITES
 from graphs.costs.formulas import (
     DIVISION,
@@ -233,6 +233,7 @@ TRAINING_DROPOUT = ATEN_OPS["native_dropout"]
 #: Operators beside ATen that programs of torch.export hold.
 _OTHER_OPS: dict[str, OpCost] = {
     **HIGHER_ORDER_OPS,
+    "grouped_mm_fallback": OpCost(OpKind.MATMUL, grouped_product),  # transformers, on CPUs
     **{name: OpCost(OpKind.VIEW, free) for name in VMAP_VIEWS},
 }
 

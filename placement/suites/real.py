@@ -58,7 +58,8 @@ def _all_of(split: str) -> tuple[Pair, ...]:
 
 
 def _some_of(split: str, count: int) -> tuple[Pair, ...]:
-    """One graph of every family, then second ones, until there are enough pairs."""
+    """One graph of every family, then second ones, until there are enough pairs; where graphs run
+    out, the first ones again, each on another cluster."""
     families: dict[str, list[RealGraph]] = {}
     for graph in _graphs(split):
         if graph.ops >= _FEWEST_OPS:
@@ -66,10 +67,13 @@ def _some_of(split: str, count: int) -> tuple[Pair, ...]:
     for graphs in families.values():
         graphs.sort(key=lambda graph: (not graph.training, -graph.ops, graph.name))
     rounds = zip_longest(*(families[family] for family in sorted(families)))
-    chosen = [graph for graphs in rounds for graph in graphs if graph is not None][:count]
+    chosen = [graph for graphs in rounds for graph in graphs if graph is not None]
     return tuple(
-        Pair(graph.reference, *CLUSTERS[index % len(CLUSTERS)])
-        for index, graph in enumerate(chosen)
+        Pair(
+            chosen[index % len(chosen)].reference,
+            *CLUSTERS[(index + index // len(chosen)) % len(CLUSTERS)],
+        )
+        for index in range(count)
     )
 
 
