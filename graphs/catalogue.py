@@ -1,4 +1,4 @@
-"""What a user may call a model: a file, a bundled graph, or a generated one."""
+"""What a user may call a model: a file, a bundled graph, a real one, or a generated one."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from graphs.errors import ModelError
 from graphs.families.reference import graph_of_reference, is_reference
 from graphs.graph import Graph
 from graphs.loading import load
+from graphs.real_graphs import is_real_reference, load_real
 
 
 def resolve(
@@ -16,9 +17,10 @@ def resolve(
     signature: str | None = None,
     allow_unknown: bool = False,
 ) -> Graph:
-    """A model file, or else a bundled graph of that name, or else a generated one.
+    """A model file, or else a bundled graph of that name, a real or a generated one.
 
-    The arguments are those of `graphs.load`.
+    Real graphs are called `real/NAME`, generated ones `family:seed:ops`. The arguments are those
+    of `graphs.load`.
 
     Raises:
         ModelError: neither, or a model that cannot become a graph.
@@ -26,6 +28,8 @@ def resolve(
     if not Path(model).exists():
         if str(model) in bundled_names():
             return load_bundled(str(model))
+        if is_real_reference(str(model)):
+            return load_real(str(model))
         if is_reference(str(model)):
             return graph_of_reference(str(model))
     try:

@@ -25,6 +25,15 @@ def _product(left: int, extra: int = 0) -> Formula:
     return formula
 
 
+def grouped_product(op: Signature) -> Work:
+    """Rows in groups, each with a matrix of its own; of two flat factors it is their product over
+    the rows of each group, a matrix for each."""
+    left, out = op.inputs[0], op.outputs[0]
+    if len(left.shape) == 2 and len(out.shape) == 3:
+        return streaming(matmul_flops(1, left.shape[-1], 1, out.elements // out.shape[0]), op)
+    return streaming(matmul_flops(1, left.shape[-1], 1, out.elements), op)
+
+
 def _linear(op: Signature) -> Work:
     """`x W^T + b`; the bias is optional."""
     out = op.outputs[0].elements
@@ -131,6 +140,7 @@ def _all(kind: OpKind, formula: Formula, *names: str) -> dict[str, OpCost]:
 ATEN_DENSE_OPS: dict[str, OpCost] = {
     **_all(OpKind.MATMUL, _product(0), "mm", "bmm", "matmul", "mv", "dot", "vdot", "inner",
            "_int_mm", "_scaled_mm"),
+    **_all(OpKind.MATMUL, grouped_product, "_grouped_mm"),
     **_all(OpKind.MATMUL, _product(1, extra=1), "addmm", "addmv", "_addmm_activation"),
     **_all(OpKind.MATMUL, _summed_product, "baddbmm", "addbmm"),
     "linear": OpCost(OpKind.MATMUL, _linear),

@@ -6,7 +6,7 @@ transposing, slicing or expanding moves nothing until a kernel reads the result.
 
 from math import log2, prod
 
-from graphs.costs.aten_dense import ATEN_DENSE_OPS, HIGHER_ORDER_OPS
+from graphs.costs.aten_dense import ATEN_DENSE_OPS, HIGHER_ORDER_OPS, grouped_product
 from graphs.costs.aten_writes import ATEN_WRITES
 from graphs.costs.formulas import (
     DIVISION,
@@ -33,7 +33,8 @@ _ELEMENTWISE = {
         "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "maximum",
         "minimum", "where", "masked_fill", "isnan", "isinf", "isfinite", "real", "square", "frac",
         "fmax", "fmin", "bitwise_left_shift", "bitwise_right_shift", "relu", "threshold",
-        "threshold_backward", "tril", "triu", "nan_to_num",
+        "threshold_backward", "tril", "triu", "nan_to_num", "multiply", "subtract", "negative",
+        "less", "less_equal", "greater", "greater_equal", "not_equal", "diff",
     ),
     2.0: (
         "clamp", "clamp_min", "clamp_max", "addcmul", "lerp", "hardtanh", "relu6", "leaky_relu",
@@ -42,7 +43,7 @@ _ELEMENTWISE = {
     3.0: ("tanh_backward", "sigmoid_backward", "softshrink", "hardshrink"),
     DIVISION: (
         "div", "floor_divide", "remainder", "fmod", "reciprocal", "sqrt", "rsqrt", "addcdiv",
-        "hardsigmoid", "true_divide", "hypot",
+        "hardsigmoid", "true_divide", "hypot", "divide",
     ),
     6.0: ("hardswish", "hardswish_backward", "hardsigmoid_backward"),
     TRANSCENDENTAL: (
@@ -152,14 +153,15 @@ ATEN_OPS: dict[str, OpCost] = {
     **_all(OpKind.ELEMENTWISE, copying, "copy", "copy_", "fill"),
     **_all(OpKind.PAD, copying, "constant_pad_nd", "pad", "reflection_pad1d", "reflection_pad2d",
            "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d",
-           "slice_backward", "select_backward", "slice_scatter", "select_scatter"),
+           "slice_backward", "select_backward", "slice_scatter", "select_scatter",
+           "as_strided_scatter", "reflection_pad1d_backward", "reflection_pad2d_backward"),
     **_all(OpKind.CONCAT, copying, "cat", "stack", "concat", "hstack", "vstack", "dstack",
            "column_stack"),
     **_all(OpKind.BROADCAST, copying, "repeat", "repeat_interleave", "tile", "meshgrid"),
     **_all(OpKind.BROADCAST, filling, "full", "full_like", "zeros", "zeros_like", "ones",
            "ones_like", "empty", "empty_like", "arange", "new_zeros", "new_ones", "new_full",
            "new_empty", "new_empty_strided", "scalar_tensor", "linspace", "logspace", "eye",
-           "empty_strided", "empty_permuted", "tril_indices", "triu_indices"),
+           "empty_strided", "empty_permuted", "tril_indices", "triu_indices", "zero"),
     **_all(OpKind.GATHER, gathering, "embedding", "index", "index_select", "gather", "take",
            "take_along_dim", "masked_select", "nonzero", "_unsafe_index", "unfold_copy", "im2col"),
     **_all(OpKind.GATHER, _embedding_bag, "embedding_bag", "_embedding_bag",
@@ -169,7 +171,7 @@ ATEN_OPS: dict[str, OpCost] = {
            "embedding_dense_backward", "one_hot", "col2im", "diagonal_scatter"),
     **_all(OpKind.REDUCE, _reduction(1.0), "sum", "mean", "prod", "amax", "amin", "max", "min",
            "argmax", "argmin", "any", "all", "nansum", "count_nonzero", "median", "aminmax",
-           "mode", "bincount", "trace"),
+           "mode", "bincount", "histc", "trace"),
     **_all(OpKind.REDUCE, _reduction(3.0), "var", "std", "var_mean", "std_mean"),
     **_all(OpKind.REDUCE, _reduction(2.0), "norm", "linalg_vector_norm", "linalg_norm",
            "linalg_matrix_norm"),
@@ -178,14 +180,15 @@ ATEN_OPS: dict[str, OpCost] = {
            "logcumsumexp"),
     **_all(OpKind.NORMALIZATION, _reduction(8.0), "layer_norm", "native_layer_norm", "group_norm",
            "native_group_norm", "instance_norm"),
-    **_all(OpKind.NORMALIZATION, _reduction(5.0), "rms_norm", "_fused_rms_norm"),
+    **_all(OpKind.NORMALIZATION, _reduction(5.0), "rms_norm", "_fused_rms_norm",
+           "_weight_norm", "_weight_norm_interface"),
     **_all(OpKind.NORMALIZATION, _batch_norm, "batch_norm", "native_batch_norm",
            "_native_batch_norm_legit", "_native_batch_norm_legit_functional", "cudnn_batch_norm",
            "_native_batch_norm_legit_no_training", "_batch_norm_with_update",
            "_batch_norm_no_update"),
     **_all(OpKind.NORMALIZATION_GRAD, _reduction(12.0), "native_layer_norm_backward",
            "native_group_norm_backward", "native_batch_norm_backward", "batch_norm_backward",
-           "_fused_rms_norm_backward"),
+           "_fused_rms_norm_backward", "_weight_norm_interface_backward"),
     **_all(OpKind.SOFTMAX, per_output_element(SOFTMAX_FLOPS), "softmax", "_softmax",
            "log_softmax", "_log_softmax", "special_softmax", "_safe_softmax"),
     **_all(OpKind.SOFTMAX, per_output_element(4.0), "_softmax_backward_data"),
@@ -203,14 +206,16 @@ ATEN_OPS: dict[str, OpCost] = {
            "_adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool3d",
            "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
     **_all(OpKind.POOL_GRAD, per_output_element(1.0), "max_pool2d_with_indices_backward",
-           "avg_pool2d_backward", "_adaptive_avg_pool2d_backward"),
+           "max_pool3d_with_indices_backward", "avg_pool2d_backward", "avg_pool3d_backward",
+           "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward"),
     **_all(OpKind.RESIZE, per_output_element(0.0), "upsample_nearest1d", "upsample_nearest2d",
            "upsample_nearest3d", "_upsample_nearest_exact2d"),
     **_all(OpKind.RESIZE, per_output_element(8.0), "upsample_linear1d", "upsample_bilinear2d",
            "upsample_trilinear3d", "_upsample_bilinear2d_aa", "grid_sampler", "grid_sampler_2d",
-           "upsample_bilinear2d_backward", "upsample_nearest2d_backward"),
+           "upsample_linear1d_backward", "upsample_bilinear2d_backward",
+           "upsample_nearest2d_backward"),
     **_all(OpKind.RESIZE, per_output_element(32.0), "upsample_bicubic2d",
-           "_upsample_bicubic2d_aa"),
+           "_upsample_bicubic2d_aa", "upsample_bicubic2d_backward"),
     **_all(OpKind.SORT, _sorting, "sort", "topk", "argsort", "_unique2",
            "unique_consecutive", "kthvalue", "searchsorted", "bucketize"),
     **_all(OpKind.RANDOM, per_output_element(RANDOM_FLOPS), "rand", "rand_like", "randn",
@@ -219,7 +224,8 @@ ATEN_OPS: dict[str, OpCost] = {
     "native_dropout": OpCost(OpKind.RANDOM, _dropout),
     "native_dropout_backward": OpCost(OpKind.ELEMENTWISE, per_output_element(2.0)),
     **_all(OpKind.SIGNAL, _fourier, "_fft_r2c", "_fft_c2r", "_fft_c2c", "fft_fft", "fft_rfft",
-           "fft_irfft", "fft_ifft", "stft", "istft"),
+           "fft_irfft", "fft_ifft", "fft_fft2", "fft_fftn", "fft_rfft2", "fft_irfft2", "fft_rfftn",
+           "fft_irfftn", "fft_ifft2", "fft_ifftn", "stft", "istft"),
 }  # fmt: skip
 
 TRAINING_DROPOUT = ATEN_OPS["native_dropout"]
@@ -227,6 +233,7 @@ TRAINING_DROPOUT = ATEN_OPS["native_dropout"]
 #: Operators beside ATen that programs of torch.export hold.
 _OTHER_OPS: dict[str, OpCost] = {
     **HIGHER_ORDER_OPS,
+    "grouped_mm_fallback": OpCost(OpKind.MATMUL, grouped_product),  # transformers, on CPUs
     **{name: OpCost(OpKind.VIEW, free) for name in VMAP_VIEWS},
 }
 

@@ -1,11 +1,12 @@
-"""The suites that ship: training, validation, two kinds of held-out, the papers' table, large.
+"""The suites that ship: training, validation, held-out, the papers' table, large, and real models.
 
 Held out entirely are the families `wavenet`, `moe` and `cells` (random NASNet-style cells), with
 the real graphs of WaveNet, NASNet, AmoebaNet and a mixture of experts: convolutions over time,
 conditional branches, and irregular cells are what the trained families have nothing like. No
 figure, normaliser or constant may come from them. `perturbed` varies real graphs of trained
 families, so the real graphs among `paper` that are not held out are related to what training sees.
-Training steps traced by torch are in `test-instances` alone: training sees TensorFlow's only.
+Training steps traced by torch are in `test-instances` alone: `train` has TensorFlow's only. Whoever
+trains on `real-train` (`real.py`) has seen kin of those, so `real-test` is the test then.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from random import Random
 from graphs.errors import GraphwrightError
 from placement.suites.folder import suite_from_folder
 from placement.suites.pair import Headroom, Pair, Suite
+from placement.suites.real import real_suites
 
 TRAINED_FAMILIES = (
     "rnnlm", "gnmt", "convnet", "inception", "transformer", "layered", "unet", "mamba", "perturbed",
@@ -150,6 +152,7 @@ SUITES: Mapping[str, Suite] = {
                 Pair(name, *cluster) for name, cluster in product(_LARGE_GRAPHS, _LARGE_CLUSTERS)
             ),
         ),
+        *real_suites(),
     )
 }
 

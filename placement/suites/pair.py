@@ -8,6 +8,7 @@ from typing import Any
 
 from graphs.catalogue import resolve
 from graphs.graph import Graph
+from graphs.real_graphs import PREFIX, is_real_reference, real_graphs
 from placement.placers.tight_memory import tighten_memory
 from placement.problem import Problem
 from simulator.cluster_file import load_cluster
@@ -35,7 +36,7 @@ class Pair:
     """A graph on a cluster."""
 
     graph_ref: str
-    """A bundled graph's name, `family:seed:ops`, or a model file."""
+    """A bundled graph's name, `real/NAME`, `family:seed:ops`, or a model file."""
     cluster_ref: str
     """A preset's name or a cluster file, with `@tight:1.3` behind it for 1.3 times the least
     memory per device that the portfolio's plans need."""
@@ -71,7 +72,11 @@ class Pair:
 
     @property
     def asked_ops(self) -> int:
-        """The ops that a generated graph was asked to have; 0 where the reference does not say."""
+        """The ops that a generated graph was asked to have, or that the manifest gives a real one;
+        0 where neither says. No graph is built for it."""
+        if is_real_reference(self.graph_ref):
+            known = real_graphs().get(self.graph_ref.removeprefix(PREFIX))
+            return known.ops if known else 0
         last = self.graph_ref.rpartition(":")[2]
         return int(last) if last.isdigit() and self.graph_ref.count(":") == 2 else 0
 

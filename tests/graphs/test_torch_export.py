@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from graphs import Graph, ModelError, OpKind, Phase, Storage, load
 from graphs.costs.aten_ops import ATEN_OPS, ATEN_VIEWS
 from graphs.costs.formulas import SIMPLE, TRANSCENDENTAL
+from graphs.costs.work import Signature, TensorSpec
 from graphs.importers.torch_models.exported import import_exported_program, import_torch_export
 
 
@@ -174,6 +175,15 @@ def test_every_named_aten_op_exists_in_torch() -> None:
     unknown = [name for name in ATEN_OPS if not hasattr(torch.ops.aten, name.rstrip("_"))]
     assert unknown == []
     assert set(ATEN_VIEWS) <= set(ATEN_OPS)
+
+
+def test_rows_in_groups_cost_their_own_products() -> None:
+    """Six rows of 4 numbers, each times one of three 4x5 matrices: 6 * 4 * 5 multiply-adds. Of two
+    flat factors the same rows give three 4x5 matrices, with as many."""
+    rows, matrices, out = TensorSpec((6, 4)), TensorSpec((3, 4, 5)), TensorSpec((6, 5))
+    forward = ATEN_OPS["_grouped_mm"].formula(Signature("_grouped_mm", [rows, matrices], [out]))
+    flat = Signature("_grouped_mm", [TensorSpec((4, 6)), out], [matrices])
+    assert forward.flops == ATEN_OPS["_grouped_mm"].formula(flat).flops == 2 * 6 * 4 * 5
 
 
 def test_unknown_dimensions_are_refused_with_the_known_ones(archive: Path) -> None:

@@ -16,6 +16,7 @@ from graphs.families.perturbed import SOURCES
 from graphs.families.reference import is_reference
 from graphs.families.registry import FAMILIES
 from graphs.graph_file import write_graph
+from graphs.real_graphs import is_real_reference, real_graphs
 from placement.placer import Budget, silent
 from placement.placers.portfolio import portfolio
 from placement.placers.tight_memory import least_peak_bytes
@@ -63,6 +64,8 @@ def test_references_name_what_there_is() -> None:
         for item in suite.pairs:
             if is_reference(item.graph_ref):
                 assert family_of(item.graph_ref) in FAMILIES
+            elif is_real_reference(item.graph_ref):
+                assert item.graph_ref.removeprefix("real/") in real_graphs()
             else:
                 assert item.graph_ref in bundled_names()
     for reference in {item.cluster_ref for suite in SUITES.values() for item in suite.pairs}:
@@ -148,7 +151,9 @@ def test_pairs_without_headroom_have_none() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["validation", "test-instances", "test-families"])
+@pytest.mark.parametrize(
+    "name", ["validation", "test-instances", "test-families", "real-validation", "real-test"]
+)
 def test_every_pair_has_a_feasible_plan(name: str) -> None:
     for item in SUITES[name].pairs:
         placed = portfolio(item.problem(), Budget(0.0), 0, silent)

@@ -58,16 +58,25 @@ def _print_summary(summary: "GraphSummary") -> None:
 
 
 @graphs_app.command(name="list")
-def list_graphs(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+def list_graphs(
+    *,
+    real: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
     """List the graphs that ship with the package.
 
     Parameters
     ----------
+    real
+        List the graphs of models of torchvision, timm, transformers and others, with their
+        architecture family and split, instead of the bundled ones.
     json
         Print one JSON object instead of a table.
     """
     from graphs.bundled_graphs import bundled_names, load_bundled
 
+    if real:
+        return _list_real(json)
     bundled = [load_bundled(name) for name in bundled_names()]
     if json:
         print_json(
@@ -84,6 +93,24 @@ def list_graphs(*, json: Annotated[bool, Parameter(negative=())] = False) -> int
         for g in bundled
     ]
     print_table("", ["graph", "ops", "edges", "GFLOP", "digest"], rows)
+    return 0
+
+
+def _list_real(json: bool) -> int:
+    """The manifest of real graphs; no graph is read."""
+    from dataclasses import asdict
+
+    from graphs.real_graphs import real_graphs
+
+    known = list(real_graphs().values())
+    if json:
+        print_json({"graphs": [{"reference": row.reference, **asdict(row)} for row in known]})
+        return 0
+    rows = [
+        [row.reference, row.family, row.split, row.package, f"{row.ops:,}", row.digest]
+        for row in known
+    ]
+    print_table("", ["graph", "family", "split", "package", "ops", "digest"], rows, left=4)
     return 0
 
 
