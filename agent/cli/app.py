@@ -45,12 +45,16 @@ VERBS: dict[str, Callable[..., int] | App | str] = {
     "clusters": clusters_app,
     "suites": suites_app,
     "train": "agent.cli.verbs.train:train_app",
+    "train-one-shot": "agent.cli.verbs.train_one_shot:train_one_shot_app",
     "finetune": finetune,
     "doctor": doctor,
 }
 
 #: Of verbs that are not imported for `--help`.
-_HELP = {"train": "Pretrain a policy on a suite."}
+_HELP = {
+    "train": "Pretrain a policy on a suite.",
+    "train-one-shot": "Train the policy that decides a whole graph from one look.",
+}
 
 
 def command_line() -> App:

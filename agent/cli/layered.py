@@ -34,8 +34,8 @@ def layers(app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) 
         GraphwrightError: a file that cannot be read, or that holds no settings.
     """
     for argument in arguments:
-        _spread_list(argument)
-    given = {name: _token(arguments, name) for name in ("--config", "--resume", "--init")}
+        spread_list(argument)
+    given = {name: token_of(arguments, name) for name in ("--config", "--resume", "--init")}
     sources: list[tuple[str, Mapping[str, Any]]] = []
     if (file := given["--config"]) is not None:
         sources.append((file, read_settings(Path(file))))
@@ -79,13 +79,14 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**agent, **rest}
 
 
-def _token(arguments: ArgumentCollection, name: str) -> str | None:
+def token_of(arguments: ArgumentCollection, name: str) -> str | None:
+    """What was given with a flag; None where it was left out."""
     argument = arguments.match(name)[0]
     return argument.tokens[0].value if argument.tokens else None
 
 
-def _spread_list(argument: Argument) -> None:
-    """`--policy.tasks=['placement', 'fusion']`, as W&B's sweeps write lists of text."""
+def spread_list(argument: Argument) -> None:
+    """Take apart `--policy.tasks=['placement', 'fusion']`, as W&B's sweeps write lists of text."""
     if argument.hint != tuple[str, ...] or len(argument.tokens) != 1:
         return
     token = argument.tokens[0]

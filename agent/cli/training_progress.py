@@ -12,7 +12,12 @@ _SHOWN = {
     "log_gain": "log gain",
     "validation/ratio": "validation ratio",
     "validation/untrained_ratio": "untrained",
+    "validation/best_ratio": "best plan",
+    "validation/greedy_ratio": "greedy plan",
+    "validation/untaught_best_ratio": "untaught best",
 }
+#: Figures that are told as soon as they come.
+_LOOKS = {"validation/ratio", "validation/best_ratio"}
 
 
 class TrainingProgress(Silent):
@@ -32,7 +37,7 @@ class TrainingProgress(Silent):
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[2K{self.line()}")
             sys.stderr.flush()
-        elif "validation/ratio" in figures or now - self._written > _SECONDS_BETWEEN_LINES:
+        elif _LOOKS & figures.keys() or now - self._written > _SECONDS_BETWEEN_LINES:
             sys.stderr.write(f"{self.line()}\n")
             self._written = now
 

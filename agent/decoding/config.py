@@ -85,7 +85,7 @@ class LearnConfig:
     """Of a choice's chances now and when it was drawn (PPO); counts from the second epoch on."""
     noise: Noise = field(default_factory=lambda: Noise(temperatures=(0.3, 0.6, 1.0)))
     style_weight: float = 0.1
-    """How much it counts to foretell which style gives the best plan."""
+    """How much it counts to foretell which style gives the best greedy plan."""
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:

@@ -1,13 +1,13 @@
 """Policy gradients on whole plans: the chances of the best plans of a graph rise, others' fall.
 
 Many plans are drawn from one look at a graph; all of them are a step of its environment. What
-counts is the best of many, so the best of a sample are weighed by their rank, against as many of the
-rest (a risk-seeking policy gradient: Petersen et al., arXiv 1912.04871). The ratio that is clipped
-is that of every single choice, as in GDP (arXiv 1910.01578).
+counts is the best of many, so the best of a sample are weighed by their rank, against as many of
+the rest (a risk-seeking policy gradient: Petersen et al., arXiv 1912.04871). The ratio that is
+clipped is that of every single choice, as in GDP (arXiv 1910.01578).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ from agent.decoding.network import OneShotPolicy, Said
 from agent.decoding.sampling import take_step
 from agent.decoding.subject import Subject, choice_slices, collate_choices
 from agent.learning.gradients import sum_over_workers
+from envs.rules import Progress
 from placement.decoding.drawing import Drawn
 from placement.decoding.styles import draw_styles, pick
 
 #: The lowest temperature at which chances are worked out.
 _COLDEST = 0.1
-#: Log energies that differ by this much count as apart, where it is asked which style was best.
-_APART = 0.02
+#: Energies that differ by this much count as apart, where it is asked which style is best.
+_APART = 0.03
 #: A spread of energies below this teaches nothing.
 _LEAST_SPREAD = 1e-6
 
@@ -40,7 +41,7 @@ class Lesson:
     worth: Float64[np.ndarray, " plans"]
     """What each counts: the best share 1 among them, the others minus 1."""
     style_target: Float64[np.ndarray, " styles"]
-    """How likely each style gave the best plan."""
+    """How likely each style's greedy plan is the best of them."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ class Learned:
     grad_norm: float
     plans: int
     """Drawn in this batch, by this worker."""
+    best_plans: tuple[Progress, ...] = ()
+    """Of each graph, where the episode with the best plan stands."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The numbers alone, by name."""
+        names = [item.name for item in fields(self) if item.name != "best_plans"]
+        return {name: float(getattr(self, name)) for name in names}
 
 
 def learn_from_plans(
@@ -81,9 +90,10 @@ def learn_from_plans(
     slices = choice_slices(subjects)
     said = policy(batch)
     lessons: list[Lesson | None] = []
-    figures = []
+    figures, best_plans = [], []
     for number, (subject, where, rng) in enumerate(zip(subjects, slices, rngs, strict=True)):
-        lesson, energies = _draw_lesson(said, number, subject, where, config, rng)
+        lesson, energies, best_plan = _draw_lesson(said, number, subject, where, config, rng)
+        best_plans.append(best_plan)
         mark = subject.instance.reference_energy
         figures.append([np.median(energies) - mark, energies.min() - mark, energies.std()])
         lessons.append(lesson)
@@ -113,7 +123,7 @@ def learn_from_plans(
     means = np.mean(figures, axis=0)
     median, best, spread = (float(value) for value in means)
     plans = config.plans * len(subjects)
-    return Learned(median, best, spread, entropy, clipped, norm, plans)
+    return Learned(median, best, spread, entropy, clipped, norm, plans, tuple(best_plans))
 
 
 def _draw_lesson(
@@ -123,18 +133,21 @@ def _draw_lesson(
     where: slice,
     config: LearnConfig,
     rng: np.random.Generator,
-) -> tuple[Lesson | None, Float64[np.ndarray, " plans"]]:
+) -> tuple[Lesson | None, Float64[np.ndarray, " plans"], Progress]:
     """Draw plans and choose those to learn from; nothing to learn where all are as good."""
     problem = subject.instance.problem
     scorer = said.scorer(number, where, problem.cluster.device_count)
     count = len(scorer.style_weights)
-    turns = np.arange(config.plans) + int(rng.integers(count))
-    styles = draw_styles(problem, (turns % count).astype(np.int32), config.noise, rng)
+    turns = np.concatenate([np.arange(count), count + rng.permutation(config.plans)])
+    turns = turns[: config.plans] % count
+    # The first plan of each style is its greedy one: they tell which style to trust.
+    styles = draw_styles(problem, turns.astype(np.int32), config.noise, rng, count)
     seed = int(rng.integers(1 << 62))
     chosen = subject.decoder.draw(scorer, styles, seed).chosen
-    _, energies = take_step(subject, chosen)
+    after, energies = take_step(subject, chosen)
+    best = after[int(energies.argmin())]
     if energies.std() < _LEAST_SPREAD:
-        return None, energies
+        return None, energies, best
     half = config.learned // 2
     order = np.argsort(energies, kind="stable")
     picked = np.concatenate([order[:half], rng.choice(order[half:], half, replace=False)])
@@ -143,14 +156,15 @@ def _draw_lesson(
     again = subject.decoder.draw(
         scorer, pick(styles, picked), seed, np.ascontiguousarray(chosen[picked]), None, len(picked)
     )
-    likely = np.exp(-(energies - energies.min()) / _APART)
-    drawn_of = np.maximum(np.bincount(styles.style, minlength=count), 1)
-    target = np.bincount(styles.style, likely, count) / drawn_of
+    alone = np.full(count, np.inf)
+    alone[turns[:count]] = energies[:count]
+    target = np.exp(-(alone - alone.min()) / _APART)
     return (
         Lesson(
             again, styles.style[picked], styles.temperature[picked], worth, target / target.sum()
         ),
         energies,
+        best,
     )
 
 

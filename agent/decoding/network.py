@@ -54,7 +54,7 @@ class Said:
 
     style_weights: Float[Tensor, "styles columns"]
     style_chances: Float[Tensor, "graphs styles"]
-    """Logarithms of how likely each style gives a graph's best plan."""
+    """Logarithms of how likely each style gives the best of a graph's greedy plans."""
     choice_weights: Float[Tensor, "choices columns"]
     choice_hidden: Float[Tensor, "choices width"]
     device_hidden: Float[Tensor, "graphs devices width"]

@@ -1,8 +1,8 @@
 """Whole plans from one look at a graph; each batch of them is a step of its environment.
 
-The first plans are drawn from nothing. All others redraw regions of the best plan so far, with all
-of it in view: GO's further passes (Zhou et al., arXiv 2010.12438, section 3.3), for which the network
-itself need not look again.
+The first plans are drawn from nothing. All others redraw regions of the best plan so far, with
+all of it in view: GO's further passes (Zhou et al., arXiv 2010.12438, section 3.3), for which the
+network itself need not look again.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from envs.rewards import get_reward
 from envs.rules import NO_START, Progress, Rules, advance, begin
 from envs.tasks import Task
 from placement.decoding.decoder import DecisionScorer
-from placement.decoding.drawing import plain_scorer
+from placement.decoding.drawing import untaught_scorer
 from placement.decoding.style_weights import STYLE_WEIGHTS
 from placement.decoding.styles import Noise, draw_styles
 from placement.placer import Candidate
@@ -57,8 +57,8 @@ def look_at(policy: OneShotPolicy, subject: Subject, device: str = "cpu") -> Loo
 
 def look_untaught(subject: Subject) -> Look:
     """The control: the same decoder with tuned weights and nothing learned."""
-    weights = np.array(STYLE_WEIGHTS)
-    return Look(plain_scorer(subject.decoder, weights), np.full(len(weights), 1 / len(weights)))
+    count = len(STYLE_WEIGHTS)
+    return Look(untaught_scorer(subject.decoder), np.full(count, 1 / count))
 
 
 @dataclass(frozen=True, eq=False)

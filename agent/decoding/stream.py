@@ -1,4 +1,4 @@
-"""An endless stream of graphs on clusters of every kind, to learn from: generated, and real ones."""
+"""An endless stream of graphs on clusters of every kind: generated ones, and real ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from graphs.catalogue import resolve
 from graphs.errors import GraphwrightError
 from graphs.graph import Graph
-from placement.decoding.drawing import Decoder, make_decoder, plain_scorer
+from placement.decoding.drawing import Decoder, make_decoder, untaught_scorer
 from placement.decoding.style_weights import STYLE_WEIGHTS
 from placement.decoding.styles import Noise, draw_styles
 from placement.priorities import upward_ranks
@@ -142,12 +142,11 @@ def _draw_cluster(rng: np.random.Generator) -> tuple[str, bool]:
 def _least_bytes(decoder: Decoder) -> int:
     """The smallest peak of the fullest device among the untaught decoder's plans."""
     problem = decoder.problem
-    weights = np.array(STYLE_WEIGHTS)
     styles = draw_styles(
-        problem, np.arange(len(weights), dtype=np.int32), Noise(), np.random.default_rng(0),
-        len(weights),
+        problem, np.arange(len(STYLE_WEIGHTS), dtype=np.int32), Noise(), np.random.default_rng(0),
+        len(STYLE_WEIGHTS),
     )  # fmt: skip
-    drawn = decoder.draw(plain_scorer(decoder, weights), styles, 0).chosen
+    drawn = decoder.draw(untaught_scorer(decoder), styles, 0).chosen
     plans = [Plan.of(at, upward_ranks(problem, at)) for at in map(decoder.devices, drawn)]
     peaks = problem.simulator.evaluate_many(plans).peak_bytes
     return int(peaks.max(axis=1).min())

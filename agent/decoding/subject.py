@@ -14,8 +14,7 @@ from envs.episodes import Prepared
 from envs.features.observation import Observation, observe
 from envs.instance import Instance
 from placement.annealing.hierarchy import build_hierarchy
-from placement.decoding.drawing import Decoder, make_decoder, plain_scorer
-from placement.decoding.style_weights import STYLE_WEIGHTS
+from placement.decoding.drawing import Decoder, make_decoder, untaught_scorer
 from placement.decoding.styles import Noise, draw_styles
 from placement.priorities import upward_ranks
 from placement.problem import Problem
@@ -73,8 +72,7 @@ def unlearned_plan(decoder: Decoder) -> Plan:
     """The plan of the first style, with nothing learned and nothing drawn."""
     problem = decoder.problem
     styles = draw_styles(problem, np.zeros(1, np.int32), Noise(), np.random.default_rng(0), 1)
-    scorer = plain_scorer(decoder, np.array(STYLE_WEIGHTS[:1]))
-    devices = decoder.devices(decoder.draw(scorer, styles, 0).chosen[0])
+    devices = decoder.devices(decoder.draw(untaught_scorer(decoder), styles, 0).chosen[0])
     return Plan.of(devices, upward_ranks(problem, devices))
 
 

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -98,7 +98,7 @@ class _Run:
             self.policy, self.optimizer, subjects, rngs, config.learn, config.device
         )
         self.round += 1
-        figures = self.workers.mean(asdict(learned))
+        figures = self.workers.mean(learned.figures)
         figures["lr"] = rate
         figures["prepare_cpu_seconds"] = prepared - begun
         figures["learn_cpu_seconds"] = process_time() - prepared

@@ -9,6 +9,10 @@ from placement.placers.registry import PLACERS
 
 TENSORFLOW, UNTRAINED, GDP, HDP = "tensorflow", "untrained", "gdp", "hdp"
 GREEDY, ZERO_SHOT, FINE_TUNED = "zero-shot-greedy", "zero-shot", "fine-tuned"
+ONE_SHOT, ONE_SHOT_GREEDY = "one-shot", "one-shot-greedy"
+ONE_SHOT_UNTAUGHT, ONE_SHOT_TUNED = "one-shot-untaught", "one-shot-tuned"
+#: Columns of the policy that decides a whole graph from one look (`agent.decoding.placer`).
+ONE_SHOTS = (ONE_SHOT, ONE_SHOT_GREEDY, ONE_SHOT_UNTAUGHT, ONE_SHOT_TUNED)
 PORTFOLIO, SEARCH = "portfolio", "search"
 
 
@@ -21,6 +25,8 @@ class Column:
     """Whether it needs a trained policy."""
     spends_budget: bool = False
     """Whether it goes on until the budget is spent."""
+    on_request: bool = False
+    """Whether the table has it only if it is asked for."""
 
 
 #: The columns of the table unless others are asked for.
@@ -44,6 +50,18 @@ COLUMNS: Mapping[str, Column] = {
         "with the same CPU seconds",
         uses_policy=True,
         spends_budget=True,
+    ),
+    ONE_SHOT: Column(
+        "one look of the one-shot policy, the best of 64 plans, no search", on_request=True
+    ),
+    ONE_SHOT_GREEDY: Column("its single likeliest plan", on_request=True),
+    ONE_SHOT_UNTAUGHT: Column(
+        "its control: 64 plans of the same decoder with tuned weights, nothing learned",
+        on_request=True,
+    ),
+    ONE_SHOT_TUNED: Column(
+        "the one-shot policy after up to 50 updates on the graph; all its plans count",
+        on_request=True,
     ),
 }
 

@@ -9,18 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 import placement
 from agent.baselines.gdp import GdpPlacer
 from agent.baselines.hdp import HdpPlacer
 from agent.baselines.tensorflow_default import tensorflow_default
 from agent.config import AgentConfig
+from agent.decoding.placer import one_shot_placer
 from agent.evaluation.columns import (
     COLUMNS,
     FINE_TUNED,
     GDP,
     GREEDY,
     HDP,
+    ONE_SHOTS,
     TENSORFLOW,
     UNTRAINED,
     ZERO_SHOT,
@@ -86,6 +89,7 @@ def contestants(
     checkpoint: Checkpoint | None,
     updates: int,
     overlap: Throughput | None = None,
+    one_shot: Path | None = None,
 ) -> tuple[Contestant, ...]:
     """The columns by name, in the order of the table.
 
@@ -95,6 +99,7 @@ def contestants(
         updates: updates of the fine-tuned column.
         overlap: score plans by the period of steps that overlap; the policy must have been trained
             for throughput.
+        one_shot: checkpoint or run's folder of the one-shot policy; the shipped one if left out.
 
     Raises:
         GraphwrightError: an unknown column, or one that needs a policy where there is none.
@@ -102,11 +107,18 @@ def contestants(
     for name in names:
         column_of(name)
     known = tuple(COLUMNS) if overlap is None else period_column_names(names)
-    wanted = names or tuple(name for name in known if checkpoint or not column_of(name).uses_policy)
+    wanted = names or tuple(
+        name
+        for name in known
+        if (checkpoint or not column_of(name).uses_policy) and not column_of(name).on_request
+    )
     digest = policy_digest(checkpoint.policy, checkpoint.config) if checkpoint else None
     columns = []
     for name in column_names():
         if name not in wanted:
+            continue
+        if name in ONE_SHOTS:
+            columns.append(_one_shot_column(name, one_shot, updates, overlap))
             continue
         column = column_of(name)
         if column.uses_policy and checkpoint is None:
@@ -123,13 +135,42 @@ def contestants(
     return tuple(columns)
 
 
-def policy_digest(policy: Policy, config: AgentConfig) -> str:
-    """Sixteen hexadecimal digits that identify weights and configuration."""
-    state = hashlib.blake2b(_settings_text(config), digest_size=8)
+def _one_shot_column(
+    name: str, folder: Path | None, updates: int, overlap: Throughput | None
+) -> Contestant:
+    """A column of the one-shot policy.
+
+    Raises:
+        GraphwrightError: steps that overlap, which it has not learned to plan; or no policy.
+    """
+    if overlap is not None:
+        raise GraphwrightError(
+            f"column {name} decides for the time of one step; leave it out, or --objective"
+        )
+    placer = one_shot_placer(name, folder, updates)
+    digest = None if placer.policy is None else weights_digest(placer.policy)
+    settings = json.dumps(to_plain(placer.draw), sort_keys=True).encode()
+    return Contestant(
+        name,
+        lambda problem, budget, seed: _place(placer, problem, budget, seed),
+        digest,
+        placer.updates,
+        hashlib.blake2b(settings + _placement_code(), digest_size=8).hexdigest(),
+    )
+
+
+def weights_digest(policy: nn.Module, settings: bytes = b"") -> str:
+    """Sixteen hexadecimal digits that identify weights, and settings that go with them."""
+    state = hashlib.blake2b(settings, digest_size=8)
     for name, values in sorted(policy.state_dict().items()):
         state.update(name.encode())
         state.update(np.ascontiguousarray(values.detach().cpu().numpy()).tobytes())
     return state.hexdigest()
+
+
+def policy_digest(policy: Policy, config: AgentConfig) -> str:
+    """Sixteen hexadecimal digits that identify weights and configuration."""
+    return weights_digest(policy, _settings_text(config))
 
 
 def _settings_text(config: AgentConfig) -> bytes:
@@ -152,13 +193,21 @@ def _code_digest(name: str) -> str:
     placer = get_placer(name)
     module = inspect.getmodule(placer if inspect.isroutine(placer) else type(placer))
     own = Path(str(module.__file__)) if module is not None and module.__file__ else None
+    state = hashlib.blake2b(_placement_code(), digest_size=8)
+    if own is not None:
+        state.update(own.name.encode())
+        state.update(own.read_bytes())
+    return state.hexdigest()
+
+
+def _placement_code() -> bytes:
+    """Digest of all that placers are made of."""
     root = Path(str(placement.__file__)).parent
-    files = sorted({*root.rglob("*.py"), *([own] if own is not None else [])})
     state = hashlib.blake2b(digest_size=8)
-    for file in files:
+    for file in sorted(root.rglob("*.py")):
         state.update(file.name.encode())
         state.update(file.read_bytes())
-    return state.hexdigest()
+    return state.digest()
 
 
 def _configured(checkpoint: Checkpoint | None, overlap: Throughput | None) -> AgentConfig:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from agent.runs.checkpoint import Checkpoint
 
 POLICY, UNTRAINED = "policy", "policy-untrained"
+#: Placers of the one-shot policy (`agent.decoding.placer`): the policy, one plan of it, its
+#: control, and the policy with updates on the graph.
+ONE_SHOTS = ("one-shot", "one-shot-greedy", "one-shot-untaught", "one-shot-tuned")
 
 #: Where the policy is that comes with the package, if one does.
 SHIPPED = Path(__file__).parent.parent / "pretrained"
@@ -19,12 +22,20 @@ SHIPPED = Path(__file__).parent.parent / "pretrained"
 
 def placer_names() -> tuple[str, ...]:
     """All of them; `policy` needs a checkpoint where none is shipped."""
-    return (*PLACERS, POLICY, UNTRAINED)
+    return (*PLACERS, POLICY, UNTRAINED, *ONE_SHOTS)
 
 
 def default_placer() -> str:
     """What `place` uses when nothing is asked for."""
     return POLICY if has_shipped_policy() else "search"
+
+
+def placer_of(policy: Path) -> str:
+    """The placer that a checkpoint or a run's folder is for."""
+    from agent.decoding.checkpoint import META
+    from agent.decoding.placer import ONE_SHOT, policy_at
+
+    return ONE_SHOT if (policy_at(policy) / META).is_file() else POLICY
 
 
 def has_shipped_policy() -> bool:
@@ -35,7 +46,8 @@ def get_placer(name: str, policy: Path | None = None) -> Placer:
     """A placer by name, for the time of one step; torch is imported for policies only.
 
     Args:
-        policy: a checkpoint or a run's folder, for `policy` and `policy-untrained`.
+        policy: a checkpoint or a run's folder, for `policy` and `policy-untrained`; of
+            `train-one-shot` for the placers that begin with `one-shot`.
 
     Raises:
         GraphwrightError: no placer of that name, no policy to use, or one trained for throughput.
@@ -47,6 +59,10 @@ def get_placer(name: str, policy: Path | None = None) -> Placer:
         return PolicyPlacer(checkpoint.policy, checkpoint.config)
     if name == UNTRAINED:
         return _make_untrained(policy)
+    if name in ONE_SHOTS:
+        from agent.decoding.placer import one_shot_placer
+
+        return one_shot_placer(name, policy)
     if name not in PLACERS:
         raise GraphwrightError(f"unknown placer {name!r}; there are {', '.join(placer_names())}")
     return plain_placer(name)

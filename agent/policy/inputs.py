@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from envs.features.groups import GroupFeatures, Groups
 from envs.features.observation import Observation
+
+#: Graphs alone, or with groups.
+Input = TypeVar("Input", bound="GraphInput")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class GraphInput:
     def graph_count(self) -> int:
         return len(self.graphs)
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self: Input, device: str | torch.device) -> Input:
         """The same on another torch device."""
         return type(self)(
             **{item.name: getattr(self, item.name).to(device) for item in fields(self)}

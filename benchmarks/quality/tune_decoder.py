@@ -1,4 +1,4 @@
-"""Tune what the decoder's columns count before anything is learned, on graphs of the training stream.
+"""Tune what the decoder's columns count before anything is learned, on the training stream.
 
     python benchmarks/quality/tune_decoder.py [--graphs 64] [--generations 8]
 
@@ -59,9 +59,13 @@ def energies(decoder: Decoder, weights: list[np.ndarray]) -> np.ndarray:
     """The logarithm of the step time of each plan, with a price on memory over capacity."""
     problem = decoder.problem
     styles = draw_styles(
-        problem, np.arange(len(weights)), Noise(), np.random.default_rng(0), len(weights)
+        problem,
+        np.arange(len(weights), dtype=np.int32),
+        Noise(),
+        np.random.default_rng(0),
+        len(weights),
     )
-    drawn = decoder.draw(plain_scorer(decoder, np.stack(weights)), styles, 0)
+    drawn = decoder.draw(plain_scorer(decoder, np.stack(weights).astype(np.float32)), styles, 0)
     plans = [Plan.of(at, upward_ranks(problem, at)) for at in map(decoder.devices, drawn.chosen)]
     found = problem.simulator.evaluate_many(plans)
     over = np.maximum(found.peak_bytes - problem.cluster.memory_bytes, 0).sum(axis=1)
@@ -124,9 +128,10 @@ def main() -> None:
         single = np.argsort(np.minimum(logs - mark, np.log(SLOWEST)).mean(axis=0))
         best = np.minimum(logs - mark, np.log(SLOWEST))
         print(
-            f"{generation}: {len(weights)} tried, best alone {np.exp(best[:, single[0]].mean()):.3f}, "
-            f"best of {STYLES} {np.exp(best[:, kept].min(axis=1).mean()):.3f} of the first "
-            f"generation's best; {process_time() - begun:.0f} CPU s",
+            f"{generation}: {len(weights)} tried, over the best of the first generation: "
+            f"best alone {np.exp(best[:, single[0]].mean()):.3f}, "
+            f"best of {STYLES} {np.exp(best[:, kept].min(axis=1).mean()):.3f}; "
+            f"{process_time() - begun:.0f} CPU s",
             flush=True,
         )
         target = Path(__file__).parents[2] / "placement/decoding/style_weights.py"

@@ -1,4 +1,4 @@
-"""Devices that could change places without any difference, and plans without that freedom."""
+"""Devices that could change places without any difference."""
 
 import numpy as np
 from jaxtyping import Int32
@@ -48,18 +48,3 @@ def _sharing(
     rows, columns = np.nonzero(flat >= 0)
     uses[rows, flat[rows, columns]] = 1
     return uses @ uses.T
-
-
-def renumber_by_use(
-    chosen: Int32[np.ndarray, " choices"], alike: Int32[np.ndarray, " devices"]
-) -> Int32[np.ndarray, " choices"]:
-    """The same plan with alike devices numbered in the order in which choices use them first."""
-    name = np.full(len(alike), -1, np.int32)
-    taken: dict[int, int] = {}
-    members = {first: np.flatnonzero(alike == first) for first in np.unique(alike).tolist()}
-    used, where = np.unique(chosen, return_index=True)
-    for device in used[np.argsort(where)].tolist():
-        group = int(alike[device])
-        name[device] = members[group][taken.get(group, 0)]
-        taken[group] = taken.get(group, 0) + 1
-    return name[chosen]

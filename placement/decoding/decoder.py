@@ -214,7 +214,6 @@ def _choose(
     roomiest, most_room = -1, np.int64(-(1 << 62))
     any_fits = False
     latest, critical = -1.0, -1
-    previous_reader = -1
     for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
         tensor = p.edge_tensors[p.input_edges[index]]
         source = state.op_device[p.tensor_producers[tensor]]

@@ -16,6 +16,7 @@ from placement.decoding.decoder import (
     Styles,
     decode,
 )
+from placement.decoding.style_weights import STYLE_WEIGHTS
 from placement.problem import Problem
 from simulator.errors import KernelInputError
 from simulator.kernel_checks import check_array, check_indices, check_record
@@ -182,14 +183,19 @@ def _blank_state(problem: Problem, arrays: ChoiceArrays, width: int) -> Decoding
     return state
 
 
+def untaught_scorer(decoder: Decoder) -> DecisionScorer:
+    """The tuned weights of all styles, and nothing learned."""
+    return plain_scorer(decoder, np.array(STYLE_WEIGHTS, np.float32))
+
+
 def plain_scorer(
     decoder: Decoder, style_weights: Float32[np.ndarray, "styles columns"]
 ) -> DecisionScorer:
-    """With nothing learned but what each column counts."""
+    """The same score for each choice, but for what each column counts."""
     count, devices = decoder.choices.count, decoder.problem.cluster.device_count
     columns = len(DECISION_COLUMNS)
     return DecisionScorer(
-        np.array(style_weights, np.float32, order="C"),
+        np.array(style_weights, order="C"),
         np.zeros((count, columns), np.float32),
         np.zeros((count, 1), np.float32),
         np.zeros((devices, 1), np.float32),

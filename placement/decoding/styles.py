@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 
 from graphs.errors import GraphwrightError
 from placement.decoding.decoder import Styles
@@ -76,6 +76,6 @@ def draw_styles(
     return drawn
 
 
-def pick(styles: Styles, plans: Int32[np.ndarray, " picked"]) -> Styles:
+def pick(styles: Styles, plans: Int64[np.ndarray, " picked"]) -> Styles:
     """The styles of some plans; drawn again with the same seed they give the same."""
     return Styles(*(np.ascontiguousarray(values[plans]) for values in styles))

@@ -44,6 +44,7 @@ class _Job:
 def evaluate(
     *,
     policy: Path | None = None,
+    one_shot: Path | None = None,
     suite: str | None = None,
     graphs: Path | None = None,
     clusters: Annotated[tuple[str, ...], _SEVERAL] = (),
@@ -70,6 +71,9 @@ def evaluate(
     ----------
     policy
         Folder of a checkpoint; without one, only the columns that need none are run.
+    one_shot
+        Checkpoint or run's folder of `train-one-shot`, for the columns that begin with one-shot;
+        the one that comes with graphwright where left out.
     suite
         A suite's name; `graphwright suites list` shows all.
     graphs
@@ -91,7 +95,7 @@ def evaluate(
     limit
         At most so many pairs, evenly spread over the suite.
     updates
-        Updates of the fine-tuned column on each graph, as far as the budget allows them.
+        Updates of the fine-tuned columns on each graph, as far as the budget allows them.
     threads
         Of torch and of the simulator; 0 leaves the choice to each. Budgets count the CPU time of
         all threads together.
@@ -120,10 +124,12 @@ def evaluate(
     request = overlap.request(objective)
     if request is not None and overlap.micro_batches is None:
         request = replace(request, micro_batches=_MICRO_BATCHES)
-    entrants = _contestants(policy, only, updates, threads, request)
+    entrants = _contestants(policy, only, updates, threads, request, one_shot)
     command = _command(
         policy, suite, graphs, clusters, budget, seeds, only, headroom, limit, updates
     )
+    if one_shot is not None:
+        command += f" --one-shot {one_shot}"
     if request is not None:
         command += f" --objective throughput --micro-batches {request.micro_batches}"
         command += f" --in-flight {request.in_flight}" if request.in_flight else ""
@@ -194,6 +200,7 @@ def _contestants(
     updates: int,
     threads: int,
     request: "Throughput | None",
+    one_shot: Path | None,
 ) -> tuple["Contestant", ...]:
     import torch
 
@@ -209,7 +216,7 @@ def _contestants(
         set_threads(threads)
     objective = "latency" if request is None else "throughput"
     checkpoint = load_policy(policy, objective) if policy is not None else None
-    return contestants(only, checkpoint, updates, request)
+    return contestants(only, checkpoint, updates, request, one_shot)
 
 
 def _run_all(

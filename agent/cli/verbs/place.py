@@ -232,9 +232,9 @@ def _pipeline_placer(
 
 def _placer(name: str | None, policy: Path | None, fuse: bool) -> "tuple[str, Placer]":
     """The placer that the flags name, for the time of one step."""
-    from agent.placing.registry import POLICY, default_placer, get_placer
+    from agent.placing.registry import default_placer, get_placer, placer_of
 
-    name = name or (POLICY if policy is not None else default_placer())
+    name = name or (placer_of(policy) if policy is not None else default_placer())
     decide = get_placer(name, policy)
     if fuse:
         from placement.placers.fused import FusedPlacer
