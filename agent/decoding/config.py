@@ -107,13 +107,13 @@ class OneShotTraining:
     draw: DrawConfig = field(default_factory=DrawConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
-    rounds: int = 20_000
+    rounds: int = 6000
     kept: int = 1000
     """Pairs of the stream that are kept at a time; each round may bring a new one."""
     fresh: float = 0.15
     """How often a slot of the batch is a new pair of the stream rather than one that is kept."""
     seed: int = 0
-    validate_every: int = 500
+    validate_every: int = 250
     """Rounds between looks at the validation suite."""
     validation_suite: str = "validation"
     validation_graphs: int = 24

@@ -148,8 +148,10 @@ def _draw_lesson(
     best = after[int(energies.argmin())]
     if energies.std() < _LEAST_SPREAD:
         return None, energies, best
+    # Of greedy plans nothing is learned: at their temperature chances say too little.
     half = config.learned // 2
     order = np.argsort(energies, kind="stable")
+    order = order[order >= min(count, config.plans - 2 * half)]
     picked = np.concatenate([order[:half], rng.choice(order[half:], half, replace=False)])
     ranks = np.linspace(1.0, 0.2, half)
     worth = np.concatenate([ranks / ranks.sum(), np.full(half, -1.0 / half)])

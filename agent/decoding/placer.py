@@ -1,7 +1,7 @@
 """The one-shot policy as a placer: one look at the graph, some plans, no search behind it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,8 @@ from placement.placer import Budget, Candidate, OnProgress, Placed, Stage
 from placement.placers.repair import repair
 from placement.problem import Problem
 
-ONE_SHOT, GREEDY, UNTAUGHT, TUNED = (
-    "one-shot", "one-shot-greedy", "one-shot-untaught", "one-shot-tuned",
-)  # fmt: skip
+ONE_SHOT, GREEDY, UNTAUGHT = "one-shot", "one-shot-greedy", "one-shot-untaught"
+TUNED, MORE = "one-shot-tuned", "one-shot-more"
 
 #: Where the policy is that comes with the package.
 SHIPPED = Path(__file__).parent.parent / "pretrained" / "one-shot"
@@ -90,9 +89,9 @@ def one_shot_placer(name: str, folder: Path | None, updates: int = 50) -> OneSho
     """The placer of that name, with the policy of a checkpoint or the one that is shipped.
 
     Args:
-        name: one of `ONE_SHOT`, `GREEDY`, `UNTAUGHT`, `TUNED`.
+        name: one of `ONE_SHOT`, `GREEDY`, `UNTAUGHT`, `TUNED`, `MORE`.
         folder: a checkpoint or a run's folder.
-        updates: of `TUNED`, on each graph.
+        updates: of `TUNED`, on each graph; `MORE` draws as many plans without any.
 
     Raises:
         CheckpointError: there is no policy, or it cannot be read.
@@ -103,10 +102,17 @@ def one_shot_placer(name: str, folder: Path | None, updates: int = 50) -> OneSho
 
     checkpoint = load_one_shot(policy_at(folder))
     training = checkpoint.training
+    draw = training.draw
+    if name == MORE:
+        draw = replace(draw, plans=draw.plans + updates * training.learn.plans)
     return OneShotPlacer(
-        checkpoint.policy, training.draw, name, name == GREEDY, updates if name == TUNED else 0,
-        training.learn,
-    )  # fmt: skip
+        checkpoint.policy,
+        draw,
+        name,
+        greedy=name == GREEDY,
+        updates=updates if name == TUNED else 0,
+        learn=training.learn,
+    )
 
 
 def policy_at(folder: Path | None) -> Path:

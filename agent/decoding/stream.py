@@ -42,7 +42,7 @@ class StreamConfig:
     most_ops: int = 2500
     """Sizes of generated graphs are drawn evenly on a logarithmic scale; larger ones of the suite
     are left out."""
-    suite: str = ""
+    suite: str = "real-train"
     """A suite whose graphs are drawn too; none where empty."""
     suite_share: float = 0.35
     """How often a graph comes from that suite."""

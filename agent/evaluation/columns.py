@@ -10,9 +10,10 @@ from placement.placers.registry import PLACERS
 TENSORFLOW, UNTRAINED, GDP, HDP = "tensorflow", "untrained", "gdp", "hdp"
 GREEDY, ZERO_SHOT, FINE_TUNED = "zero-shot-greedy", "zero-shot", "fine-tuned"
 ONE_SHOT, ONE_SHOT_GREEDY = "one-shot", "one-shot-greedy"
-ONE_SHOT_UNTAUGHT, ONE_SHOT_TUNED = "one-shot-untaught", "one-shot-tuned"
+ONE_SHOT_UNTAUGHT = "one-shot-untaught"
+ONE_SHOT_TUNED, ONE_SHOT_MORE = "one-shot-tuned", "one-shot-more"
 #: Columns of the policy that decides a whole graph from one look (`agent.decoding.placer`).
-ONE_SHOTS = (ONE_SHOT, ONE_SHOT_GREEDY, ONE_SHOT_UNTAUGHT, ONE_SHOT_TUNED)
+ONE_SHOTS = (ONE_SHOT, ONE_SHOT_GREEDY, ONE_SHOT_UNTAUGHT, ONE_SHOT_TUNED, ONE_SHOT_MORE)
 PORTFOLIO, SEARCH = "portfolio", "search"
 
 
@@ -63,6 +64,7 @@ COLUMNS: Mapping[str, Column] = {
         "the one-shot policy after up to 50 updates on the graph; all its plans count",
         on_request=True,
     ),
+    ONE_SHOT_MORE: Column("its control: as many plans without any update", on_request=True),
 }
 
 

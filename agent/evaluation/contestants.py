@@ -32,7 +32,7 @@ from agent.evaluation.columns import (
 )
 from agent.evaluation.period_columns import deciding_by_period, period_column_names
 from agent.learning.rollout import greedy
-from agent.placing.policy_placer import PolicyPlacer, untrained_placer
+from agent.placing.policy_placer import PolicyPlacer, untrained_placer, with_starter
 from agent.policy.inputs import collate
 from agent.policy.network import Policy
 from agent.policy.state import EpisodeState, begin
@@ -242,7 +242,7 @@ def _attempting(
     if checkpoint is None or not column_of(name).uses_policy:
         placer = others[name] if name in others else get_placer(name)
         return lambda problem, budget, seed: _place(placer, problem, budget, seed)
-    trained = PolicyPlacer(checkpoint.policy, config)
+    trained = with_starter(PolicyPlacer(checkpoint.policy, config))
     if name == GREEDY:
         return lambda problem, _budget, seed: greedy_attempt(trained, problem, seed)
     if name == ZERO_SHOT:

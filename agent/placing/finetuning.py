@@ -7,7 +7,7 @@ same placers, each with the whole budget.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from agent.placing.policy_placer import PolicyPlacer
+from agent.placing.policy_placer import PolicyPlacer, with_starter
 from agent.policy.network import Policy
 from agent.policy.state import EpisodeState
 from agent.runs.checkpoint import Checkpoint
@@ -76,8 +76,8 @@ def fine_tune(
             done.append(number)
         tracker.log(number, _figures(state, update))
 
-    plain = PolicyPlacer(
-        checkpoint.policy, checkpoint.config, name="zero-shot", device=config.device
+    plain = with_starter(
+        PolicyPlacer(checkpoint.policy, checkpoint.config, name="zero-shot", device=config.device)
     )
     tuned = replace(
         plain.fine_tuned(config.updates, config.lr),

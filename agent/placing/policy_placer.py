@@ -1,4 +1,7 @@
-"""A trained policy as a placer: the portfolio first, then whole proposals, then guided search.
+"""A trained policy as a placer: the portfolio first, then whole plans, then guided search.
+
+Whole plans come from the one-shot policy where one is at hand, else from passes of the large
+network; the search begins at the best of all.
 
 A policy that decides more than devices, or every op anew, or that was trained for throughput, makes
 proposals until the end. Evaluations are periods then (`envs.overlapping.OverlapEvaluator`).
@@ -11,6 +14,7 @@ import numpy as np
 import torch
 
 from agent.config import AgentConfig
+from agent.decoding.placer import ONE_SHOT, SHIPPED, one_shot_placer
 from agent.learning.improving import Pass, draw_pass, learn
 from agent.learning.move_tuning import MoveTuner
 from agent.placing.guided_search import Guided, guided_search
@@ -19,7 +23,7 @@ from agent.policy.state import EpisodeState, begin
 from agent.policy.view import group_instance
 from envs.episodes import Prepared
 from envs.instance import Instance
-from placement.placer import Budget, Candidate, OnProgress, Placed, Stage
+from placement.placer import Budget, Candidate, OnProgress, Placed, Placer, Stage, silent
 from placement.problem import Problem
 
 #: So many passes or steps are no limit.
@@ -27,6 +31,9 @@ _ENDLESS = 1_000_000
 
 #: At most so many proposals come before a guided search.
 _PROPOSALS = 8
+
+#: At most about this share of the budget goes into plans of the starter.
+_STARTER_SHARE = 0.15
 
 #: About what a pass of the large network takes: with less time left it is not begun.
 _PASS_SECONDS_PER_OP = 5e-5
@@ -104,6 +111,9 @@ class PolicyPlacer:
     name: str = "policy"
     device: str = "cpu"
     watch: Watch = _watch_nothing
+    starter: Placer | None = None
+    """Makes a plan that a guided search may begin at, in place of the large network's proposals; in
+    a share of the budget."""
     hand_over: HandOver = _kept
     """Told the policy as it is after the last pass: the fine-tuned one, where it was."""
 
@@ -128,8 +138,12 @@ class PolicyPlacer:
                 len(instance.heuristic_plans), tuple(progress.stages),
             )  # fmt: skip
         if self.config.guides_search:
-            self._propose(policy, progress, seed, on_progress)
-            progress.end_stage("proposals")
+            if self.starter is None:
+                self._propose(policy, progress, seed, on_progress)
+                progress.end_stage("proposals")
+            else:
+                self._start_elsewhere(self.starter, progress, seed)
+                progress.end_stage("one-shot plans")
             self._search(policy, progress, seed, on_progress)
             progress.end_stage("guided search")
         else:
@@ -143,6 +157,15 @@ class PolicyPlacer:
             len(instance.heuristic_plans) + progress.evaluations,
             tuple(progress.stages),
         )
+
+    def _start_elsewhere(self, starter: Placer, found: "_Found", seed: int) -> None:
+        """A plan from another placer, if it is better than the best so far."""
+        share = min(_STARTER_SHARE * found.budget.cpu_seconds, found.budget.left_seconds)
+        if share <= 0:
+            return
+        placed = starter(found.state.instance.problem, Budget(share), seed, silent)
+        found.evaluations += placed.evaluations
+        found.offer(placed.best)
 
     def _propose(self, policy: Policy, found: "_Found", seed: int, on_progress: OnProgress) -> None:
         """A few passes of the large network, for as long as they bring something."""
@@ -244,7 +267,14 @@ def untrained_placer(config: AgentConfig, seed: int, name: str = "untrained") ->
     """The same loop with a network that has learned nothing: the control of every table."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PolicyPlacer(Policy(config.policy), config, name=name)
+        return with_starter(PolicyPlacer(Policy(config.policy), config, name=name))
+
+
+def with_starter(placer: PolicyPlacer) -> PolicyPlacer:
+    """The same with the shipped one-shot policy's plans to begin at; as it is where none ships."""
+    if not SHIPPED.is_dir():
+        return placer
+    return replace(placer, starter=one_shot_placer(ONE_SHOT, None))
 
 
 def _seconds(candidate: Candidate) -> float:

@@ -13,8 +13,14 @@ if TYPE_CHECKING:
 
 POLICY, UNTRAINED = "policy", "policy-untrained"
 #: Placers of the one-shot policy (`agent.decoding.placer`): the policy, one plan of it, its
-#: control, and the policy with updates on the graph.
-ONE_SHOTS = ("one-shot", "one-shot-greedy", "one-shot-untaught", "one-shot-tuned")
+#: control, the policy with updates on the graph, and with as many plans but no update.
+ONE_SHOTS = (
+    "one-shot",
+    "one-shot-greedy",
+    "one-shot-untaught",
+    "one-shot-tuned",
+    "one-shot-more",
+)
 
 #: Where the policy is that comes with the package, if one does.
 SHIPPED = Path(__file__).parent.parent / "pretrained"
@@ -53,10 +59,10 @@ def get_placer(name: str, policy: Path | None = None) -> Placer:
         GraphwrightError: no placer of that name, no policy to use, or one trained for throughput.
     """
     if name == POLICY:
-        from agent.placing.policy_placer import PolicyPlacer
+        from agent.placing.policy_placer import PolicyPlacer, with_starter
 
         checkpoint = load_policy(policy, "latency")
-        return PolicyPlacer(checkpoint.policy, checkpoint.config)
+        return with_starter(PolicyPlacer(checkpoint.policy, checkpoint.config))
     if name == UNTRAINED:
         return _make_untrained(policy)
     if name in ONE_SHOTS:

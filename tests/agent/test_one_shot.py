@@ -36,7 +36,7 @@ SMALL_RUN = OneShotTraining(
     policy=TINY,
     draw=DrawConfig(plans=20, first=16, each=4),
     learn=LearnConfig(graphs=2, plans=24, learned=8),
-    stream=StreamConfig(families=("rnnlm", "layered"), least_ops=120, most_ops=200),
+    stream=StreamConfig(("rnnlm", "layered"), 120, 200, suite=""),
     rounds=4,
     kept=6,
     validate_every=4,
@@ -219,7 +219,7 @@ def test_checkpoints_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> N
 
 
 def test_the_stream_repeats_itself_and_never_sees_seeds_of_tests() -> None:
-    config = StreamConfig()
+    config = StreamConfig(suite="")
     drafts = [draw_draft(config, 0, number) for number in range(200)]
     assert drafts == [draw_draft(config, 0, number) for number in range(200)]
     assert len({draft.name for draft in drafts}) > 190
@@ -236,7 +236,7 @@ def test_the_command_trains_and_places(tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "run"
     flags = [
         "--policy.width=16", "--policy.heads=2", "--policy.decoder-width=4", "--learn.graphs=1",
-        "--learn.plans=16", "--learn.learned=4", "--stream.families", "layered",
+        "--learn.plans=16", "--learn.learned=4", "--stream.families", "layered", "--stream.suite=",
         "--stream.least-ops=120", "--stream.most-ops=150", "--kept=2", "--rounds=2",
         "--validation-graphs=1", "--max-ops=700", "--draw.plans=16", "--draw.first=16",
     ]  # fmt: skip

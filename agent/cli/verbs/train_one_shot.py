@@ -81,8 +81,8 @@ def train_one_shot_verb(
 ) -> int:
     """Train the policy that decides a whole graph from one look, by policy gradients.
 
-    It learns on an endless stream of graphs: generated ones and, with --stream.suite real-train,
-    training steps and inference of real models. Ctrl-C stops after the round, with a checkpoint. On
+    It learns on an endless stream of graphs: generated ones, and training steps and inference of
+    real models, those of --stream.suite. Ctrl-C stops after the round, with a checkpoint. On
     several processes: `torchrun --nproc-per-node 2 -m agent train-one-shot ...`.
 
     Parameters
