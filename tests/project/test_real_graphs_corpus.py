@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from benchmarks.data.real_graphs.model import Loss, RealModel
 from benchmarks.data.real_graphs.unfilled import built_unfilled
 from graphs.graph_file import read_graph
 from graphs.kinds import Phase
-from graphs.real_graphs import real_graphs
+from graphs.real_graphs import load_real, real_graphs
 
 DEPTH = 80
 
@@ -77,11 +78,13 @@ def test_weights_are_not_drawn() -> None:
             layer.weight.zero_()
             nn.init.normal_(layer.weight)
             layer.weight.uniform_(1.0, 2.0)
+            nn.init.trunc_normal_(layer.bias.fill_(9.0), a=-1.0, b=1.0)  # not in range, for ever
         return layer
 
     layer = built_unfilled(build)
     assert isinstance(layer, nn.Linear)
     assert not layer.weight.any()
+    assert layer.bias.eq(9.0).all()
 
 
 class Deep(nn.Module):
@@ -158,6 +161,14 @@ def test_the_catalogue_names_every_graph_once() -> None:
     first = [model.family for model in catalogue]
     # No family's second model comes before another's first.
     assert len(set(first[: len(set(first))])) == len(set(first))
+
+
+def test_no_graph_of_the_test_split_is_a_near_copy_of_one_in_training() -> None:
+    found: dict[str, list[Mapping[int, float]]] = {"train": [], "test": []}
+    for row in real_graphs().values():
+        if row.split in found:
+            found[row.split].append(neighbourhoods(load_real(row.name)))
+    assert max(likeness(one, other) for one in found["test"] for other in found["train"]) < 0.85
 
 
 def test_likeness_by_hand() -> None:

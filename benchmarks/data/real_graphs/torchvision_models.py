@@ -60,7 +60,7 @@ _CLASSIFIERS = (
     ("vit_l_16", "vit", 224, 0, 16),
     ("swin_t", "swin", 224, 16, 64),
     ("swin_v2_s", "swin", 256, 8, 16),
-    ("maxvit_t", "maxvit", 224, 16, 0),
+    ("maxvit_t", "maxvit", 224, 16, 32),
 )
 
 _SEGMENTATION = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -34,6 +35,13 @@ class _Unfilled(TorchFunctionMode):
 
 
 def built_unfilled(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-    """The model that `build` returns, its random weights not drawn."""
-    with _Unfilled():
+    """The model that `build` returns, its random weights not drawn.
+
+    Truncated draws are passed over as a whole: they try again until all numbers are in range.
+    """
+    with patch("torch.nn.init._no_grad_trunc_normal_", _as_it_is), _Unfilled():
         return build()
+
+
+def _as_it_is(tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    return tensor
