@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
@@ -23,6 +24,9 @@ from agent.runs.tracking.tracker import Tracker
 from agent.training.workers import Workers
 from graphs.errors import GraphwrightError
 
+#: The policy that is looked at and kept is a mean over about so many rounds.
+_AVERAGED_ROUNDS = 100
+_AVERAGE = "average/"
 #: The rate falls to this share of what it was at first.
 _LAST_RATE = 0.05
 
@@ -32,6 +36,7 @@ class Trained:
     """What a run ends with."""
 
     policy: OneShotPolicy
+    """The mean over the last rounds."""
     rounds: int
     folder: Path
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -81,6 +86,7 @@ class _Run:
         self.optimizer = torch.optim.Adam(
             self.policy.parameters(), lr=config.learn.lr, betas=(0.9, 0.98)
         )
+        self.average = deepcopy(self.policy)
         self.pool = _Pool(config)
         self.round = 0
 
@@ -98,20 +104,26 @@ class _Run:
             self.policy, self.optimizer, subjects, rngs, config.learn, config.device
         )
         self.round += 1
+        self._average()
         figures = self.workers.mean(learned.figures)
         figures["lr"] = rate
         figures["prepare_cpu_seconds"] = prepared - begun
         figures["learn_cpu_seconds"] = process_time() - prepared
         return figures
 
+    def _average(self) -> None:
+        """Take the policy into the mean: of gradients from few graphs each, the last weights are
+        noise in part (Polyak and Juditsky 1992)."""
+        share = max(1 / self.round, 1 / _AVERAGED_ROUNDS)
+        with torch.no_grad():
+            for mean, own in zip(self.average.parameters(), self.policy.parameters(), strict=True):
+                mean.lerp_(own, share)
+
     def checkpoint(self, about: Mapping[str, Any]) -> OneShotCheckpoint:
         """Everything needed to go on."""
-        return OneShotCheckpoint(
-            self.policy,
-            self.config,
-            {"round": self.round, **about},
-            optimizer_state(self.policy, self.optimizer),
-        )
+        state = optimizer_state(self.policy, self.optimizer)
+        state |= {f"{_AVERAGE}{name}": value for name, value in self.average.state_dict().items()}
+        return OneShotCheckpoint(self.policy, self.config, {"round": self.round, **about}, state)
 
     def restore(self, checkpoint: OneShotCheckpoint) -> None:
         """Go on from a checkpoint.
@@ -124,7 +136,19 @@ class _Run:
         if checkpoint.training.policy != self.config.policy:
             raise CheckpointError("the checkpoint's policy is built differently than this run's")
         self.policy.load_state_dict(checkpoint.policy.state_dict())
-        restore_optimizer(self.policy, self.optimizer, checkpoint.optimizer)
+        moments = {
+            name: value
+            for name, value in checkpoint.optimizer.items()
+            if not name.startswith(_AVERAGE)
+        }
+        restore_optimizer(self.policy, self.optimizer, moments)
+        self.average.load_state_dict(
+            {
+                name.removeprefix(_AVERAGE): value
+                for name, value in checkpoint.optimizer.items()
+                if name.startswith(_AVERAGE)
+            }
+        )
         self.round = int(checkpoint.about["round"])
 
 
@@ -180,7 +204,7 @@ def train_one_shot(
             continue
         tracker.log(run.round, told)
         if last or run.round % config.validate_every == 0:
-            validated = validate_one_shot(run.policy, cases, config.draw, config.device)
+            validated = validate_one_shot(run.average, cases, config.draw, config.device)
             figures = validated.figures
             tracker.log(run.round, figures)
             tracker.table("validation/graphs", validated.rows, run.round)
@@ -188,10 +212,10 @@ def train_one_shot(
             if best is None or ratio <= best:
                 best = ratio
                 about = {"round": run.round, "best_validation": best, **figures}
-                save_one_shot(folder / BEST, OneShotCheckpoint(run.policy, config, about))
+                save_one_shot(folder / BEST, OneShotCheckpoint(run.average, config, about))
         if last or stopped or run.round % config.save_every == 0:
             save_one_shot(folder / CHECKPOINT, run.checkpoint({"best_validation": best}))
-    return Trained(run.policy, run.round, folder, figures)
+    return Trained(run.average, run.round, folder, figures)
 
 
 def _weights(init: Path, config: OneShotTraining) -> OneShotPolicy:

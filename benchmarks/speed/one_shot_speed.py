@@ -109,9 +109,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# What the one-shot policy costs",
         "",
-        f"`python benchmarks/speed/one_shot_speed.py`, commit {commit()}, {CLUSTER}, one thread, CPU",
-        "seconds. The look has the choices laid out and one pass of the network; 64 plans are drawn",
-        "and simulated with it. Training: plans drawn, simulated and learned from.",
+        f"`python benchmarks/speed/one_shot_speed.py`, {commit()}, {CLUSTER}, one thread, CPU",
+        "seconds. The look is laying out choices and one pass of the network; plans are drawn and",
+        "simulated. Training: plans drawn, simulated and learned from.",
         "",
         "| graph | ops | choices | look | 16 plans | 64 plans | portfolio | peak after 16 "
         "| training, plans per CPU s |",
@@ -120,8 +120,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         rate = row.get("plans_per_second")
         lines.append(
-            f"| {row['graph']} | {row['ops']:,} | {row['choices']:,} | {row['look_seconds']:.2f} s "
-            f"| {row['sixteen_seconds']:.2f} s | {row['plans_seconds']:.2f} s "
+            f"| {row['graph']} | {row['ops']:,} | {row['choices']:,} "
+            f"| {row['look_seconds']:.2f} s | {row['sixteen_seconds']:.2f} s "
+            f"| {row['plans_seconds']:.2f} s "
             f"| {row['portfolio_seconds']:.2f} s | {row['peak_gib']:.1f} GiB "
             f"| {'' if rate is None else f'{rate:,.0f}'} |"
         )
