@@ -27,8 +27,12 @@ from placement.placer import Candidate
 RULES = Rules((Task.PLACEMENT,), 1, NO_START)
 #: Rewards of plans; their order alone matters, which is that of energies.
 REWARD = get_reward("log-speedup")
-#: Shares of memory that the estimate of a greedy plan may fill, tried in turn until it fits.
-MEMORY_SHARES = (1.0, 0.9, 0.75, 0.6)
+#: So often a greedy plan is made anew with less memory, until it fits.
+GREEDY_TRIES = 5
+#: Each time the estimate may fill less by this factor at least.
+_LEAST_STEP = 1.1
+#: The estimate may fill no less than this of a device.
+_LEAST_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +130,11 @@ def draw_plans(
         styles = np.where(own, style, rng.integers(len(look.style_chances), size=count))
         hints = np.tile(found.chosen, (count, 1))
         open_ = np.stack([_region(subject, config, rng) for _ in range(count)])
+        if (too_full := _too_full(subject, found.best)) > 1.0:
+            # Regions alone cannot make room; half of the plans begin anew, with less memory.
+            shares = tuple(max(share / too_full, _LEAST_SHARE) for share in noise.memory_shares)
+            noise = replace(noise, memory_shares=shares)
+            open_[::2] = True
         drawn = subject.decoder.draw(
             look.scorer,
             draw_styles(problem, styles.astype(np.int32), noise, rng),
@@ -143,24 +152,35 @@ def draw_plans(
     return found
 
 
+def _too_full(subject: Subject, progress: Progress) -> float:
+    """How many times too small the fullest device of a plan is; 1 where it fits."""
+    evaluation = progress.evaluation
+    if evaluation is None or evaluation.feasible:
+        return 1.0
+    capacity = np.maximum(subject.instance.problem.cluster.memory_bytes, 1)
+    return max(float((np.array(evaluation.peak_bytes) / capacity).max()), 1.0)
+
+
 def greedy_plan(look: Look, subject: Subject) -> Progress:
     """One plan: the likeliest style, the best device each time.
 
     Where it does not fit in memory, the decoder's estimate may fill less of it, as list schedulers
-    are told to.
+    are told to; a few times, by as much as it was too full.
     """
     problem = subject.instance.problem
     style = look.by_chance[:1]
     rng = np.random.default_rng(0)
     best: Progress | None = None
-    for share in MEMORY_SHARES:
+    share = 1.0
+    for _ in range(GREEDY_TRIES):
         styles = draw_styles(problem, style, Noise(memory_shares=(share,)), rng, 1)
         after, _ = take_step(subject, subject.decoder.draw(look.scorer, styles, 0).chosen)
         if best is None or after[0].energy < best.energy:
             best = after[0]
-        if best.evaluation is not None and best.evaluation.feasible:
+        if (too_full := _too_full(subject, after[0])) <= 1.0:
             break
-    assert best is not None, "no share of memory was tried"
+        share = max(share / max(too_full, _LEAST_STEP), _LEAST_SHARE)
+    assert best is not None, "no plan was tried"
     return best
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/quality/one_shot_table.py
 
-Reads `results/one-shot-*/rows.jsonl`, which `graphwright evaluate` wrote (the commands stand below the
-table), and writes `results/one_shot.md`. Ratios are geometric means over pairs with a plan that fits,
-each pair by the mean over its seeds, with Student's 95% intervals.
+Reads `results/one-shot-*/rows.jsonl`, which `graphwright evaluate` wrote (the commands stand below
+the table), and writes `results/one_shot.md`. Ratios are geometric means over pairs with a plan that
+fits, each pair by the mean over its seeds, with Student's 95% intervals.
 """
 
 import json

@@ -29,6 +29,9 @@ class ChoiceArrays(NamedTuple):
     early_offsets: Int32[np.ndarray, " choices+1"]
     early: Int32[np.ndarray, " earlies"]
     """Ops that come before the decider of their choice."""
+    weight_offsets: Int32[np.ndarray, " choices+1"]
+    weights: Int32[np.ndarray, " weight_reads"]
+    """Constants that each choice reads; they lie on every device where they are read."""
     neighbour_offsets: Int32[np.ndarray, " choices+1"]
     neighbours: Int32[np.ndarray, " neighbour_edges"]
     """Choices that read what a choice makes, or that make what it reads after its decider."""
@@ -94,6 +97,8 @@ class Decoding(NamedTuple):
     need: Int64[np.ndarray, " devices"]
     bytes_here: Float64[np.ndarray, " devices"]
     count_here: Float64[np.ndarray, " devices"]
+    has_weight: Bool[np.ndarray, "weights devices"]
+    """Constants that are on a device already."""
     pushing: Float64[np.ndarray, " devices"]
     neighbours_here: Float64[np.ndarray, " devices"]
     hidden: Float32[np.ndarray, " width"]
@@ -156,6 +161,13 @@ def decode(
                 ):
                     state.op_device[choices.early[index]] = best
                 state.used[best] += choices.resident_bytes[choice]
+                for index in range(
+                    choices.weight_offsets[choice], choices.weight_offsets[choice + 1]
+                ):
+                    weight = choices.weights[index]
+                    if not state.has_weight[weight, best]:
+                        state.has_weight[weight, best] = True
+                        state.used[best] += p.weight_bytes[weight]
                 state.units_on[best] += 1
                 if state.first_use[best] < 0:
                     count = 0
@@ -178,6 +190,7 @@ def _begin(
     begin_draws(state.random, seed, styles.number[plan])
     state.op_device[:] = -1
     state.held[:] = False
+    state.has_weight[:] = False
     state.arrival[:] = -1.0
     for tensor in range(state.readers_left.size):
         state.readers_left[tensor] = p.consumer_offsets[tensor + 1] - p.consumer_offsets[tensor]
@@ -261,6 +274,9 @@ def _choose(
             continue
         ready, sending, waiting = 0.0, 0.0, 0.0
         need = output_bytes + choices.resident_bytes[choice]
+        for index in range(choices.weight_offsets[choice], choices.weight_offsets[choice + 1]):
+            if not state.has_weight[choices.weights[index], device]:
+                need += p.weight_bytes[choices.weights[index]]
         for index in range(p.input_offsets[op], p.input_offsets[op + 1]):
             tensor = p.edge_tensors[p.input_edges[index]]
             producer = p.tensor_producers[tensor]

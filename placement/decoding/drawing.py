@@ -119,6 +119,7 @@ def make_decoder(problem: Problem) -> Decoder:
         ),
         early_offsets=np.concatenate([[0], np.cumsum(early_counts)]).astype(np.int32),
         early=early.astype(np.int32),
+        **_weights(problem, choices),
         **_neighbours(problem, choices),
         alike=alike_devices(problem),
         capacity=problem.cluster.memory_bytes.astype(np.int64),
@@ -127,6 +128,21 @@ def make_decoder(problem: Problem) -> Decoder:
     )
     check_record(arrays, ops=len(program.output_offsets) - 1)
     return Decoder(problem, choices, arrays)
+
+
+def _weights(problem: Problem, choices: Choices) -> dict[str, np.ndarray]:
+    """Constants by the choices that read them, each once."""
+    program = problem.simulator.program.arrays
+    counts = np.diff(program.weight_offsets)
+    weights = np.repeat(np.arange(len(counts)), counts)
+    pairs = np.unique(
+        np.stack([choices.choice_of[program.weight_consumers], weights], axis=1), axis=0
+    ).astype(np.int32)
+    of_choice = np.bincount(pairs[:, 0], minlength=choices.count)
+    return {
+        "weight_offsets": np.concatenate([[0], np.cumsum(of_choice)]).astype(np.int32),
+        "weights": np.ascontiguousarray(pairs[:, 1]),
+    }
 
 
 def _neighbours(problem: Problem, choices: Choices) -> dict[str, np.ndarray]:
@@ -174,6 +190,7 @@ def _blank_state(problem: Problem, arrays: ChoiceArrays, width: int) -> Decoding
         need=np.zeros(devices, np.int64),
         bytes_here=per_device[5],
         count_here=per_device[1],
+        has_weight=np.zeros((len(program.weight_bytes), devices), bool),
         pushing=np.zeros(devices),
         neighbours_here=np.zeros(devices),
         hidden=np.zeros(width, np.float32),
