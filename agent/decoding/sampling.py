@@ -130,13 +130,16 @@ def draw_plans(
         styles = np.where(own, style, rng.integers(len(look.style_chances), size=count))
         hints = np.tile(found.chosen, (count, 1))
         open_ = np.stack([_region(subject, config, rng) for _ in range(count)])
+        scorer = look.scorer
         if (too_full := _too_full(subject, found.best)) > 1.0:
-            # Regions alone cannot make room; half of the plans begin anew, with less memory.
+            # Regions alone cannot make room; half of the plans begin anew, with less memory. What
+            # was learned may put speed first: every other time nothing learned speaks.
             shares = tuple(max(share / too_full, _LEAST_SHARE) for share in noise.memory_shares)
             noise = replace(noise, memory_shares=shares)
             open_[::2] = True
+            scorer = [look, look_untaught(subject)][(done // config.each) % 2].scorer
         drawn = subject.decoder.draw(
-            look.scorer,
+            scorer,
             draw_styles(problem, styles.astype(np.int32), noise, rng),
             int(rng.integers(1 << 62)),
             np.where(open_, np.int32(-1), hints),

@@ -13,8 +13,9 @@ from agent.decoding.network import OneShotPolicy
 from agent.decoding.subject import Subject
 from envs.rules import Progress
 
-#: Of the rate of training: one graph needs no averaging over others.
-_RATE = 1.0
+#: Of the rate of training, and what is drawn at: one graph needs no averaging over others.
+_RATE = 4.0
+_TEMPERATURES = (0.6, 1.0, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,8 @@ def tune_on(
         go_on: asked before each update after the first.
     """
     own = deepcopy(policy)
-    alone = replace(config, graphs=1, lr=config.lr * _RATE)
+    noise = replace(config.noise, temperatures=_TEMPERATURES)
+    alone = replace(config, graphs=1, lr=config.lr * _RATE, noise=noise)
     optimizer = torch.optim.Adam(own.parameters(), lr=alone.lr)
     best: Progress | None = None
     done = 0
