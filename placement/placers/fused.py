@@ -63,13 +63,16 @@ class FusedProblem:
         )
 
 
-def fuse_problem(problem: Problem, given: Plan) -> FusedProblem:
+def fuse_problem(
+    problem: Problem, given: Plan, fusion: Int32[np.ndarray, " ops"] | None = None
+) -> FusedProblem:
     """Fuse all that may be one kernel under a plan's devices; the kernels' problem knows the plan.
 
     Ops of a kernel share a device, and so do the units that they belong to.
     """
     graph = problem.graph
-    fusion = xla_like_groups(graph, given.devices)
+    if fusion is None:
+        fusion = xla_like_groups(graph, given.devices)
     fused = fuse(graph, fusion, given.devices)
     seconds = kernel_costs(problem.costs, graph, fused, problem.given_cluster)
     refused = np.zeros(seconds.shape, bool)
