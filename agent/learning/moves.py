@@ -20,7 +20,7 @@ from placement.annealing.anneal import Annealer, Chain
 from placement.annealing.guided_anneal import Guidance, GuidedAnnealer, Harvest
 from placement.annealing.hierarchy import Hierarchy, build_hierarchy
 from placement.annealing.move_features import MOVE_COLUMNS
-from placement.placers.fused import fuse_problem
+from placement.fusing.fused_problem import fuse_problem
 from placement.problem import Problem
 from simulator.plan import Plan
 

@@ -15,6 +15,7 @@ from placement.annealing.energy import energy_of_plan
 from placement.annealing.hierarchy import Hierarchy
 from placement.annealing.moves import MoveGroups, draw_move, make_move, move_groups, take_back
 from placement.annealing.walk import (
+    BEST,
     EVALUATED,
     PLAN,
     Engine,
@@ -25,7 +26,9 @@ from placement.annealing.walk import (
     make_engine,
     uphill_limit,
 )
+from placement.fusing.fused_problem import FusedProblem, fuse_problem
 from placement.fusing.kernel_program import (
+    FUSIBLE_CLASSES,
     Kernels,
     Sources,
     find_kernels,
@@ -35,12 +38,12 @@ from placement.fusing.kernel_program import (
     rebuild,
     room_for_kernels,
 )
-from placement.placers.fused import FusedProblem, fuse_problem
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.compiled import compiled, inlined
 from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.program import ProgramArrays
+from simulator.fusion import greedy_groups
 from simulator.kernel_checks import check_indices, check_record
 from simulator.plan import Plan, priority_ranks
 
@@ -65,7 +68,10 @@ class JointSearch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class JointChain:
-    """The state of a chain; `JointAnnealer.advance` gives the next one."""
+    """The state of a chain; `JointAnnealer.advance` gives the next one.
+
+    A wish is 1 for an op that is to be fused into what reads it.
+    """
 
     devices: Int32[np.ndarray, " ops"]
     wishes: UInt8[np.ndarray, " ops"]
@@ -87,7 +93,9 @@ class JointAnnealer:
     problem: Problem
     hierarchy: Hierarchy
     neighbour_share: float = 0.5
+    """How often a group moves to where an op next to it is, rather than anywhere."""
     fusion_share: float = 0.5
+    """How often a move changes kernels rather than devices."""
     _engine: Engine = field(init=False)
     _unfused: ProgramArrays = field(init=False)
     _groups: MoveGroups = field(init=False)
@@ -99,7 +107,7 @@ class JointAnnealer:
         engine = make_engine(program, self.problem.cluster.memory_bytes)
         sources = make_sources(self.problem)
         readers = np.diff(sources.consumer_offsets[sources.output_offsets])
-        fusible = np.flatnonzero(np.isin(sources.classes, (0, 2)) & (readers > 0))
+        fusible = np.flatnonzero(np.isin(sources.classes, FUSIBLE_CLASSES) & (readers > 0))
         object.__setattr__(self, "_engine", engine._replace(program=room_for_kernels(program)))
         object.__setattr__(self, "_unfused", program)
         object.__setattr__(self, "_groups", move_groups(self.hierarchy, *program.seconds.shape))
@@ -121,8 +129,6 @@ class JointAnnealer:
 
     def fusion(self, devices: np.ndarray, wishes: np.ndarray) -> Int32[np.ndarray, " ops"]:
         """The kernels that wishes come to on some devices."""
-        from simulator.fusion import greedy_groups
-
         priorities = np.where(wishes != 0, np.arange(1.0, len(wishes) + 1), 0.0)
         return greedy_groups(self.problem.graph, priorities, devices)
 
@@ -239,7 +245,7 @@ def _advance(search: JointSearch, moves: int, temperature: float) -> None:
         walk.counts[EVALUATED] += 1
         energy = _energy(search)
         if energy <= walk.energies[PLAN] + uphill_limit(walk, temperature):
-            if energy < walk.energies[1]:
+            if energy < walk.energies[BEST]:
                 for at in range(walk.devices.size):
                     search.best_wishes[at] = k.wishes[at]
             accept(walk, energy)

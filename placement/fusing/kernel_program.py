@@ -10,6 +10,7 @@ into its consumers' kernel where it wishes to be and that is legal, consumers fi
 Costs are those of the roofline, to the last bit; `can_rebuild` says for which problems.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +18,15 @@ from jaxtyping import Float64, Int32, Int64, UInt8
 
 from graphs.kinds import FREE_KINDS, DType, OpKind, Storage
 from placement.problem import Problem
+from simulator.clusters.cluster import Device
 from simulator.compiled import inlined
 from simulator.costs.cost_model import RooflineCosts
 from simulator.event_engine.program import ProgramArrays
 from simulator.fusion import MAX_GROUP_OPS, fusion_classes
 from simulator.kernel_checks import check_record
+
+#: Classes of `simulator.fusion.fusion_classes` that can be fused into what reads them.
+FUSIBLE_CLASSES = (0, 2)
 
 _CONTROL_FLOW = int(OpKind.CONTROL_FLOW)
 
@@ -150,15 +155,13 @@ def make_sources(problem: Problem) -> Sources:
     return sources
 
 
-def _speed(device: object) -> str:
-    from dataclasses import replace
-
+def _speed(device: Device) -> str:
     return repr(replace(device, name="-", memory_bytes=1))
 
 
 def room_for_kernels(program: ProgramArrays) -> ProgramArrays:
     """A copy of an unfused program in which kernels can be laid out."""
-    copied = program._replace(
+    return program._replace(
         seconds=program.seconds.copy(),
         consumer_offsets=program.consumer_offsets.copy(),
         consumers=program.consumers.copy(),
@@ -173,7 +176,6 @@ def room_for_kernels(program: ProgramArrays) -> ProgramArrays:
         weight_offsets=program.weight_offsets.copy(),
         weight_consumers=program.weight_consumers.copy(),
     )
-    return copied
 
 
 def make_kernels(wishes: np.ndarray) -> Kernels:
@@ -294,8 +296,9 @@ def _add_member(g: Sources, k: Kernels, p: ProgramArrays, op: int, root: int) ->
 @inlined
 def _names_before(g: Sources, one: int, other: int) -> bool:
     """Whether the first op names a kernel's kind rather than the second, which comes later."""
-    heavy, rival = g.classes[one] == 1 or g.classes[one] == 2, (
-        g.classes[other] == 1 or g.classes[other] == 2
+    heavy, rival = (
+        g.classes[one] == 1 or g.classes[one] == 2,
+        (g.classes[other] == 1 or g.classes[other] == 2),
     )
     if heavy != rival:
         return heavy
@@ -363,12 +366,6 @@ def _lay_out_edges(g: Sources, k: Kernels, p: ProgramArrays) -> None:
         p.input_edges[p.input_offsets[op]] = edge
         p.input_offsets[op] += 1
     # Each offset of a root has moved on to where the next op's begin.
-    _shift_back(k, p)
-
-
-@inlined
-def _shift_back(k: Kernels, p: ProgramArrays) -> None:
-    ops = k.roots.size
     end = 0
     for op in range(ops):
         following = p.input_offsets[op] if k.roots[op] == op else p.input_offsets[op] + 1
