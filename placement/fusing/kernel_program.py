@@ -249,8 +249,7 @@ def rebuild(g: Sources, k: Kernels, p: ProgramArrays) -> None:
     for op in range(ops):
         if k.roots[op] != k.built[op]:
             k.changed[k.roots[op]] = 1
-            if k.built[op] >= 0:
-                k.changed[k.built[op]] = 1
+            k.changed[k.built[op] if k.built[op] >= 0 else op] = 1
     for op in range(ops):
         k.built[op] = k.roots[op]
         if k.changed[op] != 0:
