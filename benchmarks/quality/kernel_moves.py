@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=10.0, help="CPU seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--placers", nargs="+", default=list(PLACERS), choices=PLACERS)
+    parser.add_argument("--graphs", nargs="+", default=list(GRAPHS), choices=GRAPHS)
     parser.add_argument("--table", action="store_true", help="measure nothing")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -47,7 +48,7 @@ def main() -> None:
     rows = read_rows(path)
     done = {(row["graph"], row["placer"], row["seed"], row["budget_seconds"]) for row in rows}
     for pair in () if given.table else SUITES["paper"].pairs:
-        for placer in given.placers if pair.graph_ref in GRAPHS else ():
+        for placer in given.placers if pair.graph_ref in given.graphs else ():
             if (pair.graph_ref, placer, given.seed, given.budget) in done:
                 continue
             warm_up()
