@@ -3,14 +3,14 @@
 A search over kernels sees what a step costs once it is fused, instead of being fused afterwards.
 Kernels are those of XLA's instruction fusion (`simulator.fusion`) under the portfolio's placement,
 which is where the search begins. A search that spends its budget leaves the last part to moves of
-kernels: ops are fused and taken out while groups go on moving (`placement.fusing`).
+kernels: ops are fused and taken out while groups go on moving (`placement.annealing.fusing`).
 """
 
 from dataclasses import dataclass, replace
 
-from placement.fusing.fused_problem import FusedProblem, fuse_problem
-from placement.fusing.joint_search import joint_search
-from placement.fusing.kernel_program import can_rebuild
+from placement.annealing.fusing.fused_problem import FusedProblem, fuse_problem
+from placement.annealing.fusing.joint_search import joint_search
+from placement.annealing.fusing.kernel_program import can_rebuild
 from placement.placer import Budget, Candidate, OnProgress, Placed, Placer, Stage
 from placement.placers.portfolio import portfolio
 from placement.problem import Problem

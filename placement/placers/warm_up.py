@@ -8,10 +8,10 @@ from graphs.builder import GraphBuilder, OpRecord, OutputTensor
 from graphs.import_report import ImportReport
 from graphs.kinds import OpKind
 from placement.annealing.anneal import Annealer
+from placement.annealing.fusing.joint_anneal import JointAnnealer
 from placement.annealing.guided_anneal import Guidance, GuidedAnnealer
 from placement.annealing.hierarchy import build_hierarchy
 from placement.annealing.move_scorer import blank_scorer
-from placement.fusing.joint_anneal import JointAnnealer
 from placement.heuristics.registry import HEURISTICS
 from placement.placer import Budget, silent
 from placement.problem import Problem

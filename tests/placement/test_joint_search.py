@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from graphs.kinds import OpKind
 from placement.annealing.energy import energy_of_evaluation
+from placement.annealing.fusing.fused_problem import fuse_problem
+from placement.annealing.fusing.joint_anneal import JointAnnealer, JointChain
+from placement.annealing.fusing.joint_search import joint_hierarchy, joint_search
+from placement.annealing.fusing.kernel_program import can_rebuild
 from placement.annealing.hierarchy import build_hierarchy
-from placement.fusing.fused_problem import fuse_problem
-from placement.fusing.joint_anneal import JointAnnealer, JointChain
-from placement.fusing.joint_search import joint_hierarchy, joint_search
-from placement.fusing.kernel_program import can_rebuild
 from placement.placer import Budget, silent
 from placement.placers.fused import FusedPlacer
 from placement.placers.portfolio import portfolio

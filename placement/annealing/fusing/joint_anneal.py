@@ -12,6 +12,18 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from placement.annealing.energy import energy_of_plan
+from placement.annealing.fusing.fused_problem import FusedProblem, fuse_problem
+from placement.annealing.fusing.kernel_program import (
+    FUSIBLE_CLASSES,
+    Kernels,
+    Sources,
+    find_kernels,
+    make_kernels,
+    make_sources,
+    rank_kernels,
+    rebuild,
+    room_for_kernels,
+)
 from placement.annealing.hierarchy import Hierarchy
 from placement.annealing.moves import MoveGroups, draw_move, make_move, move_groups, take_back
 from placement.annealing.walk import (
@@ -25,18 +37,6 @@ from placement.annealing.walk import (
     draw_uniform,
     make_engine,
     uphill_limit,
-)
-from placement.fusing.fused_problem import FusedProblem, fuse_problem
-from placement.fusing.kernel_program import (
-    FUSIBLE_CLASSES,
-    Kernels,
-    Sources,
-    find_kernels,
-    make_kernels,
-    make_sources,
-    rank_kernels,
-    rebuild,
-    room_for_kernels,
 )
 from placement.priorities import upward_ranks
 from placement.problem import Problem

@@ -6,9 +6,9 @@ temperature it lost more than it found.
 
 import numpy as np
 
+from placement.annealing.fusing.fused_problem import FusedProblem, fuse_problem
+from placement.annealing.fusing.joint_anneal import JointAnnealer
 from placement.annealing.hierarchy import Hierarchy, build_hierarchy, collect_groups
-from placement.fusing.fused_problem import FusedProblem, fuse_problem
-from placement.fusing.joint_anneal import JointAnnealer
 from placement.placer import Budget, OnProgress
 from placement.problem import Problem
 from simulator.fusion import kernel_roots
