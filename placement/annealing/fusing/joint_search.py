@@ -1,7 +1,7 @@
 """The last part of a fused search: devices and kernels move together, and nothing that costs time.
 
-It begins where a search over fixed kernels has cooled down, so it does not heat up again: with
-temperature it lost more than it found.
+It begins where a search over fixed kernels has cooled down, and does not heat up again: what a
+kernel saves is less than what the temperature of a search lets through.
 """
 
 import numpy as np
