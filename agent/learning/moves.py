@@ -17,10 +17,10 @@ from agent.learning.gradients import sum_over_workers
 from agent.learning.ranking import ranking_area
 from agent.policy.move_network import MoveNetwork
 from placement.annealing.anneal import Annealer, Chain
+from placement.annealing.fusing.fused_problem import fuse_problem
 from placement.annealing.guided_anneal import Guidance, GuidedAnnealer, Harvest
 from placement.annealing.hierarchy import Hierarchy, build_hierarchy
 from placement.annealing.move_features import MOVE_COLUMNS
-from placement.placers.fused import fuse_problem
 from placement.problem import Problem
 from simulator.plan import Plan
 

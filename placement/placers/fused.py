@@ -2,105 +2,21 @@
 
 A search over kernels sees what a step costs once it is fused, instead of being fused afterwards.
 Kernels are those of XLA's instruction fusion (`simulator.fusion`) under the portfolio's placement,
-which is where the search begins.
+which is where the search begins. A search that spends its budget leaves the last part to moves of
+kernels: ops are fused and taken out while groups go on moving (`placement.annealing.fusing`).
 """
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-from jaxtyping import Float64, Int32
-
-from graphs.graph import Graph
-from placement.constraints import Constraints
-from placement.placer import Budget, Candidate, OnProgress, Placed, Placer
+from placement.annealing.fusing.fused_problem import FusedProblem, fuse_problem
+from placement.annealing.fusing.joint_search import joint_search
+from placement.annealing.fusing.kernel_program import can_rebuild
+from placement.placer import Budget, Candidate, OnProgress, Placed, Placer, Stage
 from placement.placers.portfolio import portfolio
 from placement.problem import Problem
-from simulator.clusters.cluster import Cluster
-from simulator.costs.cost_model import kernel_costs
-from simulator.errors import PlanError
-from simulator.fusion import fuse, xla_like_groups
-from simulator.plan import Plan
 
-
-@dataclass(frozen=True)
-class KernelCosts:
-    """Seconds of each kernel, worked out once from the costs of the problem that was fused.
-
-    Kernels are not fused again: a placer that decides fusion cannot place them.
-    """
-
-    name: str
-    kernel_seconds: Float64[np.ndarray, "kernels devices"]
-
-    def seconds(self, graph: Graph, cluster: Cluster) -> Float64[np.ndarray, "kernels devices"]:
-        """Seconds of the kernels of the one graph that was fused.
-
-        Raises:
-            PlanError: another graph, as one whose kernels were fused again.
-        """
-        if self.kernel_seconds.shape != (graph.op_count, cluster.device_count):
-            raise PlanError(
-                "kernels cannot be fused again: leave --fuse out for a policy that decides fusion "
-                "itself, or take another placer"
-            )
-        return self.kernel_seconds
-
-
-@dataclass(frozen=True, eq=False)
-class FusedProblem:
-    """A problem whose ops are kernels, and the way back."""
-
-    problem: Problem
-    """The one that was fused."""
-    kernels: Problem
-    fusion: Int32[np.ndarray, " ops"]
-    kernel_of: Int32[np.ndarray, " ops"]
-
-    def plan(self, of_kernels: Plan) -> Plan:
-        """The plan of the original graph that runs the same kernels."""
-        return Plan.of(
-            of_kernels.devices[self.kernel_of], of_kernels.priorities[self.kernel_of], self.fusion
-        )
-
-
-def fuse_problem(problem: Problem, given: Plan) -> FusedProblem:
-    """Fuse all that may be one kernel under a plan's devices; the kernels' problem knows the plan.
-
-    Ops of a kernel share a device, and so do the units that they belong to.
-    """
-    graph = problem.graph
-    fusion = xla_like_groups(graph, given.devices)
-    fused = fuse(graph, fusion, given.devices)
-    seconds = kernel_costs(problem.costs, graph, fused, problem.given_cluster)
-    refused = np.zeros(seconds.shape, bool)
-    np.logical_or.at(refused, fused.kernel_of, np.isinf(problem.seconds))
-    costs = KernelCosts(problem.costs.name, np.where(refused, np.inf, seconds))
-    kernels = replace(fused.graph, colocation=_colocation(problem, fused.kernel_of))
-    urgency = np.full(len(fused.root_of), -np.inf)
-    np.maximum.at(urgency, fused.kernel_of, given.priorities)
-    known = Plan.of(given.devices[fused.root_of], urgency)
-    return FusedProblem(
-        problem,
-        Problem(kernels, problem.cluster, Constraints(), costs, (known,)),
-        fusion,
-        fused.kernel_of,
-    )
-
-
-def _colocation(problem: Problem, kernel_of: Int32[np.ndarray, " ops"]) -> Int32[np.ndarray, " k"]:
-    """Kernels that hold ops of one unit share a group; -1 where a kernel is alone."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    kernels, units = int(kernel_of.max()) + 1, problem.unit_count
-    ties = coo_array(
-        (np.ones(len(kernel_of), np.int8), (kernel_of, kernels + problem.unit_of)),
-        shape=(kernels + units, kernels + units),
-    )
-    _, labels = connected_components(ties, directed=False)
-    mine = labels[:kernels]
-    shared = np.bincount(mine)[mine] > 1
-    return np.where(shared, mine, -1).astype(np.int32)
+#: Of the budget, what the placer has; kernels are moved in the rest.
+PLACER_SHARE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,31 +24,60 @@ class FusedPlacer:
     """A placer of kernels in place of ops: never worse than the portfolio's plan."""
 
     placer: Placer
+    moves_kernels: bool = True
+    """Whether kernels change after the placer has spent its share of the budget. They do where
+    costs are the roofline's; one that ends before keeps the kernels of the beginning."""
 
     def __call__(
         self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
     ) -> Placed:
-        """Fuse, then let the placer decide for kernels.
+        """Fuse, then let the placer decide for kernels, then move kernels.
 
         Raises:
             InfeasibleError: constraints leave some op no device.
         """
+        moves = self.moves_kernels and can_rebuild(problem) and problem.cluster.device_count > 1
+        share = PLACER_SHARE if moves else 1.0
+        of_placer = replace(budget, cpu_seconds=share * budget.cpu_seconds)
         floor = portfolio(problem, budget, seed, on_progress)
         fused = fuse_problem(problem, floor.best.plan)
-        placed = self.placer(fused.kernels, budget, seed, on_progress)
+        placed = self.placer(fused.kernels, of_placer, seed, on_progress)
         # Fused kernels may hold more at once: perhaps only the plan that is not fused fits.
         mine = self._back(fused, placed.best)
         best = min((mine, floor.best), key=lambda item: item.rank_key)
-        return Placed(
+        placed = Placed(
             best,
             (*floor.candidates, *(self._back(fused, item) for item in placed.candidates), mine),
             placed.progress,
             floor.evaluations + placed.evaluations,
             placed.stages,
         )
+        if moves and of_placer.is_spent and not budget.is_spent:
+            return _with_moved_kernels(problem, placed, budget, seed, on_progress)
+        return placed
 
     @staticmethod
     def _back(fused: FusedProblem, candidate: Candidate) -> Candidate:
         """Kernels take what the fused plan takes: nothing is simulated again."""
         plan = fused.plan(candidate.plan)
         return Candidate(plan, candidate.evaluation, f"fused {candidate.origin}")
+
+
+def _with_moved_kernels(
+    problem: Problem, placed: Placed, budget: Budget, seed: int, on_progress: OnProgress
+) -> Placed:
+    """What a placer returned, gone on with by a search that changes kernels."""
+    before = budget.spent_seconds
+    plan, evaluations = joint_search(problem, placed.best.plan, budget, seed, on_progress)
+    origin = f"{placed.best.origin}, kernels moved"
+    moved = Candidate(plan, problem.evaluate(plan), origin)
+    best = min((placed.best, moved), key=lambda item: item.rank_key)
+    seconds = best.evaluation.makespan_seconds
+    spent = budget.spent_seconds
+    return Placed(
+        best,
+        (*placed.candidates, moved),
+        (*placed.progress, (spent, seconds)) if best is moved else placed.progress,
+        placed.evaluations + evaluations,
+        (*placed.stages, Stage("kernel moves", spent - before, seconds)) if placed.stages else (),
+    )

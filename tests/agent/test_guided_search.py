@@ -10,6 +10,8 @@ from graph_samples import random_graph, toy_cluster
 
 from agent.cli.placement_text import stages_text
 from agent.config import AgentConfig, EpisodeConfig, GuideConfig
+from agent.decoding.config import DrawConfig
+from agent.decoding.placer import OneShotPlacer
 from agent.learning.outcomes import OutcomeConfig, anneal_from, learn_outcomes, try_moves
 from agent.learning.ranking import ranking_area
 from agent.placing.guided_search import Guided, guided_search
@@ -89,10 +91,14 @@ def test_little_time_makes_a_search_cooler() -> None:
 
 
 def test_stages_add_up_and_say_what_each_brought() -> None:
-    placed = replace(untrained_placer(CONFIG, seed=1), effort=Effort(max_passes=4, max_steps=4))(
-        problem(6), Budget(1e9), 3, silent
-    )
-    assert [stage.name for stage in placed.stages] == ["heuristics", "proposals", "guided search"]
+    placer = replace(untrained_placer(CONFIG, seed=1), effort=Effort(max_passes=4, max_steps=4))
+    alone = replace(placer, starter=None)(problem(6), Budget(1e9), 3, silent)
+    assert [stage.name for stage in alone.stages] == ["heuristics", "proposals", "guided search"]
+    starter = OneShotPlacer(None, DrawConfig(plans=16, first=16))
+    placed = replace(placer, starter=starter)(problem(6), Budget(1e9), 3, silent)
+    named = ["heuristics", "one-shot plans", "guided search"]
+    assert [stage.name for stage in placed.stages] == named
+    assert placed.evaluations > alone.evaluations - 16
     times = [stage.makespan_seconds for stage in placed.stages]
     assert times == sorted(times, reverse=True)
     assert times[-1] == placed.best.evaluation.makespan_seconds

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphs.bundled_graphs import load_bundled
+from placement.annealing.fusing.fused_problem import fuse_problem
 from placement.constraints import Constraints
 from placement.placer import Budget, silent
-from placement.placers.fused import FusedPlacer, fuse_problem
+from placement.placers.fused import FusedPlacer
 from placement.placers.portfolio import portfolio
 from placement.placers.search import search
 from placement.problem import Problem

@@ -21,6 +21,7 @@ from agent.policy.move_network import MoveNetwork
 from envs.features.trace_features import OP_TRACE_FEATURES, trace_features
 from graphs.kinds import Storage
 from placement.annealing.anneal import Annealer, Chain
+from placement.annealing.fusing.fused_problem import fuse_problem
 from placement.annealing.guided_anneal import Guidance, GuidedAnnealer, Harvest
 from placement.annealing.hierarchy import build_hierarchy
 from placement.annealing.move_features import (
@@ -31,7 +32,6 @@ from placement.annealing.move_features import (
     read_trace,
 )
 from placement.annealing.move_scorer import MoveScorer, blank_scorer, score_move
-from placement.placers.fused import fuse_problem
 from placement.problem import Problem
 from simulator.compiled import compiled
 from simulator.event_engine.state import make_engine_state, make_recording

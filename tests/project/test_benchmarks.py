@@ -34,7 +34,16 @@ def loaded(path: Path) -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "name", ["ablations", "convergence", "held_out", "joint_tasks", "move_ranking", "tune_guide"]
+    "name",
+    [
+        "ablations",
+        "convergence",
+        "held_out",
+        "joint_tasks",
+        "kernel_moves",
+        "move_ranking",
+        "tune_guide",
+    ],
 )
 def test_benchmarks_of_policies_import_what_is_there(name: str) -> None:
     assert callable(loaded(FOLDER / "quality" / f"{name}.py").main)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 import graphs
 from graphs.graph import Graph
 from graphs.kinds import OpKind
-from placement.placers.fused import fuse_problem
+from placement.annealing.fusing.fused_problem import fuse_problem
 from placement.problem import Problem
 from simulator.costs.contractions import matrix_products, op_inputs
 from simulator.costs.cost_model import CostModel, KernelCostModel, RooflineCosts
