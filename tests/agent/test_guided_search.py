@@ -98,7 +98,6 @@ def test_stages_add_up_and_say_what_each_brought() -> None:
     placed = replace(placer, starter=starter)(problem(6), Budget(1e9), 3, silent)
     named = ["heuristics", "one-shot plans", "guided search"]
     assert [stage.name for stage in placed.stages] == named
-    assert placed.evaluations > alone.evaluations - 16
     times = [stage.makespan_seconds for stage in placed.stages]
     assert times == sorted(times, reverse=True)
     assert times[-1] == placed.best.evaluation.makespan_seconds
