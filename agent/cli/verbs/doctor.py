@@ -42,6 +42,7 @@ def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
             checks.append((name, False, "not installed; run `pip install graphwright` again"))
     for label, check in (("devices", _devices), ("kernels", _kernels), ("placement", _placement)):
         checks.append((label, *check()))
+    checks += _plug_ins()
     healthy = all(fine for _, fine, _ in checks)
     if json:
         print_json(
@@ -69,6 +70,35 @@ def _devices() -> tuple[bool, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return True, f"{cores} CPU cores, " + (", ".join(gpus) if gpus else "no CUDA device")
+
+
+def _plug_ins() -> list[tuple[str, bool, str]]:
+    """What other distributions add, each imported."""
+    from graphs.errors import GraphwrightError
+    from placement.heuristics.registry import HEURISTICS
+    from placement.placers.added import AddedPlacers
+    from placement.placers.registry import SEARCHES
+    from placement.plug_ins import PLACER_GROUP, plug_ins
+    from placement.suites import SUITES, added_suites, get_suite
+
+    found = []
+    placers = plug_ins(PLACER_GROUP)
+    for name, plug_in, load, taken in (
+        *((n, p, AddedPlacers().__getitem__, (*HEURISTICS, *SEARCHES)) for n, p in placers.items()),
+        *((n, p, get_suite, tuple(SUITES)) for n, p in added_suites().items()),
+    ):
+        label = f"{plug_in.group.rpartition('.')[2]}: {name}"
+        if name in taken:
+            detail = f"{plug_in.distribution}: out of reach, for graphwright has one of that name"
+            found.append((label, False, detail))
+            continue
+        try:
+            load(name)
+        except GraphwrightError as error:
+            found.append((label, False, str(error)))
+        else:
+            found.append((label, True, f"{plug_in.distribution}, {plug_in.target}"))
+    return found
 
 
 def _kernels() -> tuple[bool, str]:
