@@ -7,7 +7,9 @@ from envs.errors import ActionError, EpisodeError
 from envs.evaluator import MakeEvaluator, TracedEvaluator, simulated
 from envs.features.observation import Observation, Previous, observe
 from envs.instance import Instance
-from envs.registration import IDS, register
+from envs.instance_actions import InstanceActions
+from envs.known_optima import KNOWN_OPTIMA, KnownOptimum
+from envs.registration import IDS, KNOWN_IDS, register
 from envs.rewards import (
     REWARDS,
     Comparison,
@@ -27,6 +29,8 @@ from envs.vector import BatchedEnv
 __all__ = [
     "FUSED_LEVEL",
     "IDS",
+    "KNOWN_IDS",
+    "KNOWN_OPTIMA",
     "LEVELS",
     "NEUTRAL_LEVEL",
     "REWARDS",
@@ -39,6 +43,8 @@ __all__ = [
     "Episodes",
     "GraphEnv",
     "Instance",
+    "InstanceActions",
+    "KnownOptimum",
     "LogImprovement",
     "LogSpeedup",
     "MakeEvaluator",
