@@ -10,6 +10,7 @@ from graph_samples import graph_of, op
 
 from agent.cli.app import run
 from agent.evaluation.runs import files_digest
+from envs import GraphEnv
 from graphs.errors import GraphwrightError, ModelError
 from graphs.graph_file import write_graph
 from graphs.real_graphs import real_graphs
@@ -90,9 +91,24 @@ def test_another_graph_is_refused(pinned: Path, capsys: pytest.CaptureFixture[st
     suite = get_suite(str(pinned))
     with pytest.raises(ModelError, match=r"small@7: graph .*mine.gwgraph has digest .* pinned is"):
         suite.pairs[1].graph()
-    for tokens in (["compare", "--placer", "single"], ["evaluate", "--only", "single"]):
-        assert run([*tokens, "--suite", str(pinned), "--json"]) == 2
+    out = str(pinned.parent / "run")
+    for tokens in (
+        ["compare", "--placer", "single"],
+        ["evaluate", "--only", "single"],
+        ["train", "--rounds", "1", "--out", out],
+        ["train", "--rounds", "1", "--out", out, "--suite", "real-test", "--validation-suite"],
+    ):
+        last = [] if tokens[-1].endswith("suite") else ["--suite"]
+        assert run([*tokens, *last, str(pinned), "--json"]) == 2
         assert "pinned is" in json.loads(capsys.readouterr().out)["error"]
+    assert not Path(out).exists()
+
+
+def test_an_environment_draws_from_a_pinned_suite(pinned: Path) -> None:
+    env = GraphEnv(suite=str(pinned))
+    observation, info = env.reset(options={"pair": 1})
+    assert len(observation["kinds"]) == 2
+    assert info["instance"].startswith(str(pinned.parent))
 
 
 def test_another_cluster_is_refused_when_the_file_is_read(pinned: Path) -> None:

@@ -3,11 +3,14 @@
 import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from agent.cli.output import prepare, print_json, print_table
+
+if TYPE_CHECKING:
+    from placement.plug_ins import PlugIn
 
 _PACKAGES = (
     "graphwright",
@@ -74,31 +77,35 @@ def _devices() -> tuple[bool, str]:
 
 def _plug_ins() -> list[tuple[str, bool, str]]:
     """What other distributions add, each imported."""
-    from graphs.errors import GraphwrightError
     from placement.heuristics.registry import HEURISTICS
     from placement.placers.added import AddedPlacers
     from placement.placers.registry import SEARCHES
     from placement.plug_ins import PLACER_GROUP, plug_ins
     from placement.suites import SUITES, added_suites, get_suite
 
-    found = []
-    placers = plug_ins(PLACER_GROUP)
-    for name, plug_in, load, taken in (
-        *((n, p, AddedPlacers().__getitem__, (*HEURISTICS, *SEARCHES)) for n, p in placers.items()),
-        *((n, p, get_suite, tuple(SUITES)) for n, p in added_suites().items()),
-    ):
-        label = f"{plug_in.group.rpartition('.')[2]}: {name}"
-        if name in taken:
-            detail = f"{plug_in.distribution}: out of reach, for graphwright has one of that name"
-            found.append((label, False, detail))
-            continue
-        try:
-            load(name)
-        except GraphwrightError as error:
-            found.append((label, False, str(error)))
-        else:
-            found.append((label, True, f"{plug_in.distribution}, {plug_in.target}"))
-    return found
+    taken = {*HEURISTICS, *SEARCHES}
+    of_placers = [
+        _plug_in(plug_in, AddedPlacers().__getitem__, taken)
+        for plug_in in plug_ins(PLACER_GROUP).values()
+    ]
+    of_suites = [_plug_in(plug_in, get_suite, set(SUITES)) for plug_in in added_suites().values()]
+    return of_placers + of_suites
+
+
+def _plug_in(
+    plug_in: "PlugIn", load: Callable[[str], object], taken: set[str]
+) -> tuple[str, bool, str]:
+    from graphs.errors import GraphwrightError
+
+    label = f"{plug_in.group.rpartition('.')[2]}: {plug_in.name}"
+    if plug_in.name in taken:
+        detail = f"{plug_in.distribution}: out of reach, for graphwright has one of that name"
+        return label, False, detail
+    try:
+        load(plug_in.name)
+    except GraphwrightError as error:
+        return label, False, str(error)
+    return label, True, f"{plug_in.distribution}, {plug_in.target}"
 
 
 def _kernels() -> tuple[bool, str]:
