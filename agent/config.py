@@ -183,7 +183,7 @@ class TrainConfig:
 
     agent: AgentConfig = field(default_factory=AgentConfig)
     suite: str = "train"
-    """A suite's name, or a folder of models (with `clusters`)."""
+    """A suite's name, the file of one, or a folder of models (with `clusters`)."""
     clusters: tuple[str, ...] = ()
     graphs_per_batch: int = 4
     """Graphs of a batch, on all workers together."""

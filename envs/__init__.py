@@ -5,9 +5,22 @@ from envs.environment import GraphEnv
 from envs.episodes import Episodes, episodes_from
 from envs.errors import ActionError, EpisodeError
 from envs.evaluator import MakeEvaluator, TracedEvaluator, simulated
-from envs.features.observation import Observation, Previous, observe
+from envs.features.observation import (
+    DEVICE_COLUMNS,
+    EDGE_COLUMNS,
+    GRAPH_COLUMNS,
+    LINK_COLUMNS,
+    OP_COLUMNS,
+    PAIR_COLUMNS,
+    Observation,
+    Previous,
+    observe,
+)
 from envs.instance import Instance
-from envs.registration import IDS, register
+from envs.instance_actions import InstanceActions
+from envs.known_optima import KNOWN_OPTIMA, KnownOptimum
+from envs.padded import PaddedEnv
+from envs.registration import IDS, KNOWN_IDS, register
 from envs.rewards import (
     REWARDS,
     Comparison,
@@ -25,10 +38,18 @@ from envs.tasks import FUSED_LEVEL, LEVELS, NEUTRAL_LEVEL, UNFUSED_LEVEL, Task
 from envs.vector import BatchedEnv
 
 __all__ = [
+    "DEVICE_COLUMNS",
+    "EDGE_COLUMNS",
     "FUSED_LEVEL",
+    "GRAPH_COLUMNS",
     "IDS",
+    "KNOWN_IDS",
+    "KNOWN_OPTIMA",
     "LEVELS",
+    "LINK_COLUMNS",
     "NEUTRAL_LEVEL",
+    "OP_COLUMNS",
+    "PAIR_COLUMNS",
     "REWARDS",
     "UNFUSED_LEVEL",
     "ActionError",
@@ -39,10 +60,13 @@ __all__ = [
     "Episodes",
     "GraphEnv",
     "Instance",
+    "InstanceActions",
+    "KnownOptimum",
     "LogImprovement",
     "LogSpeedup",
     "MakeEvaluator",
     "Observation",
+    "PaddedEnv",
     "Previous",
     "Reward",
     "Rules",

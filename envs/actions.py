@@ -9,6 +9,7 @@ from jaxtyping import Int32
 
 from envs.decision import Decision
 from envs.errors import ActionError
+from envs.instance_actions import InstanceActions
 from envs.tasks import LEVELS, Task
 
 
@@ -20,13 +21,11 @@ def action_space(tasks: Sequence[Task], ops: int | None, devices: int) -> spaces
         ops: how many ops every graph has; None where graphs differ.
         devices: how many devices the largest cluster has.
     """
+    if ops is None:
+        return InstanceActions(tasks, devices)
     widths = [devices if task is Task.PLACEMENT else LEVELS for task in tasks]
     if len(widths) == 1:
-        if ops is None:
-            return spaces.Sequence(spaces.Discrete(widths[0]), stack=True)
         return spaces.MultiDiscrete(np.full(ops, widths[0]))
-    if ops is None:
-        return spaces.Sequence(spaces.MultiDiscrete(widths), stack=True)
     return spaces.MultiDiscrete(np.tile(widths, (ops, 1)))
 
 

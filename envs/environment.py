@@ -14,6 +14,7 @@ from envs.episodes import Episodes, Prepared, episodes_from
 from envs.errors import EpisodeError
 from envs.evaluator import MakeEvaluator, simulated
 from envs.features.observation import Observation
+from envs.instance_actions import InstanceActions
 from envs.overlapping import overlap_of
 from envs.rewards import Reward, get_reward
 from envs.rules import NO_START, Progress, Rules, advance, begin, observe_progress
@@ -53,7 +54,8 @@ class GraphEnv(gymnasium.Env[dict[str, Any], Any]):
     docs/environments.md says all this at length.
 
     Action space:
-        One choice per op and task: a device, or a level from 0 to 20.
+        One choice per op and task: a device, or a level from 0 to 20. Where graphs differ in size,
+        samples are of the episode's graph (`InstanceActions`).
     Observation space:
         A dictionary of arrays: the graph, the cluster, what is legal, the last plan and its trace.
     Rewards:
@@ -186,6 +188,8 @@ class GraphEnv(gymnasium.Env[dict[str, Any], Any]):
         super().reset(seed=seed)
         self._prepared = draw(self.episodes, self.np_random, options)
         self._progress = begin(self._prepared, self.rules, (options or {}).get("start"))
+        if isinstance(self.action_space, InstanceActions):
+            self.action_space.follow(self._prepared.instance.problem)
         return self._observe(), instance_info(self._prepared)
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -265,11 +269,13 @@ def course(rules: Rules, taken: int) -> dict[str, Any]:
 def instance_info(prepared: Prepared) -> dict[str, Any]:
     """What `info` says of an instance."""
     instance = prepared.instance
+    optimum = instance.optimum_seconds
     return {
         "instance": instance.name,
         "objective": "latency" if instance.overlap is None else "throughput",
         "bound_seconds": instance.bound_seconds,
         "portfolio_seconds": instance.reference_seconds,
+        **({} if optimum is None else {"optimum_seconds": optimum}),
     }
 
 

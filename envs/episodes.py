@@ -69,6 +69,8 @@ class Episodes:
     """Seed of heuristics that draw."""
     overlap: Throughput | None = None
     """Steps that overlap, where plans are scored by their period (`envs.overlapping`)."""
+    optimum_seconds: float | None = None
+    """Of the only problem, where it is known (`envs.known_optima`)."""
     _kept: "OrderedDict[int, Prepared]" = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
@@ -132,7 +134,14 @@ class Episodes:
             name, problem = f"{source.graph.name} on {source.cluster.name}", source
         else:
             name, problem = f"{source.graph_ref} on {source.cluster_ref}", source.problem()
-        return Instance(name, problem, self.make_evaluator, self.seed, overlap=self.overlap)
+        return Instance(
+            name,
+            problem,
+            self.make_evaluator,
+            self.seed,
+            overlap=self.overlap,
+            optimum_seconds=self.optimum_seconds,
+        )
 
 
 def episodes_from(

@@ -44,6 +44,8 @@ class Instance:
     overlap: Throughput | None = None
     """Steps that overlap, where plans are scored by their period: then all times here are periods,
     and bytes those of all steps on the way. None scores the time of one step."""
+    optimum_seconds: float | None = None
+    """Step time of the best plan, where it is known (`envs.known_optima`)."""
 
     @cached_property
     def evaluator(self) -> TracedEvaluator:

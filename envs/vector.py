@@ -12,6 +12,7 @@ from envs.environment import GraphEnv, course, draw, instance_info, picture, ste
 from envs.episodes import Prepared
 from envs.errors import ActionError, EpisodeError
 from envs.features.observation import Observation
+from envs.instance_actions import InstanceActions
 from envs.rules import Progress, advance, begin, observe_progress
 from envs.spaces import as_space_sample
 
@@ -135,6 +136,10 @@ class BatchedEnv(VectorEnv[Any, Any, Any]):
         self._prepared = draw(self.episodes, self.np_random, options)
         start = begin(self._prepared, self.rules, (options or {}).get("start"))
         self._progress = [start] * self.num_envs
+        if isinstance(self.action_space, gymnasium.spaces.Tuple):
+            for space in (self.single_action_space, *self.action_space.spaces):
+                if isinstance(space, InstanceActions):
+                    space.follow(self._prepared.instance.problem)
 
     def _each(self, actions: Any) -> list[Any]:
         is_array = isinstance(actions, np.ndarray)

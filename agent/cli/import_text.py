@@ -28,16 +28,21 @@ def import_values(graph: "Graph") -> Mapping[str, Any]:
 def check_models(
     pairs: "Sequence[Pair]", allow_unknown: bool, quiet: bool
 ) -> Mapping[str, Mapping[str, Any]]:
-    """Say what is unknown of each model file among the pairs of a suite.
+    """Say what is unknown of each model file among the pairs of a suite; hold pinned pairs against
+    their digests.
 
     Returns:
         what `--json` prints, by file.
 
     Raises:
-        ModelError: a file that is no model, or one of which too little is known.
+        ModelError: a file that is no model, one of which too little is known, or a graph that is
+            not what was pinned.
+        ClusterError: a cluster that is not what was pinned.
     """
     from graphs.import_gaps import check_known, import_gaps
+    from placement.suites import check_pins
 
+    check_pins(pairs)
     found = {}
     for pair in {pair.graph_ref: pair for pair in pairs}.values():
         if not Path(pair.graph_ref).exists():

@@ -9,15 +9,12 @@ import numpy as np
 from graphs.catalogue import resolve
 from graphs.errors import GraphwrightError
 from graphs.graph import Graph
-from placement.decoding.drawing import Decoder, make_decoder, untaught_scorer
-from placement.decoding.style_weights import STYLE_WEIGHTS
-from placement.decoding.styles import Noise, draw_styles
-from placement.priorities import upward_ranks
+from placement.decoding.drawing import make_decoder
+from placement.decoding.least_memory import least_peak_bytes
 from placement.problem import Problem
 from placement.suites import get_suite
 from placement.suites.catalogue import TRAINED_FAMILIES
 from simulator.cluster_file import load_cluster
-from simulator.plan import Plan
 
 #: Seeds of graphs that training may see; suites for validation and tests have higher ones.
 _SEEDS = 10_000
@@ -81,7 +78,7 @@ class Draft:
         )
         if self.tight is None:
             return problem
-        memory = int(self.tight * _least_bytes(make_decoder(problem)))
+        memory = int(self.tight * least_peak_bytes(make_decoder(problem)))
         return Problem(problem.graph, problem.given_cluster.with_memory(memory))
 
 
@@ -137,16 +134,3 @@ def _draw_cluster(rng: np.random.Generator) -> tuple[str, bool]:
     has_nvlink = not any(name in layout for name in _WITHOUT_NVLINK)
     link = "nvlink" if rng.random() < 0.2 and has_nvlink else "pcie"
     return f"{layout}-{link}", "cpu" not in layout
-
-
-def _least_bytes(decoder: Decoder) -> int:
-    """The smallest peak of the fullest device among the untaught decoder's plans."""
-    problem = decoder.problem
-    styles = draw_styles(
-        problem, np.arange(len(STYLE_WEIGHTS), dtype=np.int32), Noise(), np.random.default_rng(0),
-        len(STYLE_WEIGHTS),
-    )  # fmt: skip
-    drawn = decoder.draw(untaught_scorer(decoder), styles, 0).chosen
-    plans = [Plan.of(at, upward_ranks(problem, at)) for at in map(decoder.devices, drawn)]
-    peaks = problem.simulator.evaluate_many(plans).peak_bytes
-    return int(peaks.max(axis=1).min())

@@ -232,8 +232,8 @@ def run(
 
 
 def files_digest(pair: Pair) -> str:
-    """Sixteen hexadecimal digits of what the files hold that a pair names, of models and clusters;
-    empty where it names graphs and clusters that come with the package.
+    """Sixteen hexadecimal digits of what the files hold that a pair names, of models and clusters,
+    and of what is pinned; empty where it names graphs and clusters that come with the package.
 
     Paths stay the same when files change; rows must not.
     """
@@ -244,7 +244,9 @@ def files_digest(pair: Pair) -> str:
         state.update(file.name.encode())
         with file.open("rb") as opened:
             state.update(hashlib.file_digest(opened, "sha256").digest())
-    return state.hexdigest() if files else ""
+    if pair.pin is not None:
+        state.update(f"{pair.pin.graph_digest} {pair.pin.cluster_digest}".encode())
+    return state.hexdigest() if files or pair.pin is not None else ""
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -18,16 +18,23 @@ Input = TypeVar("Input", bound="GraphInput")
 
 @dataclass(frozen=True, eq=False)
 class GraphInput:
-    """Graphs laid end to end; devices are padded to the largest cluster of the batch."""
+    """Graphs laid end to end; devices are padded to the largest cluster of the batch.
+
+    What an encoder of your own reads: see `docs/examples/own_encoder.py`. Columns are those of
+    `envs.OP_COLUMNS` and its like.
+    """
 
     kinds: Int[Tensor, " ops"]
+    """`graphs.kinds.OpKind` of each op."""
     ops: Float[Tensor, "ops columns"]
     graph_of_op: Int[Tensor, " ops"]
+    """Which graph of the batch an op belongs to."""
     previous: Int[Tensor, "ops tasks"]
+    """What was decided before, a column per `envs.Task`; -1 where nothing was."""
     producers: Int[Tensor, " edges"]
-    """Per edge, sorted by consumer."""
+    """Per edge, sorted by consumer: the op that makes the tensor."""
     consumer_offsets: Int[Tensor, " ops_1"]
-    """Edges that end at each op."""
+    """Where the edges that end at each op begin and end."""
     outward: Int[Tensor, " edges"]
     """The same edges sorted by producer, as positions."""
     consumers: Int[Tensor, " edges"]
@@ -81,7 +88,17 @@ class View:
 
 
 def collate_graphs(seen: Sequence[Observation], segment_ops: int) -> GraphInput:
-    """Lay graphs end to end."""
+    """Lay graphs end to end, as float32 and int64 tensors on the CPU.
+
+    Args:
+        seen: observations of any graphs and clusters, one at least.
+        segment_ops: ops of a segment, for encoders that attend within segments (`segments` and
+            `follows`); others may give any number.
+
+    Example:
+        >>> collate_graphs([env.unwrapped.observation], segment_ops=128).ops.shape[0]
+        12
+    """
     ops = np.array([item.op_count for item in seen])
     first_op = np.concatenate([[0], np.cumsum(ops)])
     width = max(item.device_count for item in seen)

@@ -160,9 +160,10 @@ def suite_facts(name: str, clusters: Sequence[str] = ()) -> Mapping[str, Any]:
     suite = get_suite(name, clusters)
     bases = sorted({memory_rule(pair.cluster_ref)[0] for pair in suite.pairs})
     return {
-        "name": suite.name,
+        "name": suite.label,
         "pairs": len(suite.pairs),
         "digest": suite_digest(suite),
+        **({"pins": suite.digest} if suite.version else {}),
         "clusters": {base: load_cluster(base).digest for base in bases},
     }
 

@@ -1,5 +1,6 @@
 """How little memory per device a graph can do with, as far as the portfolio's plans tell."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from placement.placer import Budget, silent
@@ -18,4 +19,19 @@ def tighten_memory(problem: Problem, factor: float, seed: int = 0) -> Cluster:
     """The problem's cluster with `factor` times that memory on every device."""
     cluster = problem.given_cluster
     memory = int(factor * least_peak_bytes(problem, seed))
-    return replace(cluster.with_memory(memory), name=f"{cluster.name}-tight{factor:g}")
+    return tightened(cluster, [memory] * cluster.device_count, factor)
+
+
+def tightened(cluster: Cluster, memory_bytes: Sequence[int], factor: float) -> Cluster:
+    """A cluster with the memory that a rule came to.
+
+    Args:
+        cluster: as it is without the rule.
+        memory_bytes: of each device.
+        factor: of the rule, for the name.
+    """
+    devices = tuple(
+        replace(device, memory_bytes=memory)
+        for device, memory in zip(cluster.devices, memory_bytes, strict=True)
+    )
+    return replace(cluster, devices=devices, name=f"{cluster.name}-tight{factor:g}")

@@ -15,9 +15,12 @@ from pathlib import Path
 from random import Random
 
 from graphs.errors import GraphwrightError
+from placement.suites.added import added_suites, load_added
 from placement.suites.folder import suite_from_folder
 from placement.suites.pair import Headroom, Pair, Suite
+from placement.suites.pinning import load_pinned, pinned_names
 from placement.suites.real import real_suites
+from placement.suites.suite_file import SUFFIXES, read_suite
 
 TRAINED_FAMILIES = (
     "rnnlm", "gnmt", "convnet", "inception", "transformer", "layered", "unet", "mamba", "perturbed",
@@ -158,15 +161,29 @@ SUITES: Mapping[str, Suite] = {
 
 
 def get_suite(name: str, clusters: Sequence[str] = ()) -> Suite:
-    """A suite by name, or the models of a folder on the given clusters.
+    """A suite by name, one of a file, or the models of a folder on the given clusters.
+
+    Names with a version, such as `paper@1`, are of the pinned suites that ship. Other
+    distributions add suites (`placement.plug_ins`), under names that are not taken.
 
     Raises:
-        GraphwrightError: neither; the message lists the suites.
+        GraphwrightError: none of these; the message lists the suites. Or a suite that cannot be
+            read, or is not what was pinned.
     """
     if name in SUITES:
         return SUITES[name]
-    if Path(name).is_dir():
+    if name in pinned_names():
+        return load_pinned(name)
+    path = Path(name)
+    if path.is_dir():
         return suite_from_folder(name, clusters)
+    if path.is_file() or path.suffix.lower() in SUFFIXES:
+        return read_suite(path)
+    added = added_suites()
+    if name in added:
+        return load_added(added[name])
+    known = (*SUITES, *pinned_names(), *added)
     raise GraphwrightError(
-        f"no suite {name!r}; there are {', '.join(SUITES)}, or give a folder of models"
+        f"no suite {name!r}; there are {', '.join(known)}, or give a suite's file or a folder of "
+        "models"
     )

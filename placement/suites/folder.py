@@ -34,7 +34,7 @@ def suite_from_folder(folder: str | Path, clusters: Sequence[str]) -> Suite:
         raise ClusterError(
             "which devices? Models of a folder need at least one cluster, such as 4xv100-pcie"
         )
-    headroom = {cluster: _headroom(cluster) for cluster in clusters}
+    headroom = {cluster: headroom_of(cluster) for cluster in clusters}
     pairs = [Pair(str(model), name, tag) for model in models for name, tag in headroom.items()]
     return Suite(str(path), f"models in {path}", tuple(pairs))
 
@@ -53,8 +53,12 @@ def _models(folder: Path) -> list[Path]:
     return models
 
 
-def _headroom(cluster_ref: str) -> Headroom:
-    """What can be told from the cluster alone."""
+def headroom_of(cluster_ref: str) -> Headroom:
+    """What can be told from the cluster alone.
+
+    Raises:
+        ClusterError: no such cluster, or a rule that cannot be read.
+    """
     base, factor = memory_rule(cluster_ref)
     cluster = load_cluster(base)
     if factor is not None:

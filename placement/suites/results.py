@@ -10,6 +10,7 @@ from placement.placer import OnProgress, Placer, silent
 from placement.placers.registry import get_placer
 from placement.suites import ratios
 from placement.suites.pair import Headroom, Pair
+from placement.suites.pin import Pin
 from placement.suites.ratios import MeanRatio
 
 #: The columns of GO's table, and ours beside them.
@@ -55,11 +56,25 @@ class SuiteRow:
             GraphwrightError: a key is missing, or the pair is of no known kind.
         """
         try:
-            pair = Pair(values["graph"], values["cluster"], Headroom(values["headroom"]))
+            pair = Pair(
+                values["graph"], values["cluster"], Headroom(values["headroom"]), _pin_of(values)
+            )
             own = {item.name: values[item.name] for item in fields(SuiteRow) if item.name != "pair"}
         except (KeyError, ValueError) as error:
             raise GraphwrightError(f"not a row of a suite's results: {error}") from error
         return SuiteRow(pair=pair, **own)
+
+
+def _pin_of(values: Mapping[str, Any]) -> Pin | None:
+    """The pin of a row's pair; None of a suite that was not pinned."""
+    if "graph_digest" not in values:
+        return None
+    return Pin(
+        "of these rows",
+        values["graph_digest"],
+        values["cluster_digest"],
+        tuple(values["memory_bytes"]),
+    )
 
 
 def measure_pair(

@@ -8,7 +8,19 @@ import gymnasium  # noqa: F401 - the docstring's example
 import numpy as np  # noqa: F401
 import pytest
 
-from envs import IDS, REWARDS, GraphEnv
+from envs import (
+    DEVICE_COLUMNS,
+    EDGE_COLUMNS,
+    GRAPH_COLUMNS,
+    IDS,
+    KNOWN_IDS,
+    KNOWN_OPTIMA,
+    LINK_COLUMNS,
+    OP_COLUMNS,
+    PAIR_COLUMNS,
+    REWARDS,
+    GraphEnv,
+)
 from envs.features.static_features import (
     DEVICE_FEATURES,
     EDGE_FEATURES,
@@ -37,6 +49,11 @@ COLUMNS = {
 }
 
 
+def test_the_public_names_are_of_the_same_columns() -> None:
+    public = OP_COLUMNS, EDGE_COLUMNS, DEVICE_COLUMNS, LINK_COLUMNS, PAIR_COLUMNS, GRAPH_COLUMNS
+    assert public == tuple(known + seen for known, seen in COLUMNS.values())
+
+
 @pytest.mark.parametrize("subject", COLUMNS)
 def test_every_column_is_named_in_its_order(subject: str) -> None:
     row = next(
@@ -50,17 +67,28 @@ def test_every_column_is_named_in_its_order(subject: str) -> None:
 
 def test_every_id_and_reward_is_named() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    for name in IDS:
+    for name in (*IDS, *KNOWN_IDS):
         assert name.removeprefix("graphwright/") in text
     for name in REWARDS:
         assert f"| `{name}` |" in text
 
 
 def test_the_example_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, object] = {}
     exec(code.replace("inception-v3", "gpt2"), names)
     assert isinstance(names["reward"], float)
+
+
+def test_the_encoders_lines_run() -> None:
+    from agent.policy.inputs import collate_graphs
+
+    _, code = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    env = GraphEnv(problem=KNOWN_OPTIMA["ForkJoin"]().problem)
+    env.reset(seed=0)
+    names = {"collate_graphs": collate_graphs, "env": env, "encoder": lambda seen: seen.ops}
+    exec(code, names)
+    assert names["scores"].shape == (6, len(OP_COLUMNS))  # type: ignore[attr-defined]
 
 
 def test_the_example_of_the_docstring_runs() -> None:

@@ -14,7 +14,7 @@ from environment_samples import FixedEvaluator, two_chains
 from graph_samples import graph_of, op, random_graph, toy_cluster
 from gymnasium.utils.env_checker import check_env
 
-from envs import IDS, ActionError, EpisodeError, Episodes, GraphEnv, register
+from envs import IDS, ActionError, BatchedEnv, EpisodeError, Episodes, GraphEnv, register
 from envs.rewards import Telescoping
 from envs.tasks import LEVELS, NEUTRAL_LEVEL, Task
 from placement.constraints import Constraints
@@ -51,24 +51,73 @@ def test_gymnasium_finds_no_fault(name: str, settings: dict[str, Any]) -> None:
         check_env(make(name, **settings).unwrapped)
 
 
-@pytest.mark.parametrize("name", ["Placement", "Joint"])
+def of_two_sizes() -> Episodes:
+    """Graphs of 6 and 7 ops on 2 and 3 devices, of which the last is not for all ops."""
+    rules = Constraints(forbidden={"op[0-3]": ("d1",)})
+    small = [
+        Problem(random_graph(seed, 6 + seed, groups=False), toy_cluster(2 + seed), rules)
+        for seed in range(2)
+    ]
+    return Episodes(tuple(small))
+
+
+@pytest.mark.parametrize("name", ["Placement", "Scheduling", "Joint"])
 def test_gymnasium_finds_no_fault_where_sizes_differ(name: str) -> None:
-    small = [Problem(random_graph(seed, 6 + seed), toy_cluster(2 + seed)) for seed in range(2)]
-    episodes = Episodes(tuple(small))
-    env = make(name, graph=None, cluster=None, episodes=episodes, steps=2).unwrapped
+    made = make(name, graph=None, cluster=None, episodes=of_two_sizes(), steps=2)
+    env = made.unwrapped
+    assert isinstance(env, GraphEnv)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sizes = set()
-        for seed in range(6):
+        for seed in range(12):
             observation, _ = env.reset(seed=seed)
             assert observation in env.observation_space
             ops = len(observation["kinds"])
             sizes.add((ops, observation["legal"].shape[1]))
-            shape = (ops,) if name == "Placement" else (ops, 3)
-            action = np.zeros(shape, int)
+            action = env.action_space.sample()
+            assert action.shape == ((ops, 3) if name == "Joint" else (ops,))
             assert action in env.action_space
-            assert env.step(action)[0] in env.observation_space
+            observation, *_, info = env.step(action)
+            assert observation in env.observation_space
+            assert "device" not in str(info["failure"] or "")
+        # One check takes an action, resets with a seed and then steps: with two pairs the graph is
+        # the same before and after.
+        check_env(env)
     assert sizes == {(6, 3), (7, 3)}
+
+
+def test_samples_of_a_batch_are_of_its_graph_and_differ() -> None:
+    batch = BatchedEnv(3, episodes=of_two_sizes())
+    sizes, differing = set(), 0
+    for seed in range(8):
+        batch.reset(seed=seed)
+        actions = batch.action_space.sample()
+        differing += (actions[0] != actions[1]).any() or (actions[0] != actions[2]).any()
+        batch.step(actions)
+        sizes.add(len(actions[0]))
+    assert sizes == {6, 7}
+    assert differing > 4
+
+
+def test_samples_are_legal_and_follow_the_seed() -> None:
+    env = GraphEnv(episodes=of_two_sizes())
+    env.reset(seed=0)
+    env.action_space.seed(4)
+    first = [env.action_space.sample() for _ in range(50)]
+    legal = env.observation.legal
+    assert all(legal[np.arange(len(one)), one].all() for one in first)
+    assert {int(device) for one in first for device in one} == set(range(legal.shape[1]))
+    env.action_space.seed(4)
+    assert all((env.action_space.sample() == one).all() for one in first)
+
+
+def test_a_sample_of_another_graph_is_refused() -> None:
+    env = GraphEnv(episodes=of_two_sizes())
+    env.reset(options={"pair": 0})
+    action = env.action_space.sample()
+    env.reset(options={"pair": 1})
+    with pytest.raises(ActionError, match="the graph has 7 ops"):
+        env.step(action)
 
 
 def test_registering_twice_changes_nothing() -> None:

@@ -1,10 +1,10 @@
-"""Small problems whose best plan is known, and agents that learn on them."""
+"""Agents that learn on the small problems of `envs.known_optima`."""
 
 from typing import Any
 
 import numpy as np
 import torch
-from graph_samples import device, graph_of, op, toy_cluster
+from graph_samples import graph_of, op
 
 from agent.config import AgentConfig, EpisodeConfig
 from agent.learning.improving import draw_pass, learn
@@ -15,72 +15,38 @@ from agent.policy.inputs import collate
 from agent.policy.network import Policy
 from agent.policy.state import EpisodeState, begin
 from agent.policy.view import GroupedInstance, group_instance
+from envs import known_optima
 from envs.actions import action_of
 from envs.episodes import Prepared
 from envs.instance import Instance
+from envs.known_optima import KnownOptimum
 from graphs.graph import Graph
-from graphs.kinds import OpKind
 from placement.problem import Problem
-from simulator.clusters.cluster import Cluster
 from simulator.plan import Plan
 
 
 def two_chains(length: int = 6) -> tuple[Problem, float]:
-    """Each chain on a device of its own: half the time of one device; any cut costs much."""
-    records = [
-        op(f"{name}{i}", 1.0, (f"{name}{i - 1}",) if i else (), 5)
-        for name in "ab"
-        for i in range(length)
-    ]
-    return Problem(graph_of(*records), toy_cluster(2)), float(length)
+    return _sample(known_optima.two_chains(length))
 
 
 def fork_join() -> tuple[Problem, float]:
-    """A long branch and three short ones between a source and a sink, on two devices."""
-    lengths = (6.0, 2.0, 2.0, 2.0)
-    branches = [op(f"branch{i}", lengths[i], ("source",), 1) for i in range(4)]
-    sink = op("sink", 1.0, tuple(f"branch{i}" for i in range(4)), 0)
-    graph = graph_of(op("source", 1.0, (), 1), *branches, sink)
-    # The source runs and is sent; the long branch here from 1 to 7, the short ones there from 2
-    # to 8, which the long one's output reaches at 8 as well; then the sink.
-    return Problem(graph, toy_cluster(2)), 9.0
+    return _sample(known_optima.fork_join())
 
 
 def forced_split() -> tuple[Problem, float]:
-    """Parameters that fit on no device together: the chain must be cut once, at its thin place."""
-    sizes = (8, 8, 1, 8, 8, 0)
-    records = [
-        op(f"op{i}", 1.0, (f"op{i - 1}",) if i else (), sizes[i], resident_bytes=30)
-        for i in range(6)
-    ]
-    return Problem(graph_of(*records), toy_cluster(2, memory_bytes=110)), 7.0
+    return _sample(known_optima.forced_split())
 
 
 def one_right_order() -> tuple[Problem, float]:
-    """On one device: what feeds the long transfer has to run first, which ranks do not tell.
-
-    Critical-path priority runs `decoy` first, since transfers of the fixed placement are longer
-    there on paper; the order that is right overlaps both.
-    """
-    graph = graph_of(
-        op("decoy", 5.0, (), 1),
-        op("feed", 1.0, (), 4),
-        op("far", 4.0, ("feed",), 0),
-        op("near", 5.0, ("decoy",), 0),
-    )
-    return Problem(graph, toy_cluster(2)), 11.0
+    return _sample(known_optima.one_right_order())
 
 
 def elementwise_chain(length: int = 6) -> tuple[Problem, float]:
-    """On a device with a launch cost: one kernel is best."""
-    records = [
-        op(f"e{i}", 0.0, (f"e{i - 1}",) if i else (), 4, kind=OpKind.ELEMENTWISE)
-        for i in range(length)
-    ]
-    from dataclasses import replace
+    return _sample(known_optima.elementwise_chain(length))
 
-    slow_launch = replace(device("d0"), launch_seconds=1.0)
-    return Problem(graph_of(*records), Cluster("launch", (slow_launch,))), 1.0
+
+def _sample(known: KnownOptimum) -> tuple[Problem, float]:
+    return known.problem, known.seconds
 
 
 def agent_config(tasks: tuple[str, ...], whole: bool, **policy: Any) -> AgentConfig:

@@ -25,12 +25,14 @@ from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
     from placement.place import Placement
+    from placement.throughput import Throughput
 
 
 def compare(
     model: str | None = None,
     *,
     suite: str | None = None,
+    families: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     target: Target = Target(),
     rules: ConstraintFlags = ConstraintFlags(),
     objective: Objective = "latency",
@@ -52,8 +54,11 @@ def compare(
     model
         A model file, or the name of a bundled graph.
     suite
-        Instead of a model: a suite, or a folder of models (with --cluster); `graphwright suites
-        list` shows all. Prints one row for each pair and geometric means of ratios.
+        Instead of a model: a suite, its file, or a folder of models (with --cluster);
+        `graphwright suites list` shows all. Prints one row for each pair and geometric means of
+        ratios.
+    families
+        Of the suite, only graphs of these families.
     objective
         latency: the time of one step. throughput: the time between steps that overlap.
     placer
@@ -85,22 +90,15 @@ def compare(
         )
     if (model is None) == (suite is None):
         raise GraphwrightError("compare what? Give a model, or --suite with a suite's name")
+    if families and suite is None:
+        raise GraphwrightError("--families goes with --suite, whose graphs have families")
     if suite is not None:
-        if rules != ConstraintFlags() or target.dim:
-            raise GraphwrightError("--suite takes neither constraints nor --dim")
-        if out is not None:
-            raise GraphwrightError("--out is for one model; --suite prints its table only")
-        clusters = (target.cluster,) if target.cluster else ()
-        if request is not None:
-            from placement.suites import get_suite
-
-            return compare_suite_periods(
-                get_suite(suite, clusters), request.in_flight, request.micro_batches, placer,
-                seconds, seed, as_json=json, allow_unknown=target.allow_unknown,
-            )  # fmt: skip
-        return compare_suite(
-            suite, clusters, placer, seconds, seed, json, policy, target.allow_unknown
-        )
+        if rules != ConstraintFlags() or target.dim or out is not None:
+            raise GraphwrightError(
+                "--suite takes neither constraints nor --dim; --out is for one model, and --suite "
+                "prints its table only"
+            )
+        return _on_suite(suite, families, target, request, placer, policy, seconds, seed, json)
     assert model is not None
     if request is not None:
         asked = Problem(read_model(model, target), read_cluster(model, target), read_rules(rules))
@@ -163,6 +161,31 @@ def compare(
         for name, path in written.items():
             print_text(f"{name}: {path}")
     return DONE if any(row["feasible"] for row in results) else INFEASIBLE
+
+
+def _on_suite(
+    name: str,
+    families: tuple[str, ...],
+    target: Target,
+    request: "Throughput | None",
+    placers: tuple[str, ...],
+    policy: Path | None,
+    budget_seconds: float,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """The same for each pair of a suite, or of some of its families."""
+    from placement.suites import get_suite, of_families
+
+    chosen = of_families(get_suite(name, (target.cluster,) if target.cluster else ()), families)
+    if request is None:
+        return compare_suite(
+            chosen, placers, budget_seconds, seed, as_json, policy, target.allow_unknown
+        )
+    return compare_suite_periods(
+        chosen, request.in_flight, request.micro_batches, placers, budget_seconds, seed,
+        as_json=as_json, allow_unknown=target.allow_unknown,
+    )  # fmt: skip
 
 
 def _write_best(placements: "list[Placement]", out: Path, target: Target) -> dict[str, str]:

@@ -125,7 +125,7 @@ def compare_suite_periods(
     imports = check_models(suite.pairs, allow_unknown, quiet=as_json)
     prepare(quiet=as_json, overlaps=True)
     tables = []
-    with progress(f"{len(suite.pairs)} pairs of {suite.name}", quiet=as_json) as on_progress:
+    with progress(f"{len(suite.pairs)} pairs of {suite.label}", quiet=as_json) as on_progress:
         for index, pair in enumerate(suite.pairs):
             problem = pair.problem()
             request = request_of(problem, in_flight, micro_batches)
@@ -136,7 +136,7 @@ def compare_suite_periods(
             {**pair.as_dict(), **table.as_dict()}
             for pair, table in zip(suite.pairs, tables, strict=True)
         ]
-        print_json({"suite": suite.name, "imports": imports, "rows": rows})
+        print_json({"suite": suite.label, "imports": imports, "rows": rows})
     else:
         _show_suite(suite, tables, tuple(chosen))
     solved = all(any(row.feasible for row in table.rows) for table in tables)
@@ -165,7 +165,7 @@ def _show_suite(suite: "Suite", tables: "Sequence[PeriodTable]", placers: Sequen
             ]
         )
     head = ["workload", "cluster", "devices", *titles, _CHOSEN, "bound"]
-    print_table(f"{suite.name}: simulated period of steps that overlap", head, cells, left=2)
+    print_table(f"{suite.label}: simulated period of steps that overlap", head, cells, left=2)
     ours = _by_number([_chosen(table) for table in tables])
     for title, column in zip(titles, columns, strict=True):
         theirs = _by_number([table.period_of(*column) for table in tables])

@@ -8,12 +8,12 @@ from agent.cli.import_text import check_models
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 
 if TYPE_CHECKING:
+    from placement.suites import Suite
     from placement.suites.results import SuiteRow
 
 
 def compare_suite(
-    name: str,
-    clusters: Sequence[str],
+    suite: "Suite",
     placers: Sequence[str],
     budget_seconds: float,
     seed: int,
@@ -24,32 +24,29 @@ def compare_suite(
     """Measure all pairs and print the table; 3 if some pair has no plan that fits.
 
     Args:
-        name: a suite, or a folder of models.
-        clusters: for a folder.
+        suite: the pairs.
         placers: names; the columns of GO's table where empty.
         policy: a checkpoint, for the placer policy.
         allow_unknown: take models of which little is known.
     """
     from agent.placing.registry import get_placer
-    from placement.suites import get_suite
     from placement.suites.results import COLUMNS, measure_pair
 
-    suite = get_suite(name, clusters)
     columns = tuple(placers) or COLUMNS
     chosen = {column: get_placer(column, policy) for column in columns}
     imports = check_models(suite.pairs, allow_unknown, quiet=as_json)
     prepare(quiet=as_json)
     rows = []
-    with progress(f"{len(suite.pairs)} pairs of {suite.name}", quiet=as_json) as on_progress:
+    with progress(f"{len(suite.pairs)} pairs of {suite.label}", quiet=as_json) as on_progress:
         for index, pair in enumerate(suite.pairs):
             rows.append(measure_pair(pair, chosen, budget_seconds, seed))
             on_progress((index + 1) / len(suite.pairs))
     if as_json:
         print_json(
-            {"suite": suite.name, "imports": imports, "rows": [row.as_dict() for row in rows]}
+            {"suite": suite.label, "imports": imports, "rows": [row.as_dict() for row in rows]}
         )
     else:
-        _print(suite.name, rows, columns)
+        _print(suite.label, rows, columns)
     solved = all(any(row.makespan_seconds.values()) for row in rows)
     return 0 if solved else 3
 

@@ -3,11 +3,14 @@
 import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from agent.cli.output import prepare, print_json, print_table
+
+if TYPE_CHECKING:
+    from placement.plug_ins import PlugIn
 
 _PACKAGES = (
     "graphwright",
@@ -42,6 +45,7 @@ def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
             checks.append((name, False, "not installed; run `pip install graphwright` again"))
     for label, check in (("devices", _devices), ("kernels", _kernels), ("placement", _placement)):
         checks.append((label, *check()))
+    checks += _plug_ins()
     healthy = all(fine for _, fine, _ in checks)
     if json:
         print_json(
@@ -69,6 +73,39 @@ def _devices() -> tuple[bool, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return True, f"{cores} CPU cores, " + (", ".join(gpus) if gpus else "no CUDA device")
+
+
+def _plug_ins() -> list[tuple[str, bool, str]]:
+    """What other distributions add, each imported."""
+    from placement.heuristics.registry import HEURISTICS
+    from placement.placers.added import AddedPlacers
+    from placement.placers.registry import SEARCHES
+    from placement.plug_ins import PLACER_GROUP, plug_ins
+    from placement.suites import SUITES, added_suites, get_suite
+
+    taken = {*HEURISTICS, *SEARCHES}
+    of_placers = [
+        _plug_in(plug_in, AddedPlacers().__getitem__, taken)
+        for plug_in in plug_ins(PLACER_GROUP).values()
+    ]
+    of_suites = [_plug_in(plug_in, get_suite, set(SUITES)) for plug_in in added_suites().values()]
+    return of_placers + of_suites
+
+
+def _plug_in(
+    plug_in: "PlugIn", load: Callable[[str], object], taken: set[str]
+) -> tuple[str, bool, str]:
+    from graphs.errors import GraphwrightError
+
+    label = f"{plug_in.group.rpartition('.')[2]}: {plug_in.name}"
+    if plug_in.name in taken:
+        detail = f"{plug_in.distribution}: out of reach, for graphwright has one of that name"
+        return label, False, detail
+    try:
+        load(plug_in.name)
+    except GraphwrightError as error:
+        return label, False, str(error)
+    return label, True, f"{plug_in.distribution}, {plug_in.target}"
 
 
 def _kernels() -> tuple[bool, str]:

@@ -54,6 +54,7 @@ def evaluate(
     objective: Objective = "latency",
     overlap: ThroughputFlags = NOT_ASKED,
     headroom: Annotated[tuple[str, ...], _SEVERAL] = (),
+    families: Annotated[tuple[str, ...], _SEVERAL] = (),
     limit: int | None = None,
     updates: int = 50,
     threads: int = 1,
@@ -75,7 +76,7 @@ def evaluate(
         Checkpoint or run's folder of `train-one-shot`, for the columns that begin with one-shot;
         the one that comes with graphwright where left out.
     suite
-        A suite's name; `graphwright suites list` shows all.
+        A suite's name, or the file of one; `graphwright suites list` shows all.
     graphs
         Instead of a suite: a folder of models, with --clusters.
     clusters
@@ -92,6 +93,8 @@ def evaluate(
         portfolio is the best of heuristics and cuts, search the pipeline of place.
     headroom
         Only pairs of these kinds: slow-links, tight-memory, unlike-devices, fast-links, none.
+    families
+        Only graphs of these families: of generated graphs, of real ones' architectures.
     limit
         At most so many pairs, evenly spread over the suite.
     updates
@@ -113,9 +116,11 @@ def evaluate(
     from agent.evaluation.runs import Origin
     from agent.evaluation.tables import Results, markdown, plain
     from agent.runs.tracking.open_tracker import check_choice
+    from placement.suites import of_families
 
     seconds = read_seconds(budget, "--budget")
-    chosen = _part(_suite(suite, graphs, clusters), headroom, limit)
+    whole = of_families(_suite(suite, graphs, clusters), families)
+    chosen = _part(whole, headroom, limit)
     check_choice(track)
     if track != "none" and out is None:
         raise GraphwrightError("--track needs --out, a folder for what is tracked")
@@ -126,7 +131,7 @@ def evaluate(
         request = replace(request, micro_batches=_MICRO_BATCHES)
     entrants = _contestants(policy, only, updates, threads, request, one_shot)
     command = _command(
-        policy, suite, graphs, clusters, budget, seeds, only, headroom, limit, updates
+        policy, suite, graphs, clusters, budget, seeds, only, headroom, families, limit, updates
     )
     if one_shot is not None:
         command += f" --one-shot {one_shot}"
@@ -135,22 +140,22 @@ def evaluate(
         command += f" --in-flight {request.in_flight}" if request.in_flight else ""
     job = _Job(
         chosen.pairs, entrants, tuple(dict.fromkeys(seeds)), seconds,
-        Origin(chosen.name, command, current_commit(), request),
+        Origin(chosen.label, command, current_commit(), request),
     )  # fmt: skip
     imports = check_models(chosen.pairs, allow_unknown, quiet=json)
     prepare(quiet=json, overlaps=request is not None)
     with (
         _record(out) as (known, record),
-        progress(f"{len(job.pairs)} pairs of {chosen.name}", quiet=json) as on_progress,
+        progress(f"{len(job.pairs)} pairs of {chosen.label}", quiet=json) as on_progress,
     ):
         rows = _run_all(job, known, record, on_progress)
     results = Results(tuple(rows))
-    text = markdown(results, f"Evaluation on {chosen.name}")
+    text = markdown(results, f"Evaluation on {chosen.label}")
     files = _write_tables(out, results, text) if out is not None else {}
     if out is not None:
         _tell(out, track, job, results)
     if json:
-        print_json({**plain(results), "suite": chosen.name, "imports": imports, "files": files})
+        print_json({**plain(results), "suite": chosen.label, "imports": imports, "files": files})
     else:
         print_text(text)
         for name, path in files.items():
@@ -351,6 +356,7 @@ def _command(
     seeds: Sequence[int],
     only: Sequence[str],
     headroom: Sequence[str],
+    families: Sequence[str],
     limit: int | None,
     updates: int,
 ) -> str:
@@ -365,6 +371,7 @@ def _command(
         ("--seeds", seeds),
         ("--only", only),
         ("--headroom", headroom),
+        ("--families", families),
         ("--limit", [limit]),
         ("--updates", [updates]),
     ):

@@ -150,10 +150,13 @@ def _begin(
     from agent.runs.tracking.open_tracker import open_tracker
     from agent.runs.tracking.several import Several
     from agent.runs.tracking.tracker import Silent
+    from placement.suites import check_pins, get_suite
 
     folder = out if out is not None or before is None else before.folder
     if not workers.is_first:
         return RunFolder(folder or Path()), Silent()
+    for suite in (wanted.suite, wanted.validation_suite):
+        check_pins(get_suite(suite, wanted.clusters).pairs)
     facts = {
         "suite": suite_facts(wanted.suite, wanted.clusters),
         "validation_suite": suite_facts(wanted.validation_suite, wanted.clusters),
