@@ -1,7 +1,7 @@
 """A trained policy as a placer: the portfolio first, then whole plans, then guided search.
 
-Whole plans come from the one-shot policy where one is at hand, else from passes of the large
-network; the search begins at the best of all.
+Whole plans come from the list decoder, with nothing learned, which is as good a start as what was
+learned; a policy without a starter has passes of the large network instead.
 
 A policy that decides more than devices, or every op anew, or that was trained for throughput, makes
 proposals until the end. Evaluations are periods then (`envs.overlapping.OverlapEvaluator`).
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from agent.config import AgentConfig
-from agent.decoding.placer import ONE_SHOT, SHIPPED, one_shot_placer
+from agent.decoding.placer import UNTAUGHT, OneShotPlacer
 from agent.learning.improving import Pass, draw_pass, learn
 from agent.learning.move_tuning import MoveTuner
 from agent.placing.guided_search import Guided, guided_search
@@ -143,7 +143,7 @@ class PolicyPlacer:
                 progress.end_stage("proposals")
             else:
                 self._start_elsewhere(self.starter, progress, seed)
-                progress.end_stage("one-shot plans")
+                progress.end_stage("decoder's plans")
             self._search(policy, progress, seed, on_progress)
             progress.end_stage("guided search")
         else:
@@ -271,10 +271,12 @@ def untrained_placer(config: AgentConfig, seed: int, name: str = "untrained") ->
 
 
 def with_starter(placer: PolicyPlacer) -> PolicyPlacer:
-    """The same with the shipped one-shot policy's plans to begin at; as it is where none ships."""
-    if not SHIPPED.is_dir():
-        return placer
-    return replace(placer, starter=one_shot_placer(ONE_SHOT, None))
+    """The same with the untaught decoder's plans to begin at, in place of proposals.
+
+    The one-shot policy's plans and the large network's proposals are no better starts
+    (`benchmarks/results/one_shot_start.md`).
+    """
+    return replace(placer, starter=OneShotPlacer(None, name=UNTAUGHT))
 
 
 def _seconds(candidate: Candidate) -> float:

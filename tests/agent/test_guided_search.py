@@ -96,7 +96,7 @@ def test_stages_add_up_and_say_what_each_brought() -> None:
     assert [stage.name for stage in alone.stages] == ["heuristics", "proposals", "guided search"]
     starter = OneShotPlacer(None, DrawConfig(plans=16, first=16))
     placed = replace(placer, starter=starter)(problem(6), Budget(1e9), 3, silent)
-    named = ["heuristics", "one-shot plans", "guided search"]
+    named = ["heuristics", "decoder's plans", "guided search"]
     assert [stage.name for stage in placed.stages] == named
     times = [stage.makespan_seconds for stage in placed.stages]
     assert times == sorted(times, reverse=True)
