@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from graph_samples import graph_of, op, random_cluster, random_graph, toy_cluster
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from graphs.errors import GraphwrightError
@@ -82,8 +82,9 @@ def by_hand_earliest_finish(problem: Problem) -> np.ndarray:
                 # The kernel sees contention, and that latency comes with the transfer.
                 ready = max([0.0, *(arrive(t, device, commit=False) for t in inputs(at))])
                 end = max(ready, free[device]) + seconds[at, device]
-                # Differences below a ten-millionth of the bound count as none.
-                if end < best_end - 1e-7 * problem.bounds.seconds:
+                # Differences below a ten-millionth of the bound count as none, and a picosecond is
+                # the least bound: random graphs may take next to no time.
+                if end < best_end - 1e-7 * max(problem.bounds.seconds, 1e-12):
                     best, best_end = device, end
             chosen[choice] = best
             for earlier in choices.order.tolist():
@@ -160,6 +161,7 @@ def test_choices_are_in_order_and_cover_all(seed: int, ops: int) -> None:
 
 
 @given(seed=st.integers(0, 10_000), ops=st.integers(2, 50), toy=st.booleans())
+@example(seed=574, ops=2, toy=True)
 @settings(max_examples=60, deadline=None)
 def test_lateness_alone_is_earliest_finish(seed: int, ops: int, toy: bool) -> None:
     cluster = toy_cluster(3, bytes_per_second=3.0) if toy else random_cluster(seed)
