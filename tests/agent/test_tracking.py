@@ -22,7 +22,7 @@ from agent.runs.tracking.open_tracker import TRACKERS, check_choice, open_tracke
 from agent.runs.tracking.options import TrackOptions
 from agent.runs.tracking.plan_pictures import device_rows, placement_picture, track_plan
 from agent.runs.tracking.several import Several
-from agent.runs.tracking.tracker import Silent, Tracker
+from agent.runs.tracking.tracker import Silent, Tracker, aligned
 from agent.runs.tracking.wandb_tracker import WandbTracker, flatten, has_key
 from envs.instance import Instance
 from graphs.errors import GraphwrightError
@@ -30,13 +30,17 @@ from placement.problem import Problem
 from simulator.plan import Plan
 
 PIXELS = np.zeros((4, 6, 3), np.uint8)
+ROWS: list[dict[str, Any]] = [
+    {"graph": "a", "ratio": 0.9},
+    {"graph": "b", "ratio": 0.8, "files": "c"},
+]
 
 
 def tell_everything(tracker: Tracker, policy: Path) -> None:
     tracker.log(1, {"loss": 0.5})
     tracker.log(2, {"loss": 0.25, "validation/ratio": 0.9})
     tracker.log(3, {"validation/ratio": 0.95})
-    tracker.table("validation/graphs", [{"graph": "a", "ratio": 0.9}], 3)
+    tracker.table("validation/graphs", ROWS, 3)
     tracker.image("plan/gantt", PIXELS, 3)
     tracker.artifact("policy of mine", "policy", policy, {"round": 3})
     tracker.summary({"final/rounds": 3})
@@ -49,6 +53,11 @@ def policy(tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "policy.json").write_text('{"who": "a policy of this test"}')
     return folder
+
+
+def test_rows_of_a_table_may_lack_what_others_have() -> None:
+    rows = [{"graph": "a"}, {"graph": "b", "files": "c"}]
+    assert aligned(rows) == (["graph", "files"], [["a", None], ["b", "c"]])
 
 
 def test_every_tracker_is_one() -> None:

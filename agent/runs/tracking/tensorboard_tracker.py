@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.runs.tracking.tracker import aligned
 from graphs.errors import GraphwrightError
 
 
@@ -37,7 +38,8 @@ class TensorBoardTracker:
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         if rows:
-            lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+            columns, values = aligned(rows)
+            lines = [columns, ["---"] * len(columns), *values]
             text = "\n".join("|" + "|".join(map(str, line)) + "|" for line in lines)
             self._writer.add_text(name, text, step)
 

@@ -16,7 +16,7 @@ class Tracker(Protocol):
         ...
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        """Rows of plain values; all rows have the same keys."""
+        """Rows of plain values; what a row lacks that others have is None in it."""
         ...
 
     def image(self, name: str, pixels: np.ndarray, step: int) -> None:
@@ -60,3 +60,9 @@ class Silent:
 
     def close(self) -> None:
         pass
+
+
+def aligned(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """The columns of a table, those of any row in the order in which they come up, and its rows."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return columns, [[row.get(name) for name in columns] for row in rows]

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from agent.runs.tracking.options import TrackOptions
+from agent.runs.tracking.tracker import aligned
 
 #: Figures of which a run is judged by the least, not by the last.
 LEAST = (
@@ -62,9 +63,8 @@ class WandbTracker:
         self._log(step, dict(figures))
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        columns: list[str | int] = [*rows[0]] if rows else []
-        values = [list(row.values()) for row in rows]
-        self._log(step, {name: self._wandb.Table(columns=columns, data=values)})
+        columns, values = aligned(rows)
+        self._log(step, {name: self._wandb.Table(columns=[*columns], data=values)})
 
     def image(self, name: str, pixels: np.ndarray, step: int) -> None:
         self._log(step, {name: self._wandb.Image(pixels)})
