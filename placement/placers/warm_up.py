@@ -12,6 +12,8 @@ from placement.annealing.fusing.joint_anneal import JointAnnealer
 from placement.annealing.guided_anneal import Guidance, GuidedAnnealer
 from placement.annealing.hierarchy import build_hierarchy
 from placement.annealing.move_scorer import blank_scorer
+from placement.decoding.drawing import make_decoder
+from placement.decoding.least_memory import least_peak_bytes
 from placement.heuristics.registry import HEURISTICS
 from placement.placer import Budget, silent
 from placement.problem import Problem
@@ -48,5 +50,6 @@ def warm_up() -> None:
     moves = Moves(np.array([0, 1]), np.array([0]), np.array([1], np.int32))
     crossings_saved(problem, tally(problem, best.plan.devices), moves)
     GuidedAnnealer(annealer, blank_scorer(), Guidance(16, 2.0, 0.1, 1)).advance(chain, 1, 0.0, 0.0)
+    least_peak_bytes(make_decoder(problem))
     joint = JointAnnealer(problem, build_hierarchy(problem, 0))
     joint.advance(joint.start(best.plan, np.ones(problem.graph.op_count), 0), 1, 0.0)
