@@ -1,18 +1,23 @@
 """The list decoder: by hand, against plain Python, and what it is asked."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from graph_samples import graph_of, op, random_cluster, random_graph, toy_cluster
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from graphs.catalogue import resolve
 from graphs.errors import GraphwrightError
 from graphs.kinds import OpKind
 from placement.decoding.alike import alike_devices
 from placement.decoding.choices import make_choices
 from placement.decoding.columns import DECISION_COLUMNS
+from placement.decoding.decoder import decode
 from placement.decoding.drawing import Decoder, make_decoder, plain_scorer
 from placement.decoding.styles import Noise, draw_styles, pick
+from placement.placers.warm_up import warm_up
 from placement.problem import Problem
 from simulator.cluster_file import load_cluster
 from simulator.errors import KernelInputError
@@ -227,6 +232,17 @@ def test_no_more_is_used_than_the_style_allows() -> None:
     allowed = [set(np.flatnonzero(row).tolist()) for row in styles.devices]
     assert all(one <= other for one, other in zip(used, allowed, strict=True))
     assert {len(one) for one in allowed} == {1, 2, 3, 4}
+
+
+def test_the_kernel_is_compiled_once_and_beforehand() -> None:
+    """Real graphs need no other signature than the one that warming up compiles."""
+    warm_up()
+    kernel: Any = decode
+    before = len(kernel.signatures)
+    assert before >= 1
+    problem = Problem(resolve("rnnlm:3:200"), load_cluster("4xv100-pcie"))
+    greedy(make_decoder(problem), weights(lateness=-1))
+    assert len(kernel.signatures) == before
 
 
 def test_records_that_do_not_fit_are_refused() -> None:
