@@ -37,6 +37,18 @@ class OneShotConfig:
             )
 
 
+def check_shares(name: str, shares: tuple[float, ...]) -> None:
+    """Each is above 0, up to 1, and there is one.
+
+    Raises:
+        GraphwrightError: otherwise.
+    """
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise GraphwrightError(
+            f"{name} is {list(shares)}; give at least one share above 0, up to 1"
+        )
+
+
 @dataclass(frozen=True)
 class DrawConfig:
     """How plans are drawn from one look at a graph.
@@ -58,10 +70,7 @@ class DrawConfig:
         for name in ("plans", "first", "each"):
             if getattr(self, name) < 1:
                 raise GraphwrightError(f"{name} is {getattr(self, name)}; give at least 1")
-        if not self.redrawn or not all(0 < share <= 1 for share in self.redrawn):
-            raise GraphwrightError(
-                f"redrawn is {list(self.redrawn)}; give at least one share above 0, up to 1"
-            )
+        check_shares("redrawn", self.redrawn)
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,20 @@ class LearnConfig:
 
     lr: float = 1e-3
     """At first; falls linearly to a twentieth."""
-    graphs: int = 4
+    graphs: int = 8
     """Of a batch, on all workers together."""
-    plans: int = 64
-    """Drawn of each graph, from one look."""
-    learned: int = 16
-    """Plans that are learned from: the best half of them, and as many of the others."""
+    plans: int = 48
+    """Drawn of each graph, from one look and from nothing."""
+    learned: int = 12
+    """Plans of these that are learned from: the best half, and as many of the others."""
+    regions: int = 4
+    """Of the best plan so far, redrawn one after the other."""
+    redraws: int = 8
+    """Plans of each region; all of them are learned from."""
+    redrawn: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    """About which share of the choices a region has."""
+    region_weight: float = 1.0
+    """How much what regions teach counts, beside plans drawn from nothing."""
     epochs: int = 1
     clip: float = 0.2
     """Of a choice's chances now and when it was drawn (PPO); counts from the second epoch on."""
@@ -92,6 +109,12 @@ class LearnConfig:
         for name in ("graphs", "plans", "learned", "epochs"):
             if getattr(self, name) < 1:
                 raise GraphwrightError(f"{name} is {getattr(self, name)}; give at least 1")
+        if self.regions < 0 or self.redraws < 2:
+            raise GraphwrightError(
+                f"{self.regions} regions of {self.redraws} plans; give 0 or more regions, and at "
+                "least 2 plans of each"
+            )
+        check_shares("redrawn", self.redrawn)
         if not 2 <= self.learned <= self.plans:
             raise GraphwrightError(
                 f"learned is {self.learned} of {self.plans} plans; give at least 2, and no more "
@@ -114,9 +137,12 @@ class OneShotTraining:
     """How often a slot of the batch is a new pair of the stream rather than one that is kept."""
     seed: int = 0
     validate_every: int = 250
-    """Rounds between looks at the validation suite."""
-    validation_suite: str = "validation"
+    """Rounds between looks at the validation suites."""
+    validation_suites: tuple[str, ...] = ("validation", "real-validation")
     validation_graphs: int = 24
+    """Of each suite, at most."""
+    validation_seeds: int = 2
+    """Looks at each graph."""
     max_ops: int = 4000
     """Larger graphs are left out of validation."""
     save_every: int = 200

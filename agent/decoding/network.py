@@ -70,6 +70,7 @@ class Said:
 
         return DecisionScorer(
             plain(self.style_weights),
+            np.ones(len(self.style_weights), np.float32),
             plain(self.choice_weights[choices]),
             plain(self.choice_hidden[choices]),
             plain(self.device_hidden[graph, :devices]),
@@ -81,7 +82,7 @@ class Said:
     def score(
         self,
         graph: int,
-        choices: slice,
+        choices: slice | Int[Tensor, " choices"],
         styles: Int[Tensor, " plans"],
         seen: Float[Tensor, "plans choices devices columns"],
         considered: Bool[Tensor, "plans choices devices"],

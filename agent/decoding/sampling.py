@@ -5,7 +5,7 @@ all of it in view: GO's further passes (Zhou et al., arXiv 2010.12438, section 3
 network itself need not look again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,7 +37,12 @@ _LEAST_SHARE = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What one look at a graph said: all that plans are drawn from."""
+    """What one look at a graph said: all that plans are drawn from.
+
+    Beside the styles that hear the network there are the tuned ones, which do not: on a graph
+    unlike any that was learned from, what was learned may be worse than nothing, and the best plan
+    of both is not.
+    """
 
     scorer: DecisionScorer
     style_chances: Float64[np.ndarray, " styles"]
@@ -55,8 +60,14 @@ def look_at(policy: OneShotPolicy, subject: Subject, device: str = "cpu") -> Loo
     with torch.no_grad():
         said = policy(batch)
     count = subject.instance.problem.cluster.device_count
-    scorer = said.scorer(0, choice_slices([subject])[0], count)
-    return Look(scorer, said.style_chances[0].exp().double().cpu().numpy())
+    taught = said.scorer(0, choice_slices([subject])[0], count)
+    tuned = np.array(STYLE_WEIGHTS, np.float32)
+    scorer = taught._replace(
+        style_weights=np.concatenate([taught.style_weights, tuned]),
+        heard=np.concatenate([taught.heard, np.zeros(len(tuned), np.float32)]),
+    )
+    chances = said.style_chances[0].exp().double().cpu().numpy()
+    return Look(scorer, np.concatenate([chances, np.full(len(tuned), 1 / len(tuned))]) / 2)
 
 
 def look_untaught(subject: Subject) -> Look:
@@ -129,17 +140,17 @@ def draw_plans(
         own = rng.random(count) < 0.5
         styles = np.where(own, style, rng.integers(len(look.style_chances), size=count))
         hints = np.tile(found.chosen, (count, 1))
-        open_ = np.stack([_region(subject, config, rng) for _ in range(count)])
-        scorer = look.scorer
+        open_ = np.stack([draw_region(subject, config.redrawn, rng) for _ in range(count)])
         if (too_full := _too_full(subject, found.best)) > 1.0:
             # Regions alone cannot make room; half of the plans begin anew, with less memory. What
             # was learned may put speed first: every other time nothing learned speaks.
             shares = tuple(max(share / too_full, _LEAST_SHARE) for share in noise.memory_shares)
             noise = replace(noise, memory_shares=shares)
             open_[::2] = True
-            scorer = [look, look_untaught(subject)][(done // config.each) % 2].scorer
+            if (done // config.each) % 2:
+                styles = rng.choice(np.flatnonzero(look.scorer.heard == 0), count)
         drawn = subject.decoder.draw(
-            scorer,
+            look.scorer,
             draw_styles(problem, styles.astype(np.int32), noise, rng),
             int(rng.integers(1 << 62)),
             np.where(open_, np.int32(-1), hints),
@@ -197,13 +208,17 @@ def spread_styles(look: Look, plans: int) -> Int32[np.ndarray, " plans"]:
     return np.concatenate([order, more]).astype(np.int32)
 
 
-def _region(
-    subject: Subject, config: DrawConfig, rng: np.random.Generator
+def draw_region(
+    subject: Subject, shares: Sequence[float], rng: np.random.Generator
 ) -> Bool[np.ndarray, " choices"]:
-    """Choices to redraw: regions of one level, until there are about as many as wanted."""
+    """Choices to redraw: regions of one level, until there are about as many as wanted.
+
+    Args:
+        shares: of all choices; one of them is wanted.
+    """
     levels = subject.regions
     labels = levels[int(rng.integers(len(levels)))]
-    wanted = rng.choice(config.redrawn) * len(labels)
+    wanted = rng.choice(np.asarray(shares)) * len(labels)
     order = rng.permutation(int(labels.max()) + 1)
     sizes = np.bincount(labels)[order]
     count = int(np.searchsorted(np.cumsum(sizes), wanted)) + 1

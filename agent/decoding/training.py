@@ -191,7 +191,7 @@ def train_one_shot(
     cases = validation_cases(config) if workers.is_first else ()
     if workers.is_first and not cases:
         raise GraphwrightError(
-            f"suite {config.validation_suite} has no graph of at most {config.max_ops} ops on "
+            f"suites {', '.join(config.validation_suites)} have no graph of at most {config.max_ops} ops on "
             "several devices; raise max_ops"
         )
     figures: dict[str, float] = {}
@@ -204,11 +204,11 @@ def train_one_shot(
             continue
         tracker.log(run.round, told)
         if last or run.round % config.validate_every == 0:
-            validated = validate_one_shot(run.average, cases, config.draw, config.device)
+            validated = validate_one_shot(run.average, cases, config)
             figures = validated.figures
             tracker.log(run.round, figures)
             tracker.table("validation/graphs", validated.rows, run.round)
-            ratio = figures["validation/best_ratio"]
+            ratio = figures["validation/best_to_untaught"]
             if best is None or ratio <= best:
                 best = ratio
                 about = {"round": run.round, "best_validation": best, **figures}

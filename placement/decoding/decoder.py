@@ -49,6 +49,8 @@ class DecisionScorer(NamedTuple):
 
     style_weights: Float32[np.ndarray, "styles columns"]
     """What each column counts, by style."""
+    heard: Float32[np.ndarray, " styles"]
+    """How much counts what was said of choices and devices: 0 leaves a style as it is."""
     choice_weights: Float32[np.ndarray, "choices columns"]
     """What it counts more for each choice."""
     choice_hidden: Float32[np.ndarray, "choices width"]
@@ -111,6 +113,8 @@ class Recording(NamedTuple):
 
     columns: Float32[np.ndarray, "recorded choices devices columns"]
     considered: Bool[np.ndarray, "recorded choices devices"]
+    wanted: Bool[np.ndarray, " choices"]
+    """The choices that are recorded."""
 
 
 @compiled
@@ -142,13 +146,14 @@ def decode(
             choice = choices.choice_of[op]
             if chosen[plan, choice] < 0 and choices.decider[choice] == op:
                 best = given[plan, choice]
-                if best < 0 or plan < recording.considered.shape[0]:
+                recorded = plan < recording.considered.shape[0] and recording.wanted[choice]
+                if best < 0 or recorded:
                     drawn = _choose(
                         p, choices, scorer, styles, state, plan, op, choice, hints, chosen
                     )
                     if best < 0:
                         best = drawn
-                if plan < recording.considered.shape[0]:
+                if recorded:
                     for device in range(state.device_free.size):
                         recording.considered[plan, choice, device] = state.considered[device]
                         for column in range(state.row.shape[1]):
@@ -393,22 +398,26 @@ def _see(
 
 @inlined
 def _score(scorer: DecisionScorer, state: Decoding, choice: int, device: int, style: int) -> float:
-    hidden, row = state.hidden, state.row
+    hidden, row, heard = state.hidden, state.row, scorer.heard[style]
+    plain = np.float32(0.0)
+    if heard == 0.0:
+        for column in range(row.shape[1]):
+            plain += row[device, column] * scorer.style_weights[style, column]
+        return plain
     for unit in range(hidden.size):
         hidden[unit] = scorer.choice_hidden[choice, unit] + scorer.device_hidden[device, unit]
-    result = scorer.affinity[choice, device]
+    said = scorer.affinity[choice, device]
     for column in range(row.shape[1]):
         value = row[device, column]
         if value != 0.0:
-            result += value * (
-                scorer.style_weights[style, column] + scorer.choice_weights[choice, column]
-            )
+            plain += value * scorer.style_weights[style, column]
+            said += value * scorer.choice_weights[choice, column]
             for unit in range(hidden.size):
                 hidden[unit] += value * scorer.columns[column, unit]
     for unit in range(hidden.size):
         if hidden[unit] > 0.0:
-            result += hidden[unit] * scorer.out[unit]
-    return result
+            said += hidden[unit] * scorer.out[unit]
+    return plain + heard * said
 
 
 @inlined

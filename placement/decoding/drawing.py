@@ -50,6 +50,7 @@ class Decoder:
         given: Int32[np.ndarray, "plans choices"] | None = None,
         hints: Int32[np.ndarray, "plans choices"] | None = None,
         recorded: int = 0,
+        wanted: Bool[np.ndarray, " choices"] | None = None,
     ) -> Drawn:
         """Draw a plan for each style.
 
@@ -57,6 +58,7 @@ class Decoder:
             given: devices to take in place of those drawn; -1 draws.
             hints: a plan that was drawn before, for each; -1 where nothing is known.
             recorded: of so many plans, the first ones, what was seen is kept.
+            wanted: at these choices; at all of them where it is left out.
 
         Raises:
             KernelInputError: weights, styles or devices that do not fit the problem.
@@ -72,9 +74,13 @@ class Decoder:
             check_indices(name, table, devices, -1)
         if not 0 <= recorded <= plans:
             raise KernelInputError(f"recorded is {recorded}; there are {plans} plans")
+        if wanted is None:
+            wanted = np.ones(count, bool)
+        check_array("wanted", wanted, "bool", (count,))
         recording = Recording(
             np.zeros((recorded, count, devices, len(DECISION_COLUMNS)), np.float32),
             np.zeros((recorded, count, devices), bool),
+            wanted,
         )
         chosen = np.full((plans, count), -1, np.int32)
         decode(
@@ -213,6 +219,7 @@ def plain_scorer(
     columns = len(DECISION_COLUMNS)
     return DecisionScorer(
         np.array(style_weights, order="C"),
+        np.zeros(len(style_weights), np.float32),
         np.zeros((count, columns), np.float32),
         np.zeros((count, 1), np.float32),
         np.zeros((devices, 1), np.float32),

@@ -35,11 +35,12 @@ TINY = OneShotConfig(width=16, heads=2, segment_ops=32, decoder_width=4, affinit
 SMALL_RUN = OneShotTraining(
     policy=TINY,
     draw=DrawConfig(plans=20, first=16, each=4),
-    learn=LearnConfig(graphs=2, plans=24, learned=8),
+    learn=LearnConfig(graphs=2, plans=24, learned=8, regions=2, redraws=4),
     stream=StreamConfig(("rnnlm", "layered"), 120, 200, suite=""),
     rounds=4,
     kept=6,
     validate_every=4,
+    validation_suites=("validation",),
     validation_graphs=1,
     max_ops=700,
     save_every=2,
@@ -149,7 +150,12 @@ def test_placers_fit_memory_and_repeat() -> None:
         OneShotPlacer(None, draw),
         OneShotPlacer(policy_of(3), draw),
         OneShotPlacer(policy_of(3), draw, greedy=True),
-        OneShotPlacer(policy_of(3), draw, updates=2, learn=LearnConfig(plans=24, learned=8)),
+        OneShotPlacer(
+            policy_of(3),
+            draw,
+            updates=2,
+            learn=LearnConfig(plans=24, learned=8, regions=2, redraws=4),
+        ),
     ):
         placed, again = (placer(problem, Budget(60.0), 1, silent) for _ in range(2))
         assert placed.best.evaluation.feasible
@@ -160,14 +166,21 @@ def test_tuning_leaves_the_policy_alone_and_counts_its_plans() -> None:
     subject = make_subject("g", Problem(random_graph(6, 80), toy_cluster(2)), 0)
     policy = policy_of(4)
     kept = {name: value.clone() for name, value in policy.state_dict().items()}
-    tuned = tune_on(policy, subject, LearnConfig(plans=24, learned=8), 3, 0)
+    tuned = tune_on(policy, subject, LearnConfig(plans=24, learned=8, regions=2, redraws=4), 3, 0)
     assert tuned.updates == 3
     assert tuned.plans == 72
     assert all(torch.equal(value, kept[name]) for name, value in policy.state_dict().items())
     assert any(
         not torch.equal(value, kept[name]) for name, value in tuned.policy.state_dict().items()
     )
-    stopped = tune_on(policy, subject, LearnConfig(plans=24, learned=8), 3, 0, go_on=lambda: False)
+    stopped = tune_on(
+        policy,
+        subject,
+        LearnConfig(plans=24, learned=8, regions=2, redraws=4),
+        3,
+        0,
+        go_on=lambda: False,
+    )
     assert stopped.updates == 1
 
 

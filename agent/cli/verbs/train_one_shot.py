@@ -147,7 +147,8 @@ def _check(wanted: OneShotTraining, resume: Path | None, init: Path | None) -> i
         raise GraphwrightError(
             "--resume goes on with a run, --init starts another from its weights; give one of them"
         )
-    get_suite(wanted.validation_suite)
+    for suite in wanted.validation_suites:
+        get_suite(suite)
     if wanted.stream.suite:
         suite_graphs(wanted.stream.suite, wanted.stream.most_ops)
     if resume is None:
@@ -197,7 +198,7 @@ def _begin(
     if not workers.is_first:
         return RunFolder(folder or Path()), Silent()
     facts = {
-        "validation_suite": suite_facts(wanted.validation_suite),
+        "validation_suites": [suite_facts(suite) for suite in wanted.validation_suites],
         "workers": workers.count,
     }
     settings = to_plain(wanted)
