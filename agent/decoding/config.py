@@ -133,6 +133,8 @@ class OneShotTraining:
     rounds: int = 6000
     kept: int = 1000
     """Pairs of the stream that are kept at a time; each round may bring a new one."""
+    all_tasks_share: float = 0.1
+    """So often a graph of the batch has its priorities and kernels decided too."""
     fresh: float = 0.15
     """How often a slot of the batch is a new pair of the stream rather than one that is kept."""
     seed: int = 0

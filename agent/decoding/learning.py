@@ -1,65 +1,46 @@
-"""Policy gradients on whole plans: the chances of the best plans of a graph rise, others' fall.
+"""Policy gradients on whole plans: the chances of the better plans of a graph rise, others' fall.
 
-Many plans are drawn from one look at a graph; all of them are a step of its environment. What
-counts is the best of many, so the best of a sample are weighed by their rank, against as many of
-the rest (a risk-seeking policy gradient: Petersen et al., arXiv 1912.04871). The ratio that is
-clipped is that of every single choice, as in GDP (arXiv 1910.01578).
-
-Then regions of the best plan are redrawn, as they are when the policy is used. All plans of a
-region share all other choices, so that what differs in their energies is what the region's choices
-did: a lesson about a tenth of the choices, with a tenth of the noise.
+The ratio that is clipped is that of every single choice, as in GDP (arXiv 1910.01578).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agent.decoding.config import LearnConfig
 from agent.decoding.network import OneShotPolicy, Said
-from agent.decoding.sampling import draw_region, take_step
-from agent.decoding.subject import Subject, choice_slices, collate_choices
+from agent.decoding.studies import Lesson, Study, study
+from agent.decoding.subject import Subject, choice_slices, collate_choices, op_slices
 from agent.learning.gradients import sum_over_workers
 from envs.rules import Progress
-from placement.decoding.decoder import DecisionScorer, Styles
-from placement.decoding.drawing import Drawn
-from placement.decoding.styles import draw_styles, pick
 
 #: The lowest temperature at which chances are worked out.
 _COLDEST = 0.1
-#: Energies that differ by this much count as apart, where it is asked which style is best.
-_APART = 0.03
-#: A spread of energies below this teaches nothing.
-_LEAST_SPREAD = 1e-6
-#: A region whose plans differ by this much counts about three quarters of one that decides all.
-_TELLING_SPREAD = 0.004
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """Plans of one graph that are learned from: all choices of each, or those of a region."""
+class _Place:
+    """Where one graph of a batch is, in what the network said."""
 
-    choices: Int64[np.ndarray, " open"]
-    """The choices that were drawn."""
-    columns: Float32[np.ndarray, "plans open devices columns"]
-    considered: Bool[np.ndarray, "plans open devices"]
-    chosen: Int32[np.ndarray, "plans open"]
-    styles: Int32[np.ndarray, " plans"]
-    temperatures: Float64[np.ndarray, " plans"]
-    worth: Float64[np.ndarray, " plans"]
-    """What each counts: the best share 1 among them, the others minus 1."""
+    said: Said
+    graph: int
+    choices: slice
+    ops: slice
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
-    """All lessons of one graph."""
+class _Terms:
+    """What a graph's lessons add to the loss."""
 
-    lessons: tuple[Lesson, ...]
-    style_target: Float64[np.ndarray, " styles"]
-    """How likely each style's greedy plan is the best of them."""
+    loss: Tensor
+    chances: tuple[Tensor, ...]
+    """Of everything that was drawn, table after table."""
+    entropy: float
+    clipped_share: float
 
 
 @dataclass(frozen=True)
@@ -74,7 +55,9 @@ class Learned:
     """The same after that."""
     spread: float
     entropy: float
-    """Nats per choice."""
+    """Nats per choice of a device."""
+    moved: float
+    """The share of ops that are likely to have another priority or kernel than by heuristics."""
     clipped_share: float
     grad_norm: float
     plans: int
@@ -107,192 +90,144 @@ def learn_from_plans(
         device: torch's device of the network.
     """
     batch = collate_choices(subjects, policy.config.segment_ops).to(device)
-    slices = choice_slices(subjects)
+    where = list(zip(choice_slices(subjects), op_slices(subjects), strict=True))
     said = policy(batch)
-    studies: list[Study | None] = []
-    figures, best_plans = [], []
-    for number, (subject, where, rng) in enumerate(zip(subjects, slices, rngs, strict=True)):
-        scorer = said.scorer(number, where, subject.instance.problem.cluster.device_count)
-        study, energies, best, best_plan = _study(scorer, subject, config, rng)
-        best_plans.append(best_plan)
-        mark = subject.instance.reference_energy
-        figures.append(
-            [np.median(energies) - mark, energies.min() - mark, best - mark, energies.std()]
+    studies = [
+        study(
+            said.scorer(graph, choices, subject.instance.problem.cluster.device_count),
+            said.level_chances(ops),
+            subject,
+            config,
+            rng,
         )
-        studies.append(study)
-    before: list[list[Tensor]] | None = None
+        for graph, (subject, (choices, ops), rng) in enumerate(
+            zip(subjects, where, rngs, strict=True)
+        )
+    ]
+    taught = [graph for graph, found in enumerate(studies) if found.lessons]
+    before: dict[int, tuple[Tensor, ...]] = {}
     norm, entropy, clipped = 0.0, 0.0, 0.0
     for epoch in range(config.epochs):
         if epoch:
             said = policy(batch)
-        terms = [
-            _loss(said, number, where, study, config, None if before is None else before[number])
-            for number, (where, study) in enumerate(zip(slices, studies, strict=True))
-            if study is not None
-        ]
-        loss = sum((term[0] for term in terms), 0.0 * said.out.sum()) / config.graphs
-        if before is None:
-            kept = iter(terms)
-            before = [[] if study is None else next(kept)[1] for study in studies]
+        terms = {
+            graph: _terms(
+                _Place(said, graph, *where[graph]), studies[graph], config, before.get(graph)
+            )
+            for graph in taught
+        }
+        loss = sum((term.loss for term in terms.values()), _nothing(said)) / config.graphs
+        if not epoch:
+            before = {graph: term.chances for graph, term in terms.items()}
         optimizer.zero_grad(set_to_none=False)
         torch.autograd.backward(loss)
         sum_over_workers(policy, loss.detach()[None])
         norm = float(nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm))
         optimizer.step()
-        entropy = float(np.mean([term[2] for term in terms])) if terms else 0.0
-        clipped = float(np.mean([term[3] for term in terms])) if terms else 0.0
-    median, best, redrawn, spread = (float(value) for value in np.mean(figures, axis=0))
-    plans = (config.plans + config.regions * config.redraws) * len(subjects)
-    return Learned(median, best, redrawn, spread, entropy, clipped, norm, plans, tuple(best_plans))
-
-
-def _study(
-    scorer: DecisionScorer, subject: Subject, config: LearnConfig, rng: np.random.Generator
-) -> tuple[Study | None, Float64[np.ndarray, " plans"], float, Progress]:
-    """Draw plans of a graph and choose those to learn from; no study where all are as good.
-
-    Returns:
-        What to learn, the energies of the plans drawn from nothing, the energy of the best plan
-        of all, and that plan.
-    """
-    problem = subject.instance.problem
-    count = len(scorer.style_weights)
-    turns = np.concatenate([np.arange(count), count + rng.permutation(config.plans)])
-    turns = turns[: config.plans] % count
-    # The first plan of each style is its greedy one: they tell which style to trust.
-    styles = draw_styles(problem, turns.astype(np.int32), config.noise, rng, count)
-    seed = int(rng.integers(1 << 62))
-    chosen = subject.decoder.draw(scorer, styles, seed).chosen
-    after, energies = take_step(subject, chosen)
-    best = after[int(energies.argmin())]
-    if energies.std() < _LEAST_SPREAD:
-        return None, energies, best.energy, best
-    # Of greedy plans nothing is learned: at their temperature chances say too little.
-    half = config.learned // 2
-    order = np.argsort(energies, kind="stable")
-    order = order[order >= min(count, config.plans - 2 * half)]
-    picked = np.concatenate([order[:half], rng.choice(order[half:], half, replace=False)])
-    own = pick(styles, picked)
-    again = subject.decoder.draw(
-        scorer, own, seed, np.ascontiguousarray(chosen[picked]), None, len(picked)
-    )
-    lessons = [_lesson(again, own, _worth_by_rank(half), np.arange(subject.decoder.choices.count))]
-    alone = np.full(count, np.inf)
-    alone[turns[:count]] = energies[:count]
-    target = np.exp(-(alone - alone.min()) / _APART)
-    kept = chosen[int(energies.argmin())]
-    for _ in range(config.regions):
-        lesson, best, kept = _redraw(scorer, subject, config, best, kept, rng)
-        if lesson is not None:
-            lessons.append(lesson)
-    return Study(tuple(lessons), target / target.sum()), energies, best.energy, best
-
-
-def _redraw(
-    scorer: DecisionScorer,
-    subject: Subject,
-    config: LearnConfig,
-    best: Progress,
-    kept: Int32[np.ndarray, " choices"],
-    rng: np.random.Generator,
-) -> tuple[Lesson | None, Progress, Int32[np.ndarray, " choices"]]:
-    """Redraw one region of the best plan several times; returns the best of all then."""
-    plans, problem = config.redraws, subject.instance.problem
-    is_open = draw_region(subject, config.redrawn, rng)
-    turns = rng.integers(len(scorer.style_weights), size=plans).astype(np.int32)
-    styles = draw_styles(problem, turns, replace(config.noise, fewer_devices=0.0), rng)
-    hints = np.tile(kept, (plans, 1))
-    given = np.where(is_open, np.int32(-1), hints)
-    drawn = subject.decoder.draw(
-        scorer, styles, int(rng.integers(1 << 62)), given, hints, plans, is_open
-    )
-    after, energies = take_step(subject, drawn.chosen)
-    order = np.argsort(energies, kind="stable")
-    lesson = None
-    if energies.std() >= _LEAST_SPREAD:
-        half = plans // 2
-        worth = np.zeros(plans)
-        worth[np.concatenate([order[:half], order[plans - half :]])] = _worth_by_rank(half)
-        worth *= float(np.tanh(energies.std() / _TELLING_SPREAD))
-        lesson = _lesson(drawn, styles, worth, np.flatnonzero(is_open))
-    at = int(order[0])
-    if after[at].energy < best.energy:
-        return lesson, after[at], drawn.chosen[at]
-    return lesson, best, kept
-
-
-def _worth_by_rank(half: int) -> Float64[np.ndarray, " plans"]:
-    """Of plans in the order of their energies: 1 among the better half, minus 1 among the rest."""
-    ranks = np.linspace(1.0, 0.2, half)
-    return np.concatenate([ranks / ranks.sum(), np.full(half, -1.0 / half)])
-
-
-def _lesson(
-    drawn: Drawn,
-    styles: Styles,
-    worth: Float64[np.ndarray, " plans"],
-    choices: Int64[np.ndarray, " open"],
-) -> Lesson:
-    """What was seen and chosen at some of the choices."""
-    return Lesson(
-        choices,
-        drawn.columns[:, choices],
-        drawn.considered[:, choices],
-        drawn.chosen[:, choices],
-        styles.style,
-        styles.temperature,
-        worth,
+        if terms:
+            entropy = float(np.mean([term.entropy for term in terms.values()]))
+            clipped = float(np.mean([term.clipped_share for term in terms.values()]))
+    marks = [subject.instance.reference_energy for subject in subjects]
+    found = [item.energies for item in studies]
+    return Learned(
+        _mean([np.median(energies) for energies in found], marks),
+        _mean([energies.min() for energies in found], marks),
+        _mean([item.best.energy for item in studies], marks),
+        float(np.mean([energies.std() for energies in found])),
+        entropy,
+        _moved_share(said),
+        clipped,
+        norm,
+        (config.plans + config.regions * config.redraws) * len(subjects),
+        tuple(item.best for item in studies),
     )
 
 
-def _loss(
-    said: Said,
-    number: int,
-    where: slice,
-    study: Study,
-    config: LearnConfig,
-    before: list[Tensor] | None,
-) -> tuple[Tensor, list[Tensor], float, float]:
-    """The loss of one graph, the chances of its choices, their entropy, the share clipped."""
-    parts = [
-        _lesson_loss(said, number, where.start, lesson, config, None if before is None else old)
-        for lesson, old in zip(study.lessons, before or study.lessons, strict=True)
-    ]
-    loss = parts[0][0]
+def _mean(energies: Sequence[float], marks: Sequence[float]) -> float:
+    return float(np.mean(np.subtract(energies, marks)))
+
+
+def _nothing(said: Said) -> Tensor:
+    """Zero that depends on every head, so that none is left without a gradient."""
+    return 0.0 * (said.out.sum() + said.schedule[:1].sum() + said.fusion[:1].sum())
+
+
+def _moved_share(said: Said) -> float:
+    with torch.no_grad():
+        stays = said.schedule[:, 0].exp() * said.fusion[:, 0].exp()
+        return float(1.0 - stays.mean())
+
+
+def _terms(
+    place: _Place, found: Study, config: LearnConfig, before: tuple[Tensor, ...] | None
+) -> _Terms:
+    """The loss of one graph's lessons: of whole plans, the mean over regions, the styles."""
+    said = place.said
+    parts: list[_Terms] = []
+    taken = 0
+    for lesson in found.lessons:
+        tables = 1 if len(lesson.ops) == 0 else 3
+        old = None if before is None else before[taken : taken + tables]
+        taken += tables
+        parts.append(_lesson_terms(place, lesson, config, old))
+    loss = parts[0].loss
     if len(parts) > 1:
-        loss = loss + config.region_weight * torch.stack([part[0] for part in parts[1:]]).mean()
-    target = torch.from_numpy(study.style_target).to(said.out)
-    loss = loss - config.style_weight * (target * said.style_chances[number]).sum()
-    return loss, [part[1] for part in parts], parts[0][2], parts[0][3]
+        regions = torch.stack([part.loss for part in parts[1:]])
+        loss = loss + config.region_weight * regions.mean()
+    target = torch.from_numpy(found.style_target).to(said.out)
+    loss = loss - config.style_weight * (target * said.style_chances[place.graph]).sum()
+    chances = tuple(table for part in parts for table in part.chances)
+    return _Terms(loss, chances, parts[0].entropy, parts[0].clipped_share)
 
 
-def _lesson_loss(
-    said: Said,
-    number: int,
-    first_choice: int,
-    lesson: Lesson,
-    config: LearnConfig,
-    old: Float[Tensor, "plans open"] | None,
-) -> tuple[Tensor, Float[Tensor, "plans open"], float, float]:
+def _lesson_terms(
+    place: _Place, lesson: Lesson, config: LearnConfig, old: tuple[Tensor, ...] | None
+) -> _Terms:
+    """Devices, and where they are decided priorities and kernels."""
+    said = place.said
     device = said.out.device
     considered = torch.from_numpy(lesson.considered).to(device)
     chosen = torch.from_numpy(lesson.chosen.astype(np.int64)).to(device)
-    styles: Int[Tensor, " plans"] = torch.from_numpy(lesson.styles.astype(np.int64)).to(device)
+    styles = torch.from_numpy(lesson.styles.astype(np.int64)).to(device)
     columns = torch.from_numpy(lesson.columns).to(device)
-    choices = torch.from_numpy(lesson.choices + first_choice).to(device)
-    scores = said.score(number, choices, styles, columns, considered)
+    choices = torch.from_numpy(lesson.choices + place.choices.start).to(device)
+    scores = said.score(place.graph, choices, styles, columns, considered)
     heat = torch.from_numpy(np.maximum(lesson.temperatures, _COLDEST)).to(scores)
     logs = torch.log_softmax(scores / heat[:, None, None], dim=2)
     was_open = (considered.sum(dim=2) > 1) & considered.gather(2, chosen[..., None])[..., 0]
     nothing = logs.new_zeros(())
-    chances = torch.where(was_open, logs.gather(2, chosen[..., None])[..., 0], nothing)
-    ratio = torch.exp(chances - (chances.detach() if old is None else old))
+    chances = [torch.where(was_open, logs.gather(2, chosen[..., None])[..., 0], nothing)]
+    masks = [was_open]
+    if len(lesson.ops):
+        ops = torch.from_numpy(lesson.ops + place.ops.start).to(device)
+        for table, drawn in zip((said.schedule, said.fusion), lesson.levels, strict=True):
+            taken = torch.from_numpy(drawn.astype(np.int64)).to(device)
+            chances.append(table[ops][None].expand(len(taken), -1, -1).gather(
+                2, taken[..., None])[..., 0])  # fmt: skip
+            masks.append(torch.ones_like(taken, dtype=torch.bool))
     worth = torch.from_numpy(lesson.worth).to(scores)[:, None]
-    limited = ratio.clamp(1 - config.clip, 1 + config.clip)
-    gains = torch.where(was_open, torch.minimum(ratio * worth, limited * worth), nothing)
-    open_count = was_open.sum(dim=1).double().mean().clamp(min=1.0).to(scores)
-    loss = -gains.sum() / open_count.sqrt()
+    loss, clipped = nothing, 0.0
+    for number, (now, mask) in enumerate(zip(chances, masks, strict=True)):
+        was = now.detach() if old is None else old[number]
+        gain, share = _clipped_gain(now - was, worth, mask, config.clip)
+        loss = loss - gain
+        clipped = max(clipped, share)
     spread = -(logs.exp() * logs.clamp(min=-30.0)).sum(dim=2)
     entropy = torch.where(was_open, spread, nothing).sum() / was_open.sum().clamp(min=1)
-    clipped = (was_open & (limited != ratio)).sum() / was_open.sum().clamp(min=1)
-    return loss, chances.detach(), float(entropy.detach()), float(clipped)
+    kept = tuple(table.detach() for table in chances)
+    return _Terms(loss, kept, float(entropy.detach()), clipped)
+
+
+def _clipped_gain(
+    change: Float[Tensor, "plans drawn"],
+    worth: Float[Tensor, "plans 1"],
+    was_open: Bool[Tensor, "plans drawn"],
+    clip: float,
+) -> tuple[Tensor, float]:
+    """PPO's surrogate for each single choice, over the root of their number; the share clipped."""
+    ratio = torch.exp(change)
+    limited = ratio.clamp(1 - clip, 1 + clip)
+    gains = torch.where(was_open, torch.minimum(ratio * worth, limited * worth), 0.0)
+    count = was_open.sum(dim=1).double().mean().clamp(min=1.0).to(gains)
+    share = (was_open & (limited != ratio)).sum() / was_open.sum().clamp(min=1)
+    return gains.sum() / count.sqrt(), float(share)

@@ -5,6 +5,7 @@ superposition) embeds every op; what it says of a choice and of a device goes in
 of a small network that the compiled decoder runs for each choice and device.
 """
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import segment
 
 from agent.decoding.config import OneShotConfig
+from agent.decoding.levels import FIRST_SHARE, FUSION_LEVELS, SCHEDULE_LEVELS, LevelChances
 from agent.policy.attention import SegmentAttention
 from agent.policy.cluster_encoder import ClusterEncoder
 from agent.policy.graph_encoder import GraphEncoder
@@ -59,8 +61,18 @@ class Said:
     choice_hidden: Float[Tensor, "choices width"]
     device_hidden: Float[Tensor, "graphs devices width"]
     affinity: Float[Tensor, "choices devices"]
+    schedule: Float[Tensor, "ops schedule_levels"]
+    """Logarithms of how likely each op has each level of priority."""
+    fusion: Float[Tensor, "ops fusion_levels"]
+    """The same of its level of fusion."""
     columns: Float[Tensor, "columns width"]
     out: Float[Tensor, " width"]
+
+    def level_chances(self, ops: slice) -> LevelChances:
+        """What is drawn from for one graph's priorities and kernels."""
+        return LevelChances(
+            *(table[ops].detach().float().cpu().numpy() for table in (self.schedule, self.fusion))
+        )
 
     def scorer(self, graph: int, choices: slice, devices: int) -> DecisionScorer:
         """The weights for the decoder of one graph."""
@@ -134,6 +146,8 @@ class OneShotPolicy(nn.Module):
         for silent in (self.weights, self.query, self.style_of):
             nn.init.normal_(silent.weight, std=0.002)
             nn.init.zeros_(silent.bias)
+        self.schedule = _mostly_first(width, len(SCHEDULE_LEVELS))
+        self.fusion = _mostly_first(width, len(FUSION_LEVELS))
 
     def forward(self, batch: ChoiceInput) -> Said:
         """One look at some graphs."""
@@ -153,6 +167,18 @@ class OneShotPolicy(nn.Module):
             self.choice(choices),
             self.device(devices),
             affinity / self.query.out_features**0.5,
+            torch.log_softmax(self.schedule(ops), dim=1),
+            torch.log_softmax(self.fusion(ops), dim=1),
             self.columns,
             self.out,
         )
+
+
+def _mostly_first(width: int, levels: int) -> nn.Linear:
+    """A head that says the first level of nearly all ops, before anything is learned."""
+    head = nn.Linear(width, levels)
+    nn.init.normal_(head.weight, std=0.002)
+    with torch.no_grad():
+        head.bias.fill_(math.log(FIRST_SHARE / (levels - 1)))
+        head.bias[0] = math.log(1 - FIRST_SHARE)
+    return head

@@ -13,18 +13,17 @@ import torch
 from jaxtyping import Bool, Float64, Int32
 
 from agent.decoding.config import DrawConfig
+from agent.decoding.levels import LevelChances, Levels, draw_levels, neutral_levels
 from agent.decoding.network import OneShotPolicy
-from agent.decoding.subject import Subject, choice_slices, collate_choices
+from agent.decoding.subject import Subject, choice_slices, collate_choices, op_slices
 from envs.rewards import get_reward
-from envs.rules import NO_START, Progress, Rules, advance, begin
-from envs.tasks import Task
+from envs.rules import Progress, advance, begin
 from placement.decoding.decoder import DecisionScorer
 from placement.decoding.drawing import untaught_scorer
 from placement.decoding.style_weights import STYLE_WEIGHTS
 from placement.decoding.styles import Noise, draw_styles
 from placement.placer import Candidate
 
-RULES = Rules((Task.PLACEMENT,), 1, NO_START)
 #: Rewards of plans; their order alone matters, which is that of energies.
 REWARD = get_reward("log-speedup")
 #: So often a greedy plan is made anew with less memory, until it fits.
@@ -47,6 +46,8 @@ class Look:
     scorer: DecisionScorer
     style_chances: Float64[np.ndarray, " styles"]
     """How likely each style gives the best plan."""
+    levels: LevelChances | None = None
+    """Of priorities and kernels; None leaves both to the heuristics."""
 
     @property
     def by_chance(self) -> Int32[np.ndarray, " styles"]:
@@ -67,7 +68,8 @@ def look_at(policy: OneShotPolicy, subject: Subject, device: str = "cpu") -> Loo
         heard=np.concatenate([taught.heard, np.zeros(len(tuned), np.float32)]),
     )
     chances = said.style_chances[0].exp().double().cpu().numpy()
-    return Look(scorer, np.concatenate([chances, np.full(len(tuned), 1 / len(tuned))]) / 2)
+    chances = np.concatenate([chances, np.full(len(tuned), 1 / len(tuned))]) / 2
+    return Look(scorer, chances, said.level_chances(op_slices([subject])[0]))
 
 
 def look_untaught(subject: Subject) -> Look:
@@ -83,6 +85,8 @@ class Found:
     best: Progress
     chosen: Int32[np.ndarray, " choices"]
     """Of the best plan."""
+    levels: Levels
+    """The same."""
     energies: Float64[np.ndarray, " plans"]
     """Of all plans, in the order in which they were drawn."""
 
@@ -95,13 +99,36 @@ def candidate_of(progress: Progress, origin: str) -> Candidate:
 
 
 def take_step(
-    subject: Subject, chosen: Int32[np.ndarray, "plans choices"]
+    subject: Subject, chosen: Int32[np.ndarray, "plans choices"], levels: Levels
 ) -> tuple[list[Progress], Float64[np.ndarray, " plans"]]:
-    """A step of the environment with each plan; where the episodes stand, and their energies."""
-    start = begin(subject.prepared, RULES)
+    """A step of the environment with each plan; where the episodes stand, and their energies.
+
+    Args:
+        levels: of priorities and kernels; unused where devices alone are decided.
+    """
+    rules = subject.rules
+    start = begin(subject.prepared, rules)
     actions = [subject.decoder.devices(row) for row in chosen]
-    after, scores = advance(subject.prepared, RULES, [start] * len(actions), actions, REWARD)
+    if subject.decides_all:
+        actions = [
+            np.stack([devices, *levels.columns(plan)], axis=1)
+            for plan, devices in enumerate(actions)
+        ]
+    after, scores = advance(subject.prepared, rules, [start] * len(actions), actions, REWARD)
     return after, scores.energies
+
+
+def levels_for(
+    chances: LevelChances | None,
+    subject: Subject,
+    drawn: Bool[np.ndarray, " plans"],
+    heard: Bool[np.ndarray, " plans"],
+    rng: np.random.Generator,
+) -> Levels:
+    """Levels of some plans; those of the heuristics where nothing is said or wanted."""
+    if chances is None or not subject.decides_all:
+        return neutral_levels(len(drawn), subject.instance.problem.graph.op_count)
+    return draw_levels(chances, drawn, heard, rng)
 
 
 def draw_plans(
@@ -130,9 +157,13 @@ def draw_plans(
         draw_styles(problem, styles, config.noise, rng, greedy),
         int(rng.integers(1 << 62)),
     ).chosen
-    after, energies = take_step(subject, drawn)
+    # Each style's greedy plan has the likeliest levels, all others are drawn.
+    levels = levels_for(
+        look.levels, subject, np.arange(first) >= greedy, look.scorer.heard[styles] > 0, rng
+    )
+    after, energies = take_step(subject, drawn, levels)
     at = int(energies.argmin())
-    found = Found(after[at], drawn[at], energies)
+    found = Found(after[at], drawn[at], levels.of(at), energies)
     style, done = int(styles[at]), first
     noise = replace(config.noise, fewer_devices=0.0)
     while done < config.plans and go_on():
@@ -156,10 +187,13 @@ def draw_plans(
             np.where(open_, np.int32(-1), hints),
             hints,
         ).chosen
-        after, energies = take_step(subject, drawn)
+        heard = look.scorer.heard[styles] > 0
+        levels = levels_for(look.levels, subject, np.ones(count, bool), heard, rng)
+        levels = redraw_levels(levels, found.levels, subject, open_)
+        after, energies = take_step(subject, drawn, levels)
         at = int(energies.argmin())
         if after[at].energy < found.best.energy:
-            found = replace(found, best=after[at], chosen=drawn[at])
+            found = replace(found, best=after[at], chosen=drawn[at], levels=levels.of(at))
             style = int(styles[at])
         found = replace(found, energies=np.concatenate([found.energies, energies]))
         done += count
@@ -184,11 +218,14 @@ def greedy_plan(look: Look, subject: Subject) -> Progress:
     problem = subject.instance.problem
     style = look.by_chance[:1]
     rng = np.random.default_rng(0)
+    heard = look.scorer.heard[style] > 0
+    levels = levels_for(look.levels, subject, np.zeros(1, bool), heard, rng)
     best: Progress | None = None
     share = 1.0
     for _ in range(GREEDY_TRIES):
         styles = draw_styles(problem, style, Noise(memory_shares=(share,)), rng, 1)
-        after, _ = take_step(subject, subject.decoder.draw(look.scorer, styles, 0).chosen)
+        chosen = subject.decoder.draw(look.scorer, styles, 0).chosen
+        after, _ = take_step(subject, chosen, levels)
         if best is None or after[0].energy < best.energy:
             best = after[0]
         if (too_full := _too_full(subject, after[0])) <= 1.0:
@@ -206,6 +243,17 @@ def spread_styles(look: Look, plans: int) -> Int32[np.ndarray, " plans"]:
     ends = np.round(np.cumsum(shares) * left).astype(int)
     more = np.repeat(np.arange(len(shares)), np.diff(ends, prepend=0))
     return np.concatenate([order, more]).astype(np.int32)
+
+
+def redraw_levels(
+    drawn: Levels,
+    kept: Levels,
+    subject: Subject,
+    is_open: Bool[np.ndarray, "plans choices"],
+) -> Levels:
+    """Those drawn for the ops of open choices, those of a plan that is kept for all others."""
+    open_ops = is_open[:, subject.decoder.choices.choice_of]
+    return Levels(*(np.where(open_ops, new, old) for new, old in zip(drawn, kept, strict=True)))
 
 
 def draw_region(

@@ -13,12 +13,19 @@ from agent.policy.inputs import collate_graphs
 from envs.episodes import Prepared
 from envs.features.observation import Observation, observe
 from envs.instance import Instance
+from envs.rules import NO_START, Rules
+from envs.tasks import Task
 from placement.annealing.hierarchy import build_hierarchy
 from placement.decoding.drawing import Decoder, make_decoder, untaught_scorer
 from placement.decoding.styles import Noise, draw_styles
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.plan import Plan
+
+#: Devices alone are decided, in one step from nothing.
+PLACEMENT_ALONE = Rules((Task.PLACEMENT,), 1, NO_START)
+#: Priorities and kernels too.
+ALL_TASKS = Rules((Task.PLACEMENT, Task.SCHEDULING, Task.FUSION), 1, NO_START)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +34,13 @@ class Subject:
 
     prepared: Prepared
     decoder: Decoder
+    rules: Rules = PLACEMENT_ALONE
+    """What is decided: devices alone, or all three."""
+
+    @property
+    def decides_all(self) -> bool:
+        """Whether priorities and kernels are decided too."""
+        return len(self.rules.tasks) > 1
 
     @property
     def instance(self) -> Instance:
@@ -48,24 +62,31 @@ class Subject:
         return np.stack(numbered).astype(np.int32)
 
 
-def make_subject(name: str, problem: Problem, seed: int, mark: Plan | None = None) -> Subject:
+def make_subject(
+    name: str,
+    problem: Problem,
+    seed: int,
+    mark: Plan | None = None,
+    rules: Rules = PLACEMENT_ALONE,
+) -> Subject:
     """Lay a problem out; no heuristic runs.
 
     Args:
         mark: the plan that rewards are relative to; the first plan of a decoder that has learned
             nothing where it is left out.
+        rules: what is decided.
     """
     decoder = make_decoder(problem)
     instance = Instance(name, problem, seed=seed, given_mark=mark or unlearned_plan(decoder))
-    return Subject(Prepared(instance), decoder)
+    return Subject(Prepared(instance), decoder, rules)
 
 
-def subject_of(instance: Instance) -> Subject:
+def subject_of(instance: Instance, rules: Rules = PLACEMENT_ALONE) -> Subject:
     """The same of an instance that is there already, with its own mark."""
     decoder = make_decoder(instance.problem)
     if instance.given_mark is None:
         instance = replace(instance, given_mark=unlearned_plan(decoder))
-    return Subject(Prepared(instance), decoder)
+    return Subject(Prepared(instance), decoder, rules)
 
 
 def unlearned_plan(decoder: Decoder) -> Plan:
@@ -94,6 +115,12 @@ def collate_choices(subjects: Sequence[Subject], segment_ops: int) -> ChoiceInpu
         end_to_end([item.decider for item in choices]),
         torch.from_numpy(np.repeat(np.arange(len(choices)), [item.count for item in choices])),
     )
+
+
+def op_slices(subjects: Sequence[Subject]) -> list[slice]:
+    """Where each graph's ops lie in a batch."""
+    ends = np.cumsum([len(subject.decoder.choices.choice_of) for subject in subjects]).tolist()
+    return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def choice_slices(subjects: Sequence[Subject]) -> list[slice]:

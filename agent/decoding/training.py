@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -16,7 +16,7 @@ from agent.decoding.config import OneShotTraining
 from agent.decoding.learning import learn_from_plans
 from agent.decoding.network import OneShotPolicy
 from agent.decoding.stream import draw_draft
-from agent.decoding.subject import Subject, make_subject
+from agent.decoding.subject import ALL_TASKS, Subject, make_subject
 from agent.decoding.validation import validate_one_shot, validation_cases
 from agent.runs.checkpoint import CheckpointError, optimizer_state, restore_optimizer
 from agent.runs.run_folder import BEST, CHECKPOINT
@@ -55,7 +55,9 @@ class _Pool:
         config = self.config
         came = int(number * config.learn.graphs * config.fresh)
         rng = np.random.default_rng([config.seed, number, slot, 3])
-        return self._subject(came + int(rng.integers(config.kept)))
+        subject = self._subject(came + int(rng.integers(config.kept)))
+        decides_all = rng.random() < config.all_tasks_share
+        return replace(subject, rules=ALL_TASKS) if decides_all else subject
 
     def _subject(self, index: int) -> Subject:
         if index not in self._subjects:
@@ -191,8 +193,8 @@ def train_one_shot(
     cases = validation_cases(config) if workers.is_first else ()
     if workers.is_first and not cases:
         raise GraphwrightError(
-            f"suites {', '.join(config.validation_suites)} have no graph of at most {config.max_ops} ops on "
-            "several devices; raise max_ops"
+            f"suites {', '.join(config.validation_suites)} have no graph of at most "
+            f"{config.max_ops} ops on several devices; raise max_ops"
         )
     figures: dict[str, float] = {}
     stopped = False

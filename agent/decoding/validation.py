@@ -14,7 +14,6 @@ from envs.instance import Instance
 from placement.annealing.energy import energy_of_evaluation
 from placement.suites import Pair, get_suite
 
-
 #: Differences of energies beyond this count as this: of a plan that does not fit in memory the
 #: energy is a price, and one such plan would drown all others in a mean.
 _MOST = 1.0
