@@ -17,7 +17,7 @@ from agent.decoding.sampling import (
     look_at,
     look_untaught,
 )
-from agent.decoding.subject import Subject, make_subject
+from agent.decoding.subject import ALL_TASKS, PLACEMENT_ALONE, Subject, make_subject
 from agent.decoding.tuning import tune_on
 from placement.placer import Budget, Candidate, OnProgress, Placed, Stage
 from placement.placers.repair import repair
@@ -48,12 +48,15 @@ class OneShotPlacer:
     """Updates of a copy of the policy on this graph beforehand; each draws plans that count."""
     learn: LearnConfig = field(default_factory=LearnConfig)
     device: str = "cpu"
+    all_tasks: bool = False
+    """Whether priorities and kernels are decided as well."""
 
     def __call__(
         self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
     ) -> Placed:
         """Look once and draw plans."""
-        subject = make_subject(problem.graph.name, problem, seed)
+        rules = ALL_TASKS if self.all_tasks else PLACEMENT_ALONE
+        subject = make_subject(problem.graph.name, problem, seed, rules=rules)
         tried: list[Candidate] = []
         evaluations = 0
         policy = self.policy

@@ -1,6 +1,7 @@
 """The one-shot policy: its network and its decoder agree; it learns; runs, checkpoints, placers."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,23 +10,28 @@ import numpy as np
 import pytest
 import torch
 from graph_samples import graph_of, op, random_graph, toy_cluster
-from known_optima import two_chains
+from known_optima import one_right_order, two_chains
 
 from agent.cli.app import run
 from agent.decoding.checkpoint import OneShotCheckpoint, load_one_shot, save_one_shot
 from agent.decoding.config import DrawConfig, LearnConfig, OneShotConfig, OneShotTraining
 from agent.decoding.learning import learn_from_plans
+from agent.decoding.levels import LevelChances, Levels, draw_levels, neutral_levels
 from agent.decoding.network import OneShotPolicy
 from agent.decoding.placer import SHIPPED, OneShotPlacer, one_shot_placer
-from agent.decoding.sampling import draw_plans, greedy_plan, look_at, look_untaught
+from agent.decoding.sampling import draw_plans, greedy_plan, look_at, look_untaught, redraw_levels
 from agent.decoding.stream import StreamConfig, draw_draft
-from agent.decoding.subject import choice_slices, collate_choices, make_subject
+from agent.decoding.studies import study
+from agent.decoding.subject import ALL_TASKS, choice_slices, collate_choices, make_subject
 from agent.decoding.training import train_one_shot
 from agent.decoding.tuning import tune_on
 from agent.placing.registry import get_placer, placer_of
 from agent.runs.checkpoint import CheckpointError
 from agent.runs.tracking.tracker import Silent
+from envs.tasks import FUSED_LEVEL, NEUTRAL_LEVEL
 from graphs.errors import GraphwrightError
+from graphs.kinds import OpKind
+from placement.constraints import Constraints
 from placement.decoding.styles import Noise, draw_styles
 from placement.placer import Budget, silent
 from placement.problem import Problem
@@ -124,6 +130,106 @@ def test_it_learns_the_best_plan_of_two_chains() -> None:
     assert before.evaluation.makespan_seconds > 1.5 * optimum
     assert after.evaluation is not None
     assert after.evaluation.makespan_seconds == pytest.approx(optimum)
+
+
+def waiting_kernel() -> tuple[Problem, float]:
+    """Two ops that may be one kernel, which has to wait for what another device makes.
+
+    `near` runs from 0 to 4 while `far` does, then `last` from 4 to 5; as one kernel both would
+    begin at 4 and end at 9.
+    """
+    graph = graph_of(
+        op("near", 4.0, (), 0, OpKind.ELEMENTWISE),
+        op("far", 4.0, (), 0),
+        op("last", 1.0, ("near", "far"), 0, OpKind.ELEMENTWISE),
+    )
+    pins = {"near": "d0", "far": "d1", "last": "d0"}
+    return Problem(graph, toy_cluster(2), Constraints(pins=pins)), 5.0
+
+
+@pytest.mark.parametrize(
+    ("make", "by_heuristics"), [(one_right_order, 14.0), (waiting_kernel, 9.0)]
+)
+def test_it_learns_priorities_and_kernels(
+    make: Callable[[], tuple[Problem, float]], by_heuristics: float
+) -> None:
+    """Where devices are given: against critical-path priority, and against fusing all there is."""
+    problem, optimum = make()
+    subject = make_subject("known", problem, 0, rules=ALL_TASKS)
+    policy = policy_of(4)
+    before = greedy_plan(look_at(policy, subject), subject)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=0.02)
+    config = LearnConfig(graphs=1, plans=48, learned=16, regions=2, redraws=8)
+    for step in range(60):
+        learn_from_plans(policy, optimizer, [subject], [np.random.default_rng(step)], config)
+    after = greedy_plan(look_at(policy, subject), subject)
+    assert before.evaluation is not None
+    assert before.evaluation.makespan_seconds == pytest.approx(by_heuristics)
+    assert after.evaluation is not None
+    assert after.evaluation.makespan_seconds == pytest.approx(optimum)
+
+
+def test_levels_are_the_heuristics_where_nothing_is_heard_and_the_likeliest_where_not_drawn() -> (
+    None
+):
+    logs = np.log(np.array([[0.6, 0.1, 0.1, 0.1, 0.1], [0.1, 0.6, 0.1, 0.1, 0.1]], np.float32))
+    chances = LevelChances(logs, np.log(np.full((2, 3), 1 / 3, np.float32)))
+    rng = np.random.default_rng(0)
+    never, always = np.zeros(400, bool), np.ones(400, bool)
+    assert not np.concatenate(draw_levels(chances, always, never, rng)).any()
+    likeliest = draw_levels(chances, never, always, rng)
+    assert (likeliest.schedule == [0, 1]).all()
+    drawn = draw_levels(chances, always, always, rng)
+    assert (drawn.schedule == [0, 1]).mean() == pytest.approx(0.6, abs=0.1)
+    assert set(np.unique(drawn.fusion)) == {0, 1, 2}
+    levels = neutral_levels(1, 2).columns(0)
+    assert [table.tolist() for table in levels] == [[NEUTRAL_LEVEL] * 2, [FUSED_LEVEL] * 2]
+
+
+def test_a_redrawn_region_keeps_the_levels_of_all_else() -> None:
+    subject = make_subject("g", Problem(random_graph(5, 60), toy_cluster(3)), 0, rules=ALL_TASKS)
+    ops = subject.instance.problem.graph.op_count
+    kept = neutral_levels(1, ops)
+    drawn = Levels(*(np.full((4, ops), 2, np.int8) for _ in kept))
+    is_open = np.random.default_rng(0).random((4, subject.decoder.choices.count)) < 0.3
+    levels = redraw_levels(drawn, kept, subject, is_open)
+    wanted = np.where(is_open[:, subject.decoder.choices.choice_of], 2, 0)
+    assert (levels.schedule == wanted).all()
+    assert (levels.fusion == wanted).all()
+
+
+def test_what_was_learned_cannot_keep_out_the_tuned_styles() -> None:
+    """A policy that says nonsense still has the control's greedy plans among its own."""
+    subject = make_subject("g", Problem(random_graph(6, 150), toy_cluster(4)), 0)
+    config = DrawConfig(plans=32, first=32, noise=Noise((0.0,), (1.0,), 0.0))
+    loud = look_at(policy_of(7, loud=3.0), subject)
+    mine = draw_plans(loud, subject, config, 1)
+    control = draw_plans(look_untaught(subject), subject, replace(config, plans=16, first=16), 1)
+    assert set(control.energies.tolist()) <= set(mine.energies.tolist())
+    assert len(set(mine.energies.tolist()) - set(control.energies.tolist())) > 1
+
+
+def test_a_region_teaches_about_its_own_choices_alone() -> None:
+    subject = make_subject("g", Problem(random_graph(8, 120), toy_cluster(3)), 0, rules=ALL_TASKS)
+    policy = policy_of(5)
+    said = policy(collate_choices([subject], TINY.segment_ops))
+    count = subject.decoder.choices.count
+    config = LearnConfig(plans=32, learned=8, regions=3, redraws=6, redrawn=(0.1,))
+    found = study(
+        said.scorer(0, slice(0, count), 3), said.level_chances(slice(None)), subject, config,
+        np.random.default_rng(0),
+    )  # fmt: skip
+    whole, *regions = found.lessons
+    assert len(whole.choices) == count
+    assert len(whole.worth) == 8
+    assert regions
+    for region in regions:
+        assert 0 < len(region.choices) < count / 2
+        assert np.array_equal(
+            np.unique(subject.decoder.choices.choice_of[region.ops]), region.choices
+        )
+        assert region.considered.any(axis=2).all()
+        assert region.worth.sum() == pytest.approx(0.0, abs=1e-9)
 
 
 def test_drawing_is_reproducible_and_keeps_the_best() -> None:

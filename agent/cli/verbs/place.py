@@ -236,6 +236,12 @@ def _placer(name: str | None, policy: Path | None, fuse: bool) -> "tuple[str, Pl
 
     name = name or (placer_of(policy) if policy is not None else default_placer())
     decide = get_placer(name, policy)
+    if fuse and name.startswith("one-shot"):
+        from agent.decoding.placer import OneShotPlacer
+
+        if isinstance(decide, OneShotPlacer):
+            # It decides kernels itself, and priorities with them.
+            return name, replace(decide, all_tasks=True)
     if fuse:
         from placement.placers.fused import FusedPlacer
 
