@@ -56,6 +56,8 @@ class HdpConfig:
     entropy: float = 1.0
     """Weight at the beginning, over the root of the number of choices; falls to a tenth. That is
     about what a single choice can explain of rewards of unit variance."""
+    updates: int | None = None
+    """At most, whatever is left of the budget."""
     tanh_limit: float = 5.0
     """Scores are squashed to plus and minus this."""
     baseline_decay: float = 0.9
@@ -154,7 +156,8 @@ class HdpPlacer:
         progress: list[tuple[float, float]] = []
         usual: float | None = None
         evaluations = number = 0
-        while best is None or not budget.is_spent:
+        most = np.inf if config.updates is None else config.updates
+        while best is None or (number < most and not budget.is_spent):
             log_chance = torch.log_softmax(grouper(features.columns), dim=1)
             grouped = torch.multinomial(
                 log_chance.detach().exp(), config.groupings, replacement=True, generator=rng
@@ -178,7 +181,7 @@ class HdpPlacer:
             decay = config.baseline_decay
             usual = mean if usual is None else decay * usual + (1 - decay) * mean
             grouping_chance = log_chance.gather(1, grouped.T).mean(dim=0)
-            share = min(budget.spent_seconds / budget.cpu_seconds, 1.0)
+            share = min(max(budget.spent_seconds / budget.cpu_seconds, number / most), 1.0)
             spread = entropy.mean() / group_count**0.5
             own = -(log_chance.exp() * log_chance).sum(dim=1).mean()
             spread = spread + own / problem.unit_count**0.5
