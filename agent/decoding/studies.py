@@ -114,7 +114,7 @@ def study(
         scorer, own, seed, np.ascontiguousarray(chosen[picked]), None, len(picked)
     )
     every = np.ones(subject.decoder.choices.count, bool)
-    lessons = [_lesson(subject, again, own, levels.pick(picked), _worth_by_rank(half), every)]
+    lessons = [_lesson(subject, again, own, levels.pick(picked), _worth_by_rank(half, half), every)]
     alone = np.full(count, np.inf)
     alone[turns[:count]] = energies[:count]
     target = np.exp(-(alone - alone.min()) / _APART)
@@ -147,11 +147,14 @@ def _redraw(
     levels = redraw_levels(levels, best.levels, subject, np.tile(is_open, (plans, 1)))
     after, energies = take_step(subject, drawn.chosen, levels)
     order = np.argsort(energies, kind="stable")
+    better = int((energies < best.progress.energy).sum())
     lesson = None
-    if energies.std() >= _LEAST_SPREAD:
-        half = plans // 2
+    if better and energies.std() >= _LEAST_SPREAD:
+        # Of plans that are all worse than the one at hand the best are those that change least:
+        # whoever learned from them would learn to leave everything as it is.
+        winners = min(better, plans // 2)
         worth = np.zeros(plans)
-        worth[np.concatenate([order[:half], order[plans - half :]])] = _worth_by_rank(half)
+        worth[order] = _worth_by_rank(winners, plans - winners)
         worth *= float(np.tanh(energies.std() / _TELLING_SPREAD))
         lesson = _lesson(subject, drawn, styles, levels, worth, is_open)
     at = int(order[0])
@@ -160,10 +163,10 @@ def _redraw(
     return lesson, best
 
 
-def _worth_by_rank(half: int) -> Float64[np.ndarray, " plans"]:
-    """Of plans in the order of their energies: 1 among the better half, minus 1 among the rest."""
-    ranks = np.linspace(1.0, 0.2, half)
-    return np.concatenate([ranks / ranks.sum(), np.full(half, -1.0 / half)])
+def _worth_by_rank(winners: int, losers: int) -> Float64[np.ndarray, " plans"]:
+    """Of plans in the order of their energies: 1 among the winners, minus 1 among the rest."""
+    ranks = np.linspace(1.0, 0.2, winners)
+    return np.concatenate([ranks / ranks.sum(), np.full(losers, -1.0 / losers)])
 
 
 def _lesson(
