@@ -85,9 +85,9 @@ class LearnConfig:
     """At first; falls linearly to a twentieth."""
     graphs: int = 8
     """Of a batch, on all workers together."""
-    plans: int = 48
+    plans: int = 64
     """Drawn of each graph, from one look and from nothing."""
-    learned: int = 12
+    learned: int = 16
     """Plans of these that are learned from: the best half, and as many of the others."""
     regions: int = 4
     """Of the best plan so far, redrawn one after the other."""
@@ -95,12 +95,15 @@ class LearnConfig:
     """Plans of each region; all of them are learned from."""
     redrawn: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
     """About which share of the choices a region has."""
-    region_weight: float = 1.0
+    region_weight: float = 0.5
     """How much what regions teach counts, beside plans drawn from nothing."""
     epochs: int = 1
     clip: float = 0.2
     """Of a choice's chances now and when it was drawn (PPO); counts from the second epoch on."""
     noise: Noise = field(default_factory=lambda: Noise(temperatures=(0.3, 0.6, 1.0)))
+    level_prior: float = 0.01
+    """How much it costs to move priorities and kernels away from the heuristics' without need:
+    most such moves change nothing, and would go astray."""
     style_weight: float = 0.1
     """How much it counts to foretell which style gives the best greedy plan."""
     max_grad_norm: float = 1.0

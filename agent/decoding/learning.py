@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agent.decoding.config import LearnConfig
-from agent.decoding.network import OneShotPolicy, Said
+from agent.decoding.network import OneShotPolicy, Said, first_chances
 from agent.decoding.studies import Lesson, Study, study
 from agent.decoding.subject import Subject, choice_slices, collate_choices, op_slices
 from agent.learning.gradients import sum_over_workers
@@ -196,17 +196,21 @@ def _lesson_terms(
     logs = torch.log_softmax(scores / heat[:, None, None], dim=2)
     was_open = (considered.sum(dim=2) > 1) & considered.gather(2, chosen[..., None])[..., 0]
     nothing = logs.new_zeros(())
+    loss = nothing
     chances = [torch.where(was_open, logs.gather(2, chosen[..., None])[..., 0], nothing)]
     masks = [was_open]
     if len(lesson.ops):
         ops = torch.from_numpy(lesson.ops + place.ops.start).to(device)
         for table, drawn in zip((said.schedule, said.fusion), lesson.levels, strict=True):
             taken = torch.from_numpy(drawn.astype(np.int64)).to(device)
-            chances.append(table[ops][None].expand(len(taken), -1, -1).gather(
-                2, taken[..., None])[..., 0])  # fmt: skip
+            own = table[ops]
+            strayed = own.exp() * (own - first_chances(own.shape[1]).to(own))
+            loss = loss + config.level_prior * strayed.sum() / len(ops) ** 0.5
+            spread_out = own[None].expand(len(taken), -1, -1)
+            chances.append(spread_out.gather(2, taken[..., None])[..., 0])
             masks.append(torch.ones_like(taken, dtype=torch.bool))
     worth = torch.from_numpy(lesson.worth).to(scores)[:, None]
-    loss, clipped = nothing, 0.0
+    clipped = 0.0
     for number, (now, mask) in enumerate(zip(chances, masks, strict=True)):
         was = now.detach() if old is None else old[number]
         gain, share = _clipped_gain(now - was, worth, mask, config.clip)

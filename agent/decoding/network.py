@@ -167,8 +167,9 @@ class OneShotPolicy(nn.Module):
             self.choice(choices),
             self.device(devices),
             affinity / self.query.out_features**0.5,
-            torch.log_softmax(self.schedule(ops), dim=1),
-            torch.log_softmax(self.fusion(ops), dim=1),
+            # What these two heads learn is faint beside devices: it does not shape the encoder.
+            torch.log_softmax(self.schedule(ops.detach()), dim=1),
+            torch.log_softmax(self.fusion(ops.detach()), dim=1),
             self.columns,
             self.out,
         )
@@ -179,6 +180,12 @@ def _mostly_first(width: int, levels: int) -> nn.Linear:
     head = nn.Linear(width, levels)
     nn.init.normal_(head.weight, std=0.002)
     with torch.no_grad():
-        head.bias.fill_(math.log(FIRST_SHARE / (levels - 1)))
-        head.bias[0] = math.log(1 - FIRST_SHARE)
+        head.bias.copy_(first_chances(levels))
     return head
+
+
+def first_chances(levels: int) -> Float[Tensor, " levels"]:
+    """Logarithms of what is likely before anything is learned: nearly always the first level."""
+    logs = torch.full((levels,), math.log(FIRST_SHARE / (levels - 1)))
+    logs[0] = math.log(1 - FIRST_SHARE)
+    return logs
