@@ -89,8 +89,8 @@ class LearnConfig:
     """Drawn of each graph, from one look and from nothing."""
     learned: int = 16
     """Plans of these that are learned from: the best half, and as many of the others."""
-    regions: int = 4
-    """Of the best plan so far, redrawn one after the other."""
+    regions: int = 0
+    """Of the best plan so far, redrawn one after the other; learned from where they are better."""
     redraws: int = 8
     """Plans of each region; all of them are learned from."""
     redrawn: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
