@@ -102,19 +102,15 @@ def study(
     after, energies = take_step(subject, chosen, levels)
     at = int(energies.argmin())
     best = _Kept(after[at], chosen[at], levels.of(at))
-    if energies.std() < _LEAST_SPREAD:
+    if energies.std() < _LEAST_SPREAD or not _groups(styles.temperature, is_drawn):
         return Study(energies, best.progress)
-    # Of greedy plans nothing is learned: at their temperature chances say too little.
-    half = config.learned // 2
-    order = np.argsort(energies, kind="stable")
-    order = order[order >= min(count, config.plans - 2 * half)]
-    picked = np.concatenate([order[:half], rng.choice(order[half:], half, replace=False)])
+    picked, worth = _compare_alike(energies, styles.temperature, is_drawn, config.learned, rng)
     own = pick(styles, picked)
     again = subject.decoder.draw(
         scorer, own, seed, np.ascontiguousarray(chosen[picked]), None, len(picked)
     )
     every = np.ones(subject.decoder.choices.count, bool)
-    lessons = [_lesson(subject, again, own, levels.pick(picked), _worth_by_rank(half, half), every)]
+    lessons = [_lesson(subject, again, own, levels.pick(picked), worth, every)]
     alone = np.full(count, np.inf)
     alone[turns[:count]] = energies[:count]
     target = np.exp(-(alone - alone.min()) / _APART)
@@ -137,7 +133,10 @@ def _redraw(
     plans, problem = config.redraws, subject.instance.problem
     is_open = draw_region(subject, config.redrawn, rng)
     turns = rng.integers(len(scorer.style_weights), size=plans).astype(np.int32)
-    styles = draw_styles(problem, turns, replace(config.noise, fewer_devices=0.0), rng)
+    # At one temperature, as plans from nothing are compared.
+    heat = (float(rng.choice(np.asarray(config.noise.temperatures))),)
+    noise = replace(config.noise, temperatures=heat, fewer_devices=0.0)
+    styles = draw_styles(problem, turns, noise, rng)
     hints = np.tile(best.chosen, (plans, 1))
     given = np.where(is_open, np.int32(-1), hints)
     drawn = subject.decoder.draw(
@@ -161,6 +160,41 @@ def _redraw(
     if after[at].energy < best.progress.energy:
         best = _Kept(after[at], drawn.chosen[at], levels.of(at))
     return lesson, best
+
+
+def _compare_alike(
+    energies: Float64[np.ndarray, " plans"],
+    temperatures: Float64[np.ndarray, " plans"],
+    is_drawn: Bool[np.ndarray, " plans"],
+    learned: int,
+    rng: np.random.Generator,
+) -> tuple[Int64[np.ndarray, " picked"], Float64[np.ndarray, " picked"]]:
+    """Plans to learn from and what each counts: the best of those drawn at one temperature, and
+    as many of their others.
+
+    Plans drawn with less noise are better on average. Whoever set them against those with more
+    would learn to be sure of itself, and the best of many plans would be worse for it. Of greedy
+    plans nothing is learned: at their temperature chances say too little.
+    """
+    groups = _groups(temperatures, is_drawn)
+    picked, worth = [], []
+    for group in groups:
+        half = max(1, min(learned // (2 * len(groups)), len(group) // 2))
+        order = group[np.argsort(energies[group], kind="stable")]
+        picked += [order[:half], rng.choice(order[half:], half, replace=False)]
+        worth.append(_worth_by_rank(half, half) / len(groups))
+    return np.concatenate(picked), np.concatenate(worth)
+
+
+def _groups(
+    temperatures: Float64[np.ndarray, " plans"], is_drawn: Bool[np.ndarray, " plans"]
+) -> list[Int64[np.ndarray, " group"]]:
+    """Drawn plans by their temperature, where there are two to compare."""
+    groups = [
+        np.flatnonzero(is_drawn & (temperatures == each))
+        for each in np.unique(temperatures[is_drawn])
+    ]
+    return [group for group in groups if len(group) > 1]
 
 
 def _worth_by_rank(winners: int, losers: int) -> Float64[np.ndarray, " plans"]:
