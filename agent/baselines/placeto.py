@@ -13,8 +13,8 @@ Here it is trained from scratch on the graph at hand, and the best plan that any
 Departures, in its favour where they matter: groups are this project's (`group_graph`); run times
 are told for each device, since devices may be unlike; the reward is in logarithms, as the
 environment's `telescoping` has it, which prices plans that do not fit, instead of seconds and a
-penalty of its own; several episodes are drawn at once, their mean at each step is the baseline;
-episodes begin with everything on the fastest device; sums over neighbours are means; a step that
+penalty of its own; several episodes are drawn at once, their mean at each step is the baseline,
+and later rewards are discounted; episodes begin with everything on the fastest device; sums over neighbours are means; a step that
 leaves its group where it is is not simulated again.
 """
 
@@ -57,7 +57,7 @@ class PlacetoConfig:
     """Messages are passed so many times in each direction."""
     episodes: int = 8
     """Drawn for an update."""
-    update: Update = field(default_factory=lambda: Update(lr=1e-2, discount=0.9))
+    update: Update = field(default_factory=lambda: Update(lr=5e-3, entropy=0.3, discount=0.97))
 
 
 class PlacetoNetwork(nn.Module):
