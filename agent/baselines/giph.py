@@ -49,7 +49,7 @@ class GiphConfig:
     """Sizes and the update."""
 
     groups: int = 64
-    width: int = 8
+    width: int = 16
     """Of embeddings."""
     hops: int = 2
     """Messages are passed so many times in each direction."""

@@ -71,8 +71,7 @@ class GroupEpisodes:
         new = [
             index
             for index, (before, action) in enumerate(zip(progress, actions, strict=True))
-            if before.decided.devices is None
-            or not np.array_equal(before.decided.devices, action)
+            if before.decided.devices is None or not np.array_equal(before.decided.devices, action)
         ]
         after, rewards = list(progress), np.zeros(len(actions))
         if not new:

@@ -16,14 +16,11 @@ class GroupSchedules:
     def __init__(self, groups: GroupGraph, count: int) -> None:
         self._groups, self._rows = groups, np.arange(count)
         self._parents = groups.adjacency.T.copy()
-        self.start = np.zeros((count, groups.count))
-        """Seconds; 0 for groups that are not placed yet."""
         self.finish = np.zeros((count, groups.count))
+        """Seconds; 0 for groups that are not placed yet."""
         self.devices = np.zeros((count, groups.count), np.int64)
         self.placed: Bool[np.ndarray, "schedules groups"] = np.zeros((count, groups.count), bool)
-        self.free: Float64[np.ndarray, "schedules devices"] = np.zeros(
-            (count, groups.device_count)
-        )
+        self.free: Float64[np.ndarray, "schedules devices"] = np.zeros((count, groups.device_count))
         """When each device has done what was placed on it."""
         self.busy: Float64[np.ndarray, "schedules devices"] = np.zeros_like(self.free)
         """Seconds of what was placed on each device."""
@@ -39,14 +36,15 @@ class GroupSchedules:
         return np.asarray(np.where(sizes[:, :, None] > 0, there, 0.0).max(axis=1))
 
     def place(
-        self, group: Int64[np.ndarray, " schedules"], device: Int64[np.ndarray, " schedules"]
+        self,
+        group: Int64[np.ndarray, " schedules"],
+        device: Int64[np.ndarray, " schedules"],
+        start: Float64[np.ndarray, " schedules"],
     ) -> None:
-        """Append a group of each schedule to what runs on a device."""
+        """Append a group of each schedule to what runs on a device, from `start` on."""
         rows = self._rows
         seconds = self._groups.seconds[group, device]
-        start = np.maximum(self.arrival(group)[rows, device], self.free[rows, device])
         self.devices[rows, group] = device
-        self.start[rows, group] = start
         self.finish[rows, group] = start + seconds
         self.placed[rows, group] = True
         self.free[rows, device] = start + seconds

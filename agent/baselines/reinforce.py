@@ -52,6 +52,17 @@ def masked_log_chance(
     return torch.log_softmax(torch.where(may > 0, scores, REFUSED), dim=-1)
 
 
+def with_random_choices(
+    log_chance: Float[Tensor, "rows choices"],
+    may: Float[Tensor, "rows choices"],
+    share: Float[Tensor, " rows"],
+) -> Float[Tensor, "rows choices"]:
+    """Logarithms of chances of a policy of which a share of the choices is random (where `may`)."""
+    evenly = may / may.sum(dim=1, keepdim=True)
+    mixed = (1 - share[:, None]) * log_chance.exp() + share[:, None] * evenly
+    return torch.where(may > 0, mixed.clamp(min=1e-12).log(), REFUSED)
+
+
 def entropy(log_chance: Float[Tensor, "*rows choices"]) -> Float[Tensor, "*rows"]:
     """The entropy of each row."""
     return -(log_chance.exp() * log_chance).sum(dim=-1)
@@ -65,9 +76,7 @@ def draw(
     return np.asarray(drawn[:, 0].numpy())
 
 
-def descend(
-    optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], most: float
-) -> None:
+def descend(optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], most: float) -> None:
     """Take a step by the gradients that are there, at most so large, and clear them."""
     nn.utils.clip_grad_norm_(weights, most)
     optimizer.step()
