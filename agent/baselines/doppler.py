@@ -1,5 +1,5 @@
-"""Doppler (Yao et al., "DOPPLER: Dual-Policy Learning for Device Assignment in Asynchronous Dataflow
-Graphs", ICLR 2026, arXiv 2505.23131).
+"""Doppler (Yao et al., "DOPPLER: Dual-Policy Learning for Device Assignment in Asynchronous
+Dataflow Graphs", ICLR 2026, arXiv 2505.23131).
 
 Sections 4 and 5: a graph is placed op by op with two policies. SEL chooses which of the ops is next
 whose producers have been placed, by embeddings of the op and of the longest chains through it to

@@ -80,10 +80,11 @@ class DopplerNetwork(nn.Module):
 
 
 def chain_seconds(groups: GroupGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean seconds of groups, and of the longest chain from each group to the end, its own included.
+    """Mean seconds of groups, of the longest chain from each on to the end, and of what is sent.
 
     Returns:
-        Mean seconds of each group, seconds to the end, and mean seconds to send each edge's bytes.
+        Mean seconds of each group, seconds to the end with its own, and mean seconds to send what
+        each edge carries.
     """
     own = groups.seconds.mean(axis=1)
     sending = _mean_sending(groups)
@@ -122,7 +123,7 @@ def _described(
 
 
 def _mean_sending(groups: GroupGraph) -> Float64[np.ndarray, "groups groups"]:
-    """Seconds to send what an edge carries, the mean over pairs of devices; 0 where there is none."""
+    """Seconds to send what an edge carries, the mean over pairs of devices; 0 without an edge."""
     others = ~np.eye(groups.device_count, dtype=bool)
     sending = np.zeros((groups.count, groups.count))
     if others.any():

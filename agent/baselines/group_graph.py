@@ -51,7 +51,7 @@ class GroupGraph:
 
     @property
     def fastest(self) -> Int64[np.ndarray, " groups"]:
-        """The device that is fastest for all, the first allowed one where a group may not use it."""
+        """The device that is fastest for all; where a group may not use it, its first allowed."""
         best = int(self.seconds.sum(axis=0).argmin())
         return np.where(self.allowed[:, best], best, self.allowed.argmax(axis=1))
 

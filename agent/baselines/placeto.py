@@ -14,8 +14,8 @@ Departures, in its favour where they matter: groups are this project's (`group_g
 are told for each device, since devices may be unlike; the reward is in logarithms, as the
 environment's `telescoping` has it, which prices plans that do not fit, instead of seconds and a
 penalty of its own; several episodes are drawn at once, their mean at each step is the baseline,
-and later rewards are discounted; episodes begin with everything on the fastest device; sums over neighbours are means; a step that
-leaves its group where it is is not simulated again.
+and later rewards are discounted; episodes begin with everything on the fastest device; sums over
+neighbours are means; a step that leaves its group where it is is not simulated again.
 """
 
 from dataclasses import dataclass, field

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 #: In standard deviations.
@@ -46,7 +46,7 @@ def gains(returns: Float64[np.ndarray, "steps episodes"]) -> Float[Tensor, "step
 
 
 def masked_log_chance(
-    scores: Float[Tensor, "*rows choices"], may: Float[Tensor, "*rows choices"]
+    scores: Float[Tensor, "*rows choices"], may: Float[Tensor, "*#rows choices"]
 ) -> Float[Tensor, "*rows choices"]:
     """Logarithms of chances of what may be chosen (where `may` is not 0)."""
     return torch.log_softmax(torch.where(may > 0, scores, REFUSED), dim=-1)
@@ -70,7 +70,7 @@ def entropy(log_chance: Float[Tensor, "*rows choices"]) -> Float[Tensor, "*rows"
 
 def draw(
     log_chance: Float[Tensor, "rows choices"], rng: torch.Generator
-) -> Float64[np.ndarray, " rows"]:
+) -> Int64[np.ndarray, " rows"]:
     """A choice for each row by its chances."""
     drawn = torch.multinomial(log_chance.exp(), 1, generator=rng)
     return np.asarray(drawn[:, 0].numpy())
