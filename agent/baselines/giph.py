@@ -106,7 +106,7 @@ class GiphPlacer:
                 if budget.is_spent:
                     return episodes.placed()
                 options, pivots = options_of(groups, devices), torch.from_numpy(devices)
-                may = _relocations(groups, devices, last)
+                may = relocations(groups, devices, last)
                 with torch.no_grad():
                     scores = network(options, pivots).flatten(1)
                     chosen = draw(masked_log_chance(scores, may), rng)
@@ -150,7 +150,7 @@ def _random_placements(
     return np.ascontiguousarray(drawn.numpy().T)
 
 
-def _relocations(
+def relocations(
     groups: GroupGraph,
     devices: Int64[np.ndarray, "episodes groups"],
     last: Int64[np.ndarray, " episodes"],

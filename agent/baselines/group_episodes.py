@@ -83,6 +83,7 @@ class GroupEpisodes:
             [actions[index] for index in new],
             self._reward,
         )
+        assert None not in scores.plans, "only legal devices are taken"
         for index, now in zip(new, moved, strict=True):
             after[index] = now
         rewards[new] = scores.rewards
@@ -97,7 +98,7 @@ class GroupEpisodes:
         return Placed(best, (best,), tuple(self._progress), self._evaluations)
 
     def _note(self, found: Progress) -> None:
-        assert found.plan is not None, "only legal devices are taken"
+        assert found.plan is not None, "a legal plan runs"
         assert found.evaluation is not None, "a plan that ran was scored"
         candidate = Candidate(found.plan, found.evaluation, f"{self._name}:{self._evaluations}")
         if self._best is None or candidate.rank_key < self._best.rank_key:

@@ -12,7 +12,7 @@ from graph_samples import device, graph_of, op, random_graph, toy_cluster
 from known_optima import forced_split, fork_join, two_chains
 
 from agent.baselines.doppler import DopplerConfig, DopplerPlacer, critical_path
-from agent.baselines.giph import GiphConfig, GiphPlacer
+from agent.baselines.giph import GiphConfig, GiphPlacer, relocations
 from agent.baselines.gp_net import GpNet, options_of
 from agent.baselines.group_episodes import GroupEpisodes
 from agent.baselines.group_graph import group_graph
@@ -174,6 +174,18 @@ def test_a_single_group_may_move(name: str) -> None:
     problem = Problem(graph_of(*records), toy_cluster(2), Constraints(pins={"fixed": "d1"}))
     placed = PLACERS[name](problem, Rounds(30), 0, silent)
     assert placed.best.plan.devices.tolist() == [1, 1]
+
+
+def test_no_group_moves_twice_in_a_row_unless_no_other_can() -> None:
+    records = [op("fixed", 1.0, (), 1), op("a", 1.0, ("fixed",), 1), op("b", 1.0, ("a",), 1)]
+    for pins, expected in (
+        ({"fixed": "d1"}, [[0, 0], [0, 0], [1, 0]]),
+        ({"fixed": "d1", "b": "d1"}, [[0, 0], [0, 1], [0, 0]]),
+    ):
+        problem = Problem(graph_of(*records), toy_cluster(2), Constraints(pins=pins))
+        groups = group_graph(problem, 64, 0)
+        may = relocations(groups, np.array([[1, 0, 1]]), np.array([1]))
+        assert may.reshape(3, 2).tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["placeto", "giph"])
