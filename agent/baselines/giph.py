@@ -155,12 +155,18 @@ def relocations(
     devices: Int64[np.ndarray, "episodes groups"],
     last: Int64[np.ndarray, " episodes"],
 ) -> Float[Tensor, "episodes relocations"]:
-    """1 for options that change the placement, unless their group was the last one to move."""
+    """1 for options that change the placement, unless their group was the last one to move.
+
+    Args:
+        groups: what may go where.
+        devices: where groups are.
+        last: the group that moved last in each episode, -1 before any has.
+    """
     rows = np.arange(len(devices))
     may = np.tile(groups.allowed, (len(devices), 1, 1))
     may[rows[:, None], np.arange(groups.count), devices] = False
     rested = may.copy()
     rested[rows[last >= 0], last[last >= 0]] = False
     # Where a single group can move at all, it does so again.
-    some = rested.reshape(len(devices), -1).any(axis=1)
+    some = np.asarray(rested.any(axis=(1, 2)))
     return torch.from_numpy(np.where(some[:, None, None], rested, may)).float().flatten(1)

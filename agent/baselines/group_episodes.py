@@ -83,7 +83,7 @@ class GroupEpisodes:
             [actions[index] for index in new],
             self._reward,
         )
-        assert None not in scores.plans, "only legal devices are taken"
+        assert all(plan is not None for plan in scores.plans), "only legal devices are taken"
         for index, now in zip(new, moved, strict=True):
             after[index] = now
         rewards[new] = scores.rewards
