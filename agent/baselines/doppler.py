@@ -1,7 +1,7 @@
 """Doppler (Yao et al., "DOPPLER: Dual-Policy Learning for Device Assignment in Asynchronous
 Dataflow Graphs", ICLR 2026, arXiv 2505.23131).
 
-Sections 4 and 5: a graph is placed op by op with two policies. SEL chooses which of the ops is next
+A graph is placed op by op with two policies. SEL chooses which of the ops is next
 whose producers have been placed, by embeddings of the op and of the longest chains through it to
 the end and from the beginning; PLC chooses its device, by the op's embedding, those of what the
 device has been given, and what a schedule of what has been placed so far says of the device
@@ -17,6 +17,8 @@ own heuristics; the order of SEL is that of decisions alone, the order on each d
 critical-path priority as in all plans of the environment; the reward is the environment's
 `log-speedup`; several episodes are drawn at once, and their mean is the baseline; the share of
 random choices differs between them, from none to the most; an entropy bonus on top.
+
+Sizes and rates are this project's choice where the paper's were not at hand.
 """
 
 from dataclasses import dataclass, field

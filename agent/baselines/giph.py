@@ -1,7 +1,7 @@
 """GiPH (Hu et al., "GiPH: Generalizable Placement Learning for Adaptive Heterogeneous Computing",
 MLSys 2023, arXiv 2305.14562).
 
-Section 4: a search that begins at a random placement and relocates one task (here: a group of ops)
+A search that begins at a random placement and relocates one task (here: a group of ops)
 at a time. What could be done is a graph itself, gpNet (`gp_net`): a node for each task on each
 device that it may go to, joined to its neighbours where they are, with the seconds that the task
 takes there, whether it is there, and how much earlier it could begin, and on edges what sending
@@ -16,6 +16,8 @@ groups (`group_schedule`), not of the simulator; the reward is in logarithms, as
 `telescoping` has it, which prices plans that do not fit; several episodes are drawn at once, and
 their mean at each step is the baseline; episodes of every other update, the first among them, begin
 with everything on the fastest device, in its favour; there is an entropy bonus.
+
+Sizes and rates are this project's choice where the paper's were not at hand.
 """
 
 import itertools

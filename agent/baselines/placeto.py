@@ -1,7 +1,7 @@
 """Placeto (Addanki et al., "Placeto: Learning Generalizable Device Placement Algorithms for
 Distributed Machine Learning", NeurIPS 2019, arXiv 1906.08879).
 
-Section 3: an episode begins at some placement and visits the groups of ops one by one; the policy
+An episode begins at some placement and visits the groups of ops one by one; the policy
 chooses a device for the group that it is at, and the reward is by how much the run time fell. A
 group is told by its run time, the bytes that it sends, where it is, whether it is the one to be
 placed now, and whether it has been placed in this episode. A graph network passes messages along
@@ -16,6 +16,8 @@ environment's `telescoping` has it, which prices plans that do not fit, instead 
 penalty of its own; several episodes are drawn at once, their mean at each step is the baseline,
 and later rewards are discounted; episodes begin with everything on the fastest device; sums over
 neighbours are means; a step that leaves its group where it is is not simulated again.
+
+Sizes and rates are this project's choice where the paper's were not at hand.
 """
 
 from dataclasses import dataclass, field

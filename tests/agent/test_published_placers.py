@@ -98,6 +98,7 @@ LEARNERS: dict[str, tuple[Placer, Placer, int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(LEARNERS))
 def test_long_chains_are_split_by_learning_alone(name: str) -> None:
     """Of random plans 2 in a million do."""
