@@ -8,6 +8,9 @@ from placement.heuristics.registry import HEURISTICS
 from placement.placers.registry import PLACERS
 
 TENSORFLOW, UNTRAINED, GDP, HDP = "tensorflow", "untrained", "gdp", "hdp"
+PLACETO, GIPH, DOPPLER = "placeto", "giph", "doppler"
+#: Published placers that go from op to op and are known by their configuration.
+PUBLISHED = (PLACETO, GIPH, DOPPLER)
 GREEDY, ZERO_SHOT, FINE_TUNED = "zero-shot-greedy", "zero-shot", "fine-tuned"
 ONE_SHOT, ONE_SHOT_GREEDY = "one-shot", "one-shot-greedy"
 ONE_SHOT_UNTAUGHT = "one-shot-untaught"
@@ -42,6 +45,22 @@ COLUMNS: Mapping[str, Column] = {
     UNTRAINED: Column("the policy's loop with an untrained network", spends_budget=True),
     GDP: Column("GDP-style policy trained on the graph from scratch", spends_budget=True),
     HDP: Column("HDP-style grouper and placer, trained from scratch", spends_budget=True),
+    PLACETO: Column(
+        "Placeto-style policy that places group after group, trained on the graph from scratch",
+        spends_budget=True,
+        on_request=True,
+    ),
+    GIPH: Column(
+        "GiPH-style search that relocates a group at a time, trained on the graph from scratch",
+        spends_budget=True,
+        on_request=True,
+    ),
+    DOPPLER: Column(
+        "Doppler-style policies that select and place groups, taught by a critical-path heuristic, "
+        "then trained on the graph",
+        spends_budget=True,
+        on_request=True,
+    ),
     GREEDY: Column("the policy's likeliest decisions, scored once", uses_policy=True),
     ZERO_SHOT: Column(
         "the policy without learning, best of all samples", uses_policy=True, spends_budget=True

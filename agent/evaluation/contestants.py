@@ -12,8 +12,11 @@ import torch
 from torch import nn
 
 import placement
+from agent.baselines.doppler import DopplerPlacer
 from agent.baselines.gdp import GdpPlacer
+from agent.baselines.giph import GiphPlacer
 from agent.baselines.hdp import HdpPlacer
+from agent.baselines.placeto import PlacetoPlacer
 from agent.baselines.tensorflow_default import tensorflow_default
 from agent.config import AgentConfig
 from agent.decoding.placer import one_shot_placer
@@ -21,9 +24,12 @@ from agent.evaluation.columns import (
     COLUMNS,
     FINE_TUNED,
     GDP,
+    GIPH,
     GREEDY,
     HDP,
     ONE_SHOTS,
+    PLACETO,
+    PUBLISHED,
     TENSORFLOW,
     UNTRAINED,
     ZERO_SHOT,
@@ -81,7 +87,8 @@ class Contestant:
     """Updates of the policy on each graph, at most."""
     column_digest: str = ""
     """Of what the column is made of, where its name does not say: the configuration of the
-    untrained control, the code of a placer that is no column of the table."""
+    untrained control or of a published placer, the code of a placer that is no column of the
+    table."""
 
 
 def contestants(
@@ -185,7 +192,17 @@ def _column_digest(name: str, config: AgentConfig) -> str:
     """See `Contestant.column_digest`."""
     if name == UNTRAINED:
         return hashlib.blake2b(_settings_text(config), digest_size=8).hexdigest()
+    if name in PUBLISHED:
+        settings = json.dumps(to_plain(_published(name).config), sort_keys=True).encode()
+        return hashlib.blake2b(settings, digest_size=8).hexdigest()
     return "" if name in COLUMNS else _code_digest(name)
+
+
+def _published(name: str) -> PlacetoPlacer | GiphPlacer | DopplerPlacer:
+    """A placer of `PUBLISHED`, by its name."""
+    if name == PLACETO:
+        return PlacetoPlacer()
+    return GiphPlacer() if name == GIPH else DopplerPlacer()
 
 
 def _code_digest(name: str) -> str:
@@ -231,6 +248,7 @@ def _attempting(
         TENSORFLOW: tensorflow_default,
         GDP: GdpPlacer(),
         HDP: HdpPlacer(),
+        **{published: _published(published) for published in PUBLISHED},
     }
     if name == UNTRAINED:
         return lambda problem, budget, seed: _place(

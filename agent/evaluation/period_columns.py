@@ -14,6 +14,7 @@ from agent.evaluation.columns import (
     GDP,
     HDP,
     PORTFOLIO,
+    PUBLISHED,
     SEARCH,
     TENSORFLOW,
     column_of,
@@ -27,7 +28,7 @@ from placement.problem import Problem
 from placement.throughput import Throughput, pipeline_plan, plan_pipeline
 
 #: Baselines that learn from the time of one step.
-_LEARN_LATENCY = (GDP, HDP)
+_LEARN_LATENCY = (GDP, HDP, *PUBLISHED)
 
 Deciding = Callable[[Problem, Budget, int], Placed]
 

@@ -10,14 +10,13 @@ from placement.annealing.hierarchy import Hierarchy
 from placement.annealing.moves import MoveGroups, draw_move, make_move, move_groups, take_back
 from placement.annealing.walk import (
     EVALUATED,
-    PLAN,
     Engine,
     Walk,
     accept,
     begin_walk,
+    draw_limit,
     energy_of,
     make_engine,
-    uphill_limit,
 )
 from placement.priorities import upward_ranks
 from placement.problem import Problem
@@ -105,7 +104,7 @@ class Annealer:
         # Copies: numba compiles anew for arrays that cannot be written.
         devices, ranks = devices.copy(), ranks.copy()
         check_plan(devices, ranks, self._engine.peak, self._engine.program.seconds.shape)
-        return float(energy_of(self._engine, devices, ranks))
+        return float(energy_of(self._engine, devices, ranks, np.inf))
 
     def reprioritise(self, chain: Chain) -> Chain:
         """The chain under critical-path priorities of its placement, if that is no worse."""
@@ -149,8 +148,9 @@ def _advance(search: Search, moves: int, temperature: float) -> None:
         if not groups.allowed[group, device] or not make_move(groups, walk, group, device):
             continue
         walk.counts[EVALUATED] += 1
-        energy = energy_of(engine, walk.devices, walk.ranks)
-        if energy <= walk.energies[PLAN] + uphill_limit(walk, temperature):
+        limit = draw_limit(walk, temperature)
+        energy = energy_of(engine, walk.devices, walk.ranks, limit)
+        if energy <= limit:
             accept(walk, energy)
         else:
             take_back(groups, walk, group)

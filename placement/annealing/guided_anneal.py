@@ -22,7 +22,7 @@ from placement.annealing.move_features import (
 )
 from placement.annealing.move_scorer import MoveScorer, check_scorer, score_move
 from placement.annealing.moves import draw_move, make_move, take_back
-from placement.annealing.walk import EVALUATED, PLAN, accept, draw_uniform, energy_of, uphill_limit
+from placement.annealing.walk import EVALUATED, PLAN, accept, draw_limit, draw_uniform, energy_of
 from placement.problem import Problem
 from simulator.compiled import compiled, inlined
 from simulator.event_engine.state import make_recording
@@ -198,7 +198,10 @@ def _advance(
             continue
         make_move(groups, walk, group, device)
         walk.counts[EVALUATED] += 1
-        energy = energy_of(engine, walk.devices, walk.ranks)
+        limit = draw_limit(walk, temperature)
+        # Lessons are about what a move does; elsewhere it is enough to know that it is refused.
+        whole = counts[_KEPT] < harvest.changes.size
+        energy = energy_of(engine, walk.devices, walk.ranks, np.inf if whole else limit)
         change = energy - walk.energies[PLAN]
         if counts[_KEPT] < harvest.changes.size:
             for column in range(guide.chosen.size):
@@ -208,7 +211,7 @@ def _advance(
         tried.when[group, device] = counts[_VERSION]
         tried.group_when[group] = counts[_VERSION]
         tried.change[group, device] = change
-        if change <= uphill_limit(walk, temperature):
+        if energy <= limit:
             accept(walk, energy)
             if abs(change) > _NEUTRAL:
                 counts[_VERSION] += 1

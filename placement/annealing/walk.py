@@ -16,6 +16,9 @@ from simulator.event_engine.program import ProgramArrays
 from simulator.event_engine.state import NO_RECORDING, EngineState, Recording, make_engine_state
 from simulator.kernel_checks import check_devices, check_ranks, check_record
 
+#: Sums of many times differ in their last digits by the order of addition.
+_ROUNDING = 1e-9
+
 
 class Engine(NamedTuple):
     """What it takes to simulate plans of one problem, one at a time."""
@@ -102,20 +105,32 @@ def draw_uniform(state: UInt64[np.ndarray, " 1"]) -> float:
 
 @inlined
 def energy_of(
-    engine: Engine, devices: Int32[np.ndarray, " ops"], ranks: Int32[np.ndarray, " ops"]
+    engine: Engine,
+    devices: Int32[np.ndarray, " ops"],
+    ranks: Int32[np.ndarray, " ops"],
+    limit: float,
 ) -> float:
-    """Simulate a plan; the logarithm of its step time, with the charge for memory."""
+    """Simulate a plan; the logarithm of its step time, with the charge for memory.
+
+    Args:
+        limit: of an energy that is sure to be higher a lower bound above the limit will do, which
+            is found before the simulation ends.
+    """
+    # The bound is a sum in another order than the makespan: a margin for its last digits.
+    engine.state.deadline[0] = np.exp(limit) * (1.0 + _ROUNDING)
     makespan = run_kernel(
         engine.program, engine.state, devices, ranks, engine.peak, engine.recording
     )
+    engine.state.deadline[0] = np.inf
     return energy_of_plan(makespan, engine.peak, engine.capacity)
 
 
 @inlined
-def uphill_limit(walk: Walk, temperature: float) -> float:
-    """How much a plan's energy may rise: `temperature` times a draw from the unit exponential
-    distribution."""
-    return -temperature * np.log(1.0 - draw_uniform(walk.random_state))
+def draw_limit(walk: Walk, temperature: float) -> float:
+    """The highest energy at which the plan that is tried next is kept: that of the plan at hand,
+    and `temperature` times a draw from the unit exponential distribution."""
+    uphill = -temperature * np.log(1.0 - draw_uniform(walk.random_state))
+    return walk.energies[PLAN] + uphill
 
 
 @inlined

@@ -41,12 +41,27 @@ class HeuristicPlacer:
     def __call__(
         self, problem: Problem, budget: Budget, seed: int, on_progress: OnProgress
     ) -> Placed:
+        """All placements, whatever the budget."""
+        return self.until(problem, seed)
+
+    def until(
+        self, problem: Problem, seed: int, limit: Budget | None = None, fits: bool = False
+    ) -> Placed:
+        """Placements until the limit is spent and there is one that fits in memory; all of them
+        where there is no limit.
+
+        Args:
+            fits: whether there is one already, by others.
+        """
         placements = self._heuristic(problem, seed)
         candidates: list[Candidate] = []
         name, devices = next(placements)
         with suppress(StopIteration):
             while True:
                 candidates.append(candidate(problem, devices, name))
+                fits = fits or candidates[-1].evaluation.feasible
+                if limit is not None and limit.is_spent and fits:
+                    break
                 name, devices = placements.send(candidates[-1].evaluation.feasible)
         best = min(candidates, key=lambda item: item.rank_key)
         return Placed(best, tuple(candidates), evaluations=len(candidates))
@@ -152,15 +167,16 @@ def heft(problem: Problem, seed: int) -> Placements:
 
 
 def eft_grid(problem: Problem, seed: int) -> Placements:
-    """Earliest finish with contended links, over a grid of weights and of k of D devices."""
+    """Earliest finish with contended links, over a grid of weights and of k of D devices: all
+    devices first, for on large graphs there may not be time for all of it."""
     fastest_first = device_order(problem)
     count = problem.cluster.device_count
-    for rank_weight in (0.0, 1.0, 3.0):
-        order = _order(problem, rank_weight)
-        for transfer_weight in (0.0, 0.5, 1.0, 3.0):
-            for used in _subset_sizes(count):
-                mask = np.zeros(count, bool)
-                mask[fastest_first[:used]] = True
+    orders = [(rank_weight, _order(problem, rank_weight)) for rank_weight in (1.0, 0.0, 3.0)]
+    for used in reversed(_subset_sizes(count)):
+        mask = np.zeros(count, bool)
+        mask[fastest_first[:used]] = True
+        for transfer_weight in (1.0, 0.5, 3.0, 0.0):
+            for rank_weight, order in orders:
                 for share in _MEMORY_SHARES:
                     choice = ListScheduling(transfer_weight, memory_share=share)
                     name = f"eft:{rank_weight}:{transfer_weight}:{used}:{share}"

@@ -307,6 +307,7 @@ def _start_best(p: ProgramArrays, s: EngineState, r: Recording, device: int, now
     op = s.op_of_rank[rank_of_key(n, key)]
     slot = slot_of_key(n, key)
     s.running[device] = op_at(n, slot, op)
+    s.work_left[device] -= p.seconds[op, device]
     _allocate(p, s, op)
     if r.op_start.size > 0:
         at = op_at(n, row_of(n, slot), op)
@@ -337,12 +338,17 @@ def run_kernel(
 
     `ranks` is a permutation, 0 the most urgent. An op on a device that cannot run it makes the
     makespan infinite. When each step of several began and ended is left in `s.overlap`.
+
+    A single step that cannot end before `s.deadline`, since a device has more to do than there is
+    time for, is not gone through with: what is returned lies after the deadline and not after the
+    makespan, and `peak` is that of the part that ran.
     """
     ops = devices.size
     device_count = peak.size
     n = s.overlap.slots
     slots = n.in_flight + n.updates
     s.ready_base[:] = 0
+    s.work_left[:] = 0.0
     for op in range(ops):
         if p.seconds[op, devices[op]] == np.inf:
             return np.inf
@@ -350,6 +356,7 @@ def run_kernel(
         s.ranks[op] = ranks[op]
         s.op_of_rank[ranks[op]] = op
         s.ready_base[devices[op] + 1] += slots
+        s.work_left[devices[op]] += p.seconds[op, devices[op]]
     for device in range(device_count):
         s.ready_base[device + 1] += s.ready_base[device]
         s.ready_size[device] = 0
@@ -398,6 +405,8 @@ def run_kernel(
                     continue
                 s.touched[device] = 0
                 if s.running[device] < 0 and s.ready_size[device] > 0 and may_start(s, device):
+                    if not several(n) and now + s.work_left[device] > s.deadline[0]:
+                        return now + s.work_left[device]
                     _start_best(p, s, r, device, now)
                 peak[device] = max(peak[device], s.memory[device])
             if p.host.size > 0:

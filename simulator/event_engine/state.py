@@ -148,6 +148,11 @@ class EngineState(NamedTuple):
     """The last run that took in a copy; `-2 - run` where it has not left the run that made it; -1
     for what is in no run yet."""
     counts: Int64[np.ndarray, " 6"]
+    work_left: Float64[np.ndarray, " devices"]
+    """Seconds of all ops that a device has not started yet, in a single step."""
+    deadline: Float64[np.ndarray, " 1"]
+    """A single step that is sure to take longer than this ends before its time; infinite where all
+    of it is wanted."""
     held: Int32[np.ndarray, " held"]
     """Ops that wait for another op's end, by that op at `held_offsets`; none where empty."""
     held_offsets: Int32[np.ndarray, " held_bounds"]
@@ -217,6 +222,8 @@ def make_engine_state(
         counted=np.empty(devices, np.int32),
         taken=np.empty(slots * len(p.tensor_bytes) + transfers, np.int32),
         counts=np.empty(6, np.int64),
+        work_left=np.empty(devices, np.float64),
+        deadline=np.full(1, np.inf),
         held=held,
         held_offsets=after.astype(np.int32),
         overlap=overlap,

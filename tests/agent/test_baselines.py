@@ -1,11 +1,12 @@
 """Published learned placers find known optima; TensorFlow's default is what it says."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from counted_budget import Rounds
 from graph_samples import device, graph_of, op, random_graph, toy_cluster
 from known_optima import forced_split, fork_join, two_chains
 
@@ -34,23 +35,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@dataclass(frozen=True)
-class Rounds(Budget):
-    """A budget that is spent after so many looks at it, so that no test asks a clock."""
-
-    cpu_seconds: float = 40.0
-    used: list[int] = field(default_factory=lambda: [0])
-
-    @property
-    def spent_seconds(self) -> float:
-        return float(self.used[0])
-
-    @property
-    def is_spent(self) -> bool:
-        self.used[0] += 1
-        return self.used[0] > self.cpu_seconds
 
 
 @pytest.mark.parametrize("placer", PLACERS.values(), ids=list(PLACERS))

@@ -100,6 +100,10 @@ def test_each_policy_is_for_its_own_objective(
             ("evaluate", *suite, "--only", "gdp", *throughput),
             "learns from the time of one step",
         ),
+        (
+            ("evaluate", *suite, "--only", "placeto", *throughput),
+            "learns from the time of one step",
+        ),
     ):
         code, found = told(capsys, *words)
         assert (code, message in found["error"]) == (2, True), found["error"]

@@ -13,8 +13,11 @@ import torch
 from training_samples import tiny_config, write_models
 
 import envs
+from agent.baselines.doppler import DopplerPlacer
 from agent.baselines.gdp import GdpPlacer
+from agent.baselines.giph import GiphPlacer
 from agent.baselines.hdp import HdpPlacer
+from agent.baselines.placeto import PlacetoPlacer
 from agent.config import TrainConfig
 from agent.learning.rollout import SampleConfig
 from agent.policy.state import EpisodeState
@@ -176,7 +179,11 @@ def test_training_is_what_an_outsider_meets(
     assert names == [settings.get("reward", usual)]
 
 
-@pytest.mark.parametrize("placer", [GdpPlacer(), HdpPlacer()], ids=["gdp", "hdp"])
+@pytest.mark.parametrize(
+    "placer",
+    [GdpPlacer(), HdpPlacer(), PlacetoPlacer(), GiphPlacer(), DopplerPlacer()],
+    ids=["gdp", "hdp", "placeto", "giph", "doppler"],
+)
 def test_baselines_step_the_rules(
     placer: Placer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,11 +199,13 @@ def test_baselines_step_the_rules(
         taken.append((rules, len(actions)))
         return advance(prepared, rules, progress, actions, reward)
 
-    for module in ("agent.policy.state", "agent.baselines.hdp"):
-        monkeypatch.setattr(f"{module}.advance", watched)
+    for module in ("policy.state", "baselines.hdp", "baselines.group_episodes"):
+        monkeypatch.setattr(f"agent.{module}.advance", watched)
     pair = get_suite(str(write_models(tmp_path / "models")), (CLUSTER,)).pairs[0]
     placed = placer(pair.problem(), Budget(1e-6), 0, silent)
-    assert taken == [(Rules((Task.PLACEMENT,)), placed.evaluations)]
+    assert {rules.tasks for rules, _ in taken} == {(Task.PLACEMENT,)}
+    assert sum(count for _, count in taken) == placed.evaluations
+    assert not any(rules.staged or rules.start != "none" for rules, _ in taken)
 
 
 def test_nothing_of_the_agent_scores_plans_beside_the_environment() -> None:

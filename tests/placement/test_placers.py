@@ -135,6 +135,24 @@ def test_the_portfolio_is_no_worse_than_any_member(seed: int, tight: bool) -> No
         assert floor.best.rank_key <= run(name, problem, seed).best.rank_key
 
 
+def test_heuristics_past_their_limit_end_with_the_first_plan_that_fits() -> None:
+    """`eft` has dozens of placements; in tight memory it goes on until one fits."""
+    spent = Budget(0.0)
+    roomy = Problem(random_graph(3, 40), toy_cluster(3))
+    eft = HEURISTICS["eft"]
+    every = eft.until(roomy, 0).candidates
+    assert len(every) > 5
+    assert len(eft.until(roomy, 0, spent).candidates) == 1
+    assert eft(roomy, spent, 0, silent).candidates[-1].origin == every[-1].origin
+    chain = [op(f"o{i}", 1.0, (f"o{i - 1}",) if i else (), 2, resident_bytes=30) for i in range(6)]
+    tight = Problem(graph_of(*chain), toy_cluster(2, memory_bytes=110))
+    single = HEURISTICS["single"]
+    assert not single(tight, spent, 0, silent).best.evaluation.feasible
+    assert len(single.until(tight, 0, spent).candidates) == 2
+    assert len(single.until(tight, 0, spent, fits=True).candidates) == 1
+    assert portfolio(tight, spent, 0, silent).best.evaluation.feasible
+
+
 @pytest.mark.parametrize("name", ANY_TIME)
 @pytest.mark.parametrize("seed", [0, 3, 8])
 def test_search_is_no_worse_than_the_portfolio_and_reports_its_progress(

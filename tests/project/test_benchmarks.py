@@ -41,6 +41,7 @@ def loaded(path: Path) -> ModuleType:
         "held_out",
         "joint_tasks",
         "kernel_moves",
+        "learned_placers",
         "move_ranking",
         "tune_guide",
     ],
@@ -71,6 +72,34 @@ def test_held_out_rows_are_set_beside_each_other(tmp_path: Path) -> None:
     lines = held_out.table(tmp_path).splitlines()
     assert "| families: zero-shot 10 s / search 100 s | 1 | 2 | 0.500 | 0.50 .. 0.50 |" in lines
     assert sum(line.startswith("| ") and "zero-shot" in line for line in lines) == 2
+
+
+def test_the_table_of_learned_placers_by_hand(tmp_path: Path) -> None:
+    """Three pairs on which GiPH takes half the portfolio's time; on one of them it fits alone."""
+    learned = loaded(FOLDER / "quality" / "learned_placers.py")
+    plain: dict[object, object] = {str: "", int: 0, float: 0.0, bool: True}
+    blank = {field.name: plain.get(field.type, ()) for field in fields(EvaluationRow)}
+    blank |= {"budget_seconds": 5.0, "cpu_seconds": 4.0, "evaluations": 70, "cluster": "c"}
+    with (tmp_path / "rows.jsonl").open("w", encoding="utf-8") as file:
+        for graph in "efgh":
+            for column, seconds in (("giph", 1.0), ("portfolio", 2.0)):
+                row = {"graph": graph, "column": column, "makespan_seconds": seconds}
+                row["feasible"] = column == "giph" or graph != "h"
+                file.write(json.dumps(blank | row) + "\n")
+    lines = learned.table(learned.read(tmp_path / "rows.jsonl")).splitlines()
+    assert "## 5 CPU seconds" in lines
+    assert "| g | c | 0 | 1,000.0 | 2,000.0 |" in lines
+    assert "| h | c | 0 | 1,000.0 | fails |" in lines
+    told = "| giph | portfolio | 0.500 | 0.500-0.500 | faster | 3 | 3 | 0 | 1 | 0 |"
+    assert [line for line in lines if line.startswith("| giph")] == [told]
+    assert any(line.startswith("- giph: ") and "70 plans" in line for line in lines)
+
+
+def test_held_out_graphs_of_learned_placers_are_there() -> None:
+    learned = loaded(FOLDER / "quality" / "learned_placers.py")
+    assert {pair.graph_ref for pair in learned.held_out(learned.GRAPHS)} == set(learned.GRAPHS)
+    with pytest.raises(SystemExit, match="rnnlm-2 is in none of"):
+        learned.held_out(["rnnlm-2"])
 
 
 def test_the_table_of_a_suite_by_hand() -> None:

@@ -86,7 +86,8 @@ def evaluate(
     seeds
         One run of each column for each.
     only
-        Columns, such as search zero-shot; all where left out.
+        Columns, such as search zero-shot; where left out, all but those that are named alone:
+        placeto, giph, doppler and what begins with one-shot.
     objective
         latency: the time of one step. throughput: the time between steps that overlap; the policy
         must have been trained for it. --micro-batches are of training steps, 8 where left out;
@@ -104,8 +105,9 @@ def evaluate(
         all threads together.
     out
         Folder for rows.jsonl, table.md, table.csv and table.json. Runs whose row is there already
-        are not repeated, unless a file that they read has changed, the untrained control's
-        configuration, or the code of a placer that is no column of the table.
+        are not repeated, unless a file that they read has changed, the configuration of the
+        untrained control or of placeto, giph or doppler, or the code of a placer that is no column
+        of the table.
     track
         wandb, tensorboard or none; needs --out.
     allow_unknown

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from placement.annealing.energy import energy_of_plan
 from placement.annealing.fusing.fused_problem import FusedProblem, fuse_problem
 from placement.annealing.fusing.kernel_program import (
     FUSIBLE_CLASSES,
@@ -34,14 +33,14 @@ from placement.annealing.walk import (
     Walk,
     accept,
     begin_walk,
+    draw_limit,
     draw_uniform,
+    energy_of,
     make_engine,
-    uphill_limit,
 )
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.compiled import compiled, inlined
-from simulator.event_engine.kernel import run_kernel
 from simulator.event_engine.program import ProgramArrays
 from simulator.fusion import greedy_groups
 from simulator.kernel_checks import check_indices, check_record
@@ -209,12 +208,12 @@ class JointAnnealer:
 @compiled
 def _evaluate_once(search: JointSearch) -> None:
     find_kernels(search.sources, search.kernels, search.walk.devices)
-    search.walk.energies[PLAN] = _energy(search)
+    search.walk.energies[PLAN] = _energy(search, np.inf)
 
 
 @inlined
-def _energy(search: JointSearch) -> float:
-    """Simulate the kernels that were found last."""
+def _energy(search: JointSearch, limit: float) -> float:
+    """Simulate the kernels that were found last; above the limit a lower bound will do."""
     engine, k, walk = search.engine, search.kernels, search.walk
     other = False
     for op in range(k.roots.size):
@@ -222,10 +221,7 @@ def _energy(search: JointSearch) -> float:
     if other:
         rebuild(search.sources, k, engine.program)
         rank_kernels(k, walk.ranks)
-    makespan = run_kernel(
-        engine.program, engine.state, walk.devices, k.ranks, engine.peak, engine.recording
-    )
-    return energy_of_plan(makespan, engine.peak, engine.capacity)
+    return energy_of(engine, walk.devices, k.ranks, limit)
 
 
 @compiled
@@ -243,8 +239,9 @@ def _advance(search: JointSearch, moves: int, temperature: float) -> None:
                 continue
             find_kernels(search.sources, k, walk.devices)
         walk.counts[EVALUATED] += 1
-        energy = _energy(search)
-        if energy <= walk.energies[PLAN] + uphill_limit(walk, temperature):
+        limit = draw_limit(walk, temperature)
+        energy = _energy(search, limit)
+        if energy <= limit:
             if energy < walk.energies[BEST]:
                 for at in range(walk.devices.size):
                     search.best_wishes[at] = k.wishes[at]
