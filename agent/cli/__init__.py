@@ -1,5 +1,13 @@
 """The command line; the only part of the project that reads arguments and writes to a terminal."""
 
-from agent.cli.app import main
+from graphs.import_paths import leave_out_current_folder
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Entry point of the console script: no code of the current folder runs."""
+    leave_out_current_folder()
+    from agent.cli.app import main as run_main
+
+    run_main()
