@@ -28,6 +28,7 @@ from agent.cli.verbs.simulate import simulate
 from agent.cli.verbs.suites import suites_app
 from agent.cli.verbs.sweep_clusters import sweep_clusters
 from graphs.errors import GraphwrightError
+from graphs.visible_text import visible
 
 #: Every verb by name, in the order of `--help`; a text names what is imported when it is used.
 VERBS: dict[str, Callable[..., int] | App | str] = {
@@ -109,7 +110,9 @@ def run(tokens: Sequence[str]) -> int:
 def _fail(message: str, code: int, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"error": message, "exit_code": code}))  # noqa: T201
-    sys.stderr.write(f"graphwright: {message.strip()}\n")
+    # Further lines are set in, so that no name that is quoted can look like a line of its own.
+    shown = "\n  ".join(visible(line) for line in message.strip().split("\n"))
+    sys.stderr.write(f"graphwright: {shown}\n")
     return code
 
 

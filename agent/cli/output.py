@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from graphs.visible_text import visible
+
 _QUIET_SECONDS = 2.0
 
 
@@ -28,26 +30,38 @@ def _finite(value: Any) -> Any:
 
 
 def print_text(text: str) -> None:
-    """A line or more for people."""
-    sys.stdout.write(text + "\n")
+    """A line for people; a line break in it is part of some name, and shown as such."""
+    sys.stdout.write(visible(text) + "\n")
+
+
+def print_lines(text: str) -> None:
+    """Several lines for people, of words and of names that are known to be printable."""
+    for line in text.split("\n"):
+        print_text(line)
 
 
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
 ) -> None:
-    """A table; the first `left` columns are aligned left, figures to the right."""
+    """A table; the first `left` columns are aligned left, figures to the right.
+
+    What it holds is text: brackets are no markup, and what cannot be seen is written out.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=visible(title) or None, box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(columns):
         table.add_column(
-            column, justify="left" if index < left else "right", overflow="fold", no_wrap=False
+            visible(column),
+            justify="left" if index < left else "right",
+            overflow="fold",
+            no_wrap=False,
         )
     for row in rows:
-        table.add_row(*row)
-    console = Console()
+        table.add_row(*map(visible, row))
+    console = Console(markup=False, emoji=False, highlight=False)
     # A table in a file or a pipe keeps its natural width.
     console.width = console.width if console.is_terminal else max(console.width, 160)
     console.print(table)
@@ -68,11 +82,12 @@ def progress(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
         yield lambda share: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     begun = time.monotonic()
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=1.0, visible=False)
+        task = bar.add_task(escape(visible(label)), total=1.0, visible=False)
 
         def tell(share: float) -> None:
             late = time.monotonic() - begun > _QUIET_SECONDS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cli.calibrated import calibrated_prediction, calibrated_text
 from agent.cli.import_text import print_import
-from agent.cli.output import print_table, print_text, write_page
+from agent.cli.output import print_lines, print_table, print_text, write_page
 
 if TYPE_CHECKING:
     from agent.cli.options import Target
@@ -176,4 +176,4 @@ def show(placement: "Placement") -> None:
         print_text(calibrated_text(calibrated))
     if placement.failure is not None:
         print_text(f"NOT FEASIBLE: {placement.failure}")
-    print_text(trace_text(placement.trace))
+    print_lines(trace_text(placement.trace))

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import check_models
 from agent.cli.options import read_seconds
-from agent.cli.output import prepare, print_json, print_text, progress
+from agent.cli.output import prepare, print_json, print_lines, print_text, progress
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
 from agent.runs.commit import current_commit
 from graphs.errors import GraphwrightError
@@ -157,7 +157,7 @@ def evaluate(
     if json:
         print_json({**plain(results), "suite": chosen.label, "imports": imports, "files": files})
     else:
-        print_text(text)
+        print_lines(text)
         for name, path in files.items():
             print_text(f"{name}: {path}")
     return DONE if all(results.is_solved(pair) for pair in results.pairs) else INFEASIBLE

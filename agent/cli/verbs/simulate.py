@@ -10,7 +10,7 @@ from agent.cli.calibrated import calibrated_prediction, calibrated_text
 from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import import_values, print_import
 from agent.cli.options import Target, of_plan, read_cluster, read_model
-from agent.cli.output import prepare, print_json, print_text
+from agent.cli.output import prepare, print_json, print_lines, print_text
 from agent.cli.step_flags import StepFlags, steps_text, steps_values
 from graphs.errors import GraphwrightError
 
@@ -112,7 +112,7 @@ def simulate(
                 f"unchanged, the same plan takes {format_seconds(before.makespan_seconds)}: "
                 f"{ratio:.3f} of it; placing anew may gain more"
             )
-        print_text(trace_text(result))
+        print_lines(trace_text(result))
         if steps is not None:
             print_text(steps_text(steps.evaluation))
         for failure in (evaluation.failure, steps and steps.evaluation.failure):

@@ -237,4 +237,5 @@ def _show(run: "RunFolder", ended: "Trained", wanted: OneShotTraining, as_json: 
     said.append(
         f"use it with: graphwright place MODEL -c CLUSTER --placer one-shot --policy {run.folder}"
     )
-    print_text("\n".join(said))
+    for line in said:
+        print_text(line)
