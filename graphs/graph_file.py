@@ -18,6 +18,7 @@ import numpy as np
 from graphs.errors import GraphError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
+from graphs.whole_files import write_whole
 
 SUFFIX = ".gwgraph"
 MAGIC = b"GWGRAPH\n"
@@ -131,9 +132,7 @@ def _make_tuples(report: dict[str, Any]) -> dict[str, Any]:
 
 def write_graph(graph: Graph, path: Path) -> None:
     """Write a graph file; an existing file is replaced whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(graph_to_bytes(graph))
-    partial.replace(path)
+    write_whole(path, graph_to_bytes(graph))
 
 
 def read_graph(path: Path, dims: Mapping[str, int]) -> Graph:

@@ -6,16 +6,23 @@ symbolic link is replaced, and what it points to is not touched; pipes and devic
 `/dev/stdout` are written to as they are.
 """
 
+import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO
 
+from graphs.errors import GraphwrightError
+
 #: What a name may be long on the usual file systems, in bytes.
 _LONGEST_NAME_BYTES = 255
+#: How the names of files end that are being written.
+_PARTIAL = ".partial"
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -42,20 +49,16 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             with path.open("wb") as stream:
                 yield stream
             return
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = new_beside(path)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with partial.open("xb") as file:
                 yield file
                 file.flush()
-                with suppress(OSError):  # whoever may write a file may not always set its mode
-                    os.fchmod(descriptor, stat.S_IMODE(path.lstat().st_mode) & 0o666)
-                os.fsync(descriptor)
-            partial.replace(path)
+            put_in_place(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
 
 
 def write_by_name(path: Path, write: Callable[[Path], object]) -> None:
@@ -68,23 +71,89 @@ def write_by_name(path: Path, write: Callable[[Path], object]) -> None:
         OSError: as `write_whole` does.
     """
     with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = new_beside(path)
         # It is there before the library opens it, so that a link of that name cannot come to be.
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        partial.open("xb").close()
         try:
             write(partial)
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(path)
+            put_in_place(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+
+
+@contextmanager
+def whole_folder(folder: Path, kept_as: Path | None = None) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `folder` at the end of the block.
+
+    Nothing stays of it where the block raises.
+
+    Args:
+        kept_as: a name for the folder that was there, which is removed in the end. A process that
+            is killed in between leaves the old files there and nothing at `folder`. None: there
+            must be none.
+
+    Raises:
+        OSError: as `write_whole` does.
+    """
+    with _named(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = new_beside(folder)
+        partial.mkdir()
+        try:
+            yield partial
+            for path in partial.rglob("*"):
+                if path.is_file():
+                    _sync(path)
+            if kept_as is not None and os.path.lexists(folder):
+                _remove(kept_as)
+                folder.rename(kept_as)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        _sync(folder.parent)
+        if kept_as is not None:
+            _remove(kept_as)
+
+
+def open_to_append(path: Path) -> TextIOWrapper:
+    """Open a file that grows line by line, UTF-8; `add_line` writes to it.
+
+    Raises:
+        GraphwrightError: it is a symbolic link.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    if path.is_symlink():
+        raise GraphwrightError(
+            f"{path} is a link to another file, which nothing is added to; remove the link or "
+            "choose another folder"
+        )
+    return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
+
+
+def add_line(file: TextIOWrapper, line: str) -> None:
+    """Add a line; it is on disk when this returns."""
+    file.write(f"{line}\n")
+    file.flush()
+    _sync_open(file.fileno())
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Let a file that is complete take its place, with the mode of the one that was there."""
+    if path.is_file() and not path.is_symlink():
+        with suppress(OSError):
+            partial.chmod(stat.S_IMODE(path.stat().st_mode) & 0o777)
+    _sync(partial)
+    partial.replace(path)
+    _sync(path.parent)
 
 
 def new_beside(path: Path) -> Path:
     """A name in the same folder that nothing has and nobody guesses."""
-    end = f".{secrets.token_hex(8)}.partial"
+    end = f".{secrets.token_hex(8)}{_PARTIAL}"
     room = _LONGEST_NAME_BYTES - len(end) - 1
     name = path.name.encode("utf-8", "surrogateescape")[:room].decode("utf-8", "ignore")
     return path.with_name(f".{name}{end}")
@@ -105,16 +174,36 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:
+        of_another = error.filename is not None and not str(error.filename).endswith(_PARTIAL)
+        if error.errno is None or of_another:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
-def _sync_folder(folder: Path) -> None:
-    """Put the new name on disk too, where the file system can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to disk.
+
+    Raises:
+        OSError: the disk is full. Folders that cannot be synchronised are left alone.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _sync_open(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_open(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # pipes, and folders of some file systems, cannot be synchronised
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
+            raise
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a link to one."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)

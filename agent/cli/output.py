@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ _QUIET_SECONDS = 2.0
 
 def print_json(values: Mapping[str, Any]) -> None:
     """One object on standard output; infinities become null, as JSON knows none."""
-    sys.stdout.write(json.dumps(_finite(values), allow_nan=False) + "\n")
+    _put(json.dumps(_finite(values), allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
@@ -31,7 +32,7 @@ def _finite(value: Any) -> Any:
 
 def print_text(text: str) -> None:
     """A line for people; a line break in it is part of some name, and shown as such."""
-    sys.stdout.write(visible(text) + "\n")
+    _put(visible(text))
 
 
 def print_lines(text: str) -> None:
@@ -64,15 +65,34 @@ def print_table(
     console = Console(markup=False, emoji=False, highlight=False)
     # A table in a file or a pipe keeps its natural width.
     console.width = console.width if console.is_terminal else max(console.width, 160)
-    console.print(table)
+    with _standard_output():
+        console.print(table)
 
 
-def write_page(page: str, out: Path) -> None:
-    """Write a page; an existing file is replaced whole or not at all."""
-    partial = out.with_name(out.name + ".partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(out)
+def flush_output() -> None:
+    """Hand on all that was printed.
+
+    Raises:
+        OSError: it cannot be written, as to a full disk.
+    """
+    with _standard_output():
+        sys.stdout.flush()
+
+
+def _put(line: str) -> None:
+    with _standard_output():
+        sys.stdout.write(f"{line}\n")
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """Errors say where it was that nothing could be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), "standard output") from error
 
 
 @contextmanager

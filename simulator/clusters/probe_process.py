@@ -6,9 +6,11 @@ probe_process echo DESCRIPTOR   answers each message with its first byte, until 
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -43,12 +45,14 @@ def _core_figures(core: int) -> tuple[float, float, float]:
 
 
 def _echo(descriptor: int) -> None:
-    with Connection(descriptor) as pipe:
+    with Connection(descriptor) as pipe, suppress(EOFError, OSError):  # the other end is gone
         while message := pipe.recv_bytes():
             pipe.send_bytes(message[:1])
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent cleans up, within two seconds
+        signal.signal(number, signal.SIG_IGN)
     if sys.argv[1] == "core":
         sys.stdout.write(json.dumps(_core_figures(int(sys.argv[2]))))
     else:

@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 
 from agent.cli.output import print_json, print_lines, print_table
 from graphs.errors import GraphwrightError
+from graphs.whole_files import write_whole
 
 clusters_app = App(name="clusters", help="List presets, show a cluster, probe this machine.")
 
@@ -107,7 +108,7 @@ def probe(*, out: Path | None = None, json: Annotated[bool, Parameter(negative=(
     machine = probe_machine()
     text = dump_cluster(machine)
     if out is not None:
-        out.write_text(text, encoding="utf-8")
+        write_whole(out, text)
     if json:
         print_json({"digest": machine.digest, **yaml.safe_load(text)})
     else:
