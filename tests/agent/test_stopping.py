@@ -88,7 +88,7 @@ def test_stopping_at_a_good_moment_tells_the_signals_apart(
 
 def children_of(process: int) -> list[int]:
     """Identifiers of the processes that one has started."""
-    found = []
+    found: list[int] = []
     for task in Path(f"/proc/{process}/task").iterdir():
         found.extend(int(child) for child in (task / "children").read_text().split())
     return found

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from planted_files import ROOT
 from agent.cli import app
 from agent.cli.app import run
 from agent.runs.tracking.jsonl import METRICS, JsonLines, read_lines
-from graphs import whole_files
 from graphs.errors import GraphwrightError
 from graphs.graph_file import write_graph
 from graphs.whole_files import (
@@ -103,7 +103,7 @@ def test_a_fault_leaves_what_was_there(
     path = tmp_path / "file"
     path.write_text(PRECIOUS)
     if when == "synchronising":
-        monkeypatch.setattr(whole_files.os, "fsync", full_disk)
+        monkeypatch.setattr(os, "fsync", full_disk)
     if when == "renaming":
         monkeypatch.setattr(Path, "replace", full_disk)
 
@@ -195,7 +195,7 @@ def test_a_full_disk_is_said_in_a_line(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    monkeypatch.setattr(whole_files.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     words = ["place", str(model), "--cluster", "2xv100-pcie", "--placer", "single"]
     assert run([*words, "--out", str(out)]) == 2
     error = capsys.readouterr().err
@@ -234,7 +234,7 @@ def test_a_fault_is_told_where_its_details_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(app, "command_line", lambda: 1 / 0)
-    monkeypatch.setattr(app.tempfile, "mkstemp", lambda **_: full_disk())
+    monkeypatch.setattr(tempfile, "mkstemp", lambda **_: full_disk())
     monkeypatch.delenv("GRAPHWRIGHT_DEBUG", raising=False)
     assert run(["place", "--json"]) == 1
     shown = capsys.readouterr()
