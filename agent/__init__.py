@@ -5,8 +5,8 @@ imported when one of them is asked for.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # what `typing` calls so: nothing is imported before paths are settled
 if TYPE_CHECKING:
     from agent.placing.finetuning import fine_tune
     from agent.placing.policy_placer import PolicyPlacer

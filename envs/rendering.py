@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 
 from envs.instance import Instance
 from graphs.kinds import Phase
+from graphs.visible_text import visible_in_picture
 from simulator.traces.trace import Trace
 from simulator.units import format_bytes, format_seconds
 
@@ -68,11 +69,11 @@ def gantt(
     canvas = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(count + 1, 1, height_ratios=[max(count, 2)] + [1] * count)
     lanes = figure.add_subplot(grid[0])
-    names = instance.problem.cluster.device_names
+    names = [visible_in_picture(name) for name in instance.problem.cluster.device_names]
     lanes.set_yticks(range(count), names)
     lanes.set_ylim(count - 0.4, -0.6)
     title = "no plan has run yet" if trace is None else format_seconds(trace.makespan_seconds)
-    lanes.set_title(f"{instance.name}: {title}", fontsize=9)
+    lanes.set_title(f"{visible_in_picture(instance.name)}: {title}", fontsize=9)
     lanes.tick_params(labelsize=7)
     if trace is not None:
         _draw_lanes(lanes, trace)

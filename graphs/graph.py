@@ -184,9 +184,11 @@ def _check_types(graph: Graph) -> None:
             raise GraphError(f"{item.name} is {given}; it must be an array of {wanted[0]}")
         if value.ndim != rank:
             raise GraphError(f"{item.name} has {value.ndim} dimensions; it must have {rank}")
-    for name in ("op_names", "op_types"):
+    for name, texts in (
+        ("the name", (graph.name,)), ("op_names", graph.op_names), ("op_types", graph.op_types)
+    ):  # fmt: skip
         try:
-            "\n".join(getattr(graph, name)).encode()
+            "\n".join(texts).encode()
         except (TypeError, UnicodeEncodeError) as error:
             raise GraphError(f"{name} must be text that UTF-8 can hold ({error})") from error
 

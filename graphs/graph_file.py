@@ -1,10 +1,12 @@
 """graphwright's own graph file: a JSON header and an LZMA block of little-endian arrays.
 
 Layout: eight magic bytes, the header's length (uint32, little-endian), the header (JSON, UTF-8),
-the compressed payload. The header lists every array with its type and shape in payload order.
+the compressed payload. The header lists every array with its type and shape in payload order, and
+has a checksum of all the rest of the file, the name and the import report too.
 Nothing in the file is ever executed.
 """
 
+import hashlib
 import json
 import lzma
 import struct
@@ -18,6 +20,7 @@ import numpy as np
 from graphs.errors import GraphError
 from graphs.graph import Graph
 from graphs.import_report import ImportReport
+from graphs.whole_files import write_whole
 
 SUFFIX = ".gwgraph"
 MAGIC = b"GWGRAPH\n"
@@ -25,6 +28,8 @@ MAGIC = b"GWGRAPH\n"
 SCHEMA_VERSION = 2
 _MAX_HEADER_BYTES = 1 << 24
 _MAX_PAYLOAD_BYTES = 1 << 31
+#: What a count in an import report may be.
+_MOST_COUNTED = 1 << 53
 _STRINGS = ("op_names", "op_types")
 _ARRAY_TYPES = frozenset({"|u1", "<i4", "<i8", "<f8"})
 
@@ -54,8 +59,9 @@ def graph_to_bytes(graph: Graph) -> bytes:
         "arrays": arrays,
         "report": asdict(graph.report),
     }
-    encoded = json.dumps(header, sort_keys=True).encode()
     payload = lzma.compress(b"".join(blocks), preset=6)
+    header["checksum"] = _checksum(header, payload)
+    encoded = json.dumps(header, sort_keys=True).encode()
     return MAGIC + struct.pack("<I", len(encoded)) + encoded + payload
 
 
@@ -68,12 +74,15 @@ def graph_from_bytes(data: bytes, origin: str) -> Graph:
     if not data.startswith(MAGIC):
         raise GraphError(f"{origin}: not a graphwright graph file (its first bytes are wrong)")
     try:
-        header, payload = _split(data)
+        header, packed, payload = _split(data)
         if header["schema_version"] > SCHEMA_VERSION:
             raise GraphError(
                 f"{origin}: schema version {header['schema_version']}; this graphwright reads up "
                 f"to {SCHEMA_VERSION}: update graphwright or write the file with this version"
             )
+        checksum = header.pop("checksum", None)  # files of earlier versions have none
+        if checksum is not None and checksum != _checksum(header, packed):
+            raise GraphError(f"{origin}: damaged, its content does not match its checksum")
         values = _arrays(header, payload)
         for name in _STRINGS:
             values[name] = tuple(json.loads(values[name].tobytes().decode()))
@@ -81,7 +90,7 @@ def graph_from_bytes(data: bytes, origin: str) -> Graph:
             values["launches"] = np.ones(len(values["op_names"]), np.int64)
         prefix = "profiled_seconds/"
         profiled = {k.removeprefix(prefix): values.pop(k) for k in list(values) if prefix in k}
-        report = ImportReport(**_make_tuples(header["report"]))
+        report = _report(header["report"])
         graph = Graph(name=header["name"], profiled_seconds=profiled, report=report, **values)
         if graph.digest != header["digest"]:
             raise GraphError(f"{origin}: damaged, its content does not match its digest")
@@ -93,7 +102,8 @@ def graph_from_bytes(data: bytes, origin: str) -> Graph:
     return graph
 
 
-def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
+def _split(data: bytes) -> tuple[dict[str, Any], bytes, bytes]:
+    """The header, and the payload as it is in the file and unpacked."""
     start = len(MAGIC) + 4
     (length,) = struct.unpack("<I", data[len(MAGIC) : start])
     if length > _MAX_HEADER_BYTES or start + length > len(data):
@@ -102,10 +112,11 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
     if not isinstance(header, dict):
         raise ValueError("the header is not an object")
     decompressor = lzma.LZMADecompressor()
-    payload = decompressor.decompress(data[start + length :], _MAX_PAYLOAD_BYTES)
+    packed = data[start + length :]
+    payload = decompressor.decompress(packed, _MAX_PAYLOAD_BYTES)
     if not decompressor.eof or decompressor.unused_data:
         raise ValueError("the payload does not end where the file does")
-    return header, payload
+    return header, packed, payload
 
 
 def _arrays(header: dict[str, Any], payload: bytes) -> dict[str, Any]:
@@ -125,15 +136,34 @@ def _arrays(header: dict[str, Any], payload: bytes) -> dict[str, Any]:
     return values
 
 
-def _make_tuples(report: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in report.items()}
+def _report(values: dict[str, Any]) -> ImportReport:
+    """The import report, with every field of the type that it must have."""
+    for item in fields(ImportReport):
+        value = values.get(item.name)
+        if item.type is str:
+            fits = isinstance(value, str)
+        elif isinstance(item.default, tuple):
+            fits = isinstance(value, list) and all(isinstance(text, str) for text in value)
+            if isinstance(value, list):
+                values[item.name] = tuple(value)
+        else:
+            fits = isinstance(value, dict) and all(
+                isinstance(count, int) and 0 <= count <= _MOST_COUNTED for count in value.values()
+            )
+        if item.name in values and not fits:
+            raise ValueError(f"{item.name} of the import report is {value!r:.80}")
+    return ImportReport(**values)
+
+
+def _checksum(header: Mapping[str, Any], payload: bytes) -> str:
+    state = hashlib.blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
+    state.update(payload)
+    return state.hexdigest()
 
 
 def write_graph(graph: Graph, path: Path) -> None:
     """Write a graph file; an existing file is replaced whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(graph_to_bytes(graph))
-    partial.replace(path)
+    write_whole(path, graph_to_bytes(graph))
 
 
 def read_graph(path: Path, dims: Mapping[str, int]) -> Graph:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphs.graph import Graph
 from graphs.import_gaps import import_gaps
 from graphs.precision import computed_types
+from graphs.whole_files import write_whole
 from placement.constraints import Constraints
 from placement.feasibility import why_nothing_fits
 from placement.heuristics.registry import HEURISTICS
@@ -105,8 +106,7 @@ class Placement:
         from placement.report import report_html
 
         path = Path(out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(report_html(self.reported), encoding="utf-8")
+        write_whole(path, report_html(self.reported))
         return path
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from graphs.graph import Graph
+from graphs.whole_files import write_whole
 from simulator.clusters.cluster import Cluster
 from simulator.errors import PlanError
 from simulator.fusion import check_fusion
@@ -73,9 +74,7 @@ def write_plan(document: PlanDocument, graph: Graph, cluster: Cluster, path: Pat
         >>> read_plan(Path("plan.json"), graph, cluster).plan == plan
         True
     """
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(plan_to_json(document, graph, cluster), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, plan_to_json(document, graph, cluster))
 
 
 def read_plan(path: Path, graph: Graph, cluster: Cluster) -> PlanDocument:

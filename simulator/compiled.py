@@ -9,6 +9,9 @@ Numba compiles a cached kernel anew when the file that it is in has changed, and
 changes of functions and records that the kernel takes from other files. So a kernel's name in the
 cache has a digest of all files that it may take them from: the simulator's, those of its own folder
 and of the folders above that one.
+
+Numba's settings come from the environment alone. A `.numba_config.yaml` in the current folder is
+not read: it could name a folder of cached code, and cached code runs.
 """
 
 import hashlib
@@ -20,6 +23,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+
+# Settings that were read of such a file while numba was imported are taken back.
+numba.core.config._config_fname = os.devnull
+numba.core.config.reload_config()
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

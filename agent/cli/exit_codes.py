@@ -6,3 +6,6 @@ USER_MISTAKE = 2
 INFEASIBLE = 3
 """No plan fits, or a measurement failed."""
 INTERRUPTED = 130
+"""Ctrl-C."""
+TERMINATED = 143
+"""SIGTERM, which schedulers and batch systems send."""

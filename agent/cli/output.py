@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from graphs.visible_text import visible
+
 _QUIET_SECONDS = 2.0
 
 
 def print_json(values: Mapping[str, Any]) -> None:
     """One object on standard output; infinities become null, as JSON knows none."""
-    sys.stdout.write(json.dumps(_finite(values), allow_nan=False) + "\n")
+    _put(json.dumps(_finite(values), allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
@@ -28,37 +31,68 @@ def _finite(value: Any) -> Any:
 
 
 def print_text(text: str) -> None:
-    """A line or more for people."""
-    sys.stdout.write(text + "\n")
+    """A line for people; a line break in it is part of some name, and shown as such."""
+    _put(visible(text))
+
+
+def print_lines(text: str) -> None:
+    """Several lines for people, of words and of names that are known to be printable."""
+    for line in text.split("\n"):
+        print_text(line)
 
 
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
 ) -> None:
-    """A table; the first `left` columns are aligned left, figures to the right."""
+    """A table; the first `left` columns are aligned left, figures to the right.
+
+    What it holds is text: brackets are no markup, and what cannot be seen is written out.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=visible(title) or None, box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(columns):
         table.add_column(
-            column, justify="left" if index < left else "right", overflow="fold", no_wrap=False
+            visible(column),
+            justify="left" if index < left else "right",
+            overflow="fold",
+            no_wrap=False,
         )
     for row in rows:
-        table.add_row(*row)
-    console = Console()
+        table.add_row(*map(visible, row))
+    console = Console(markup=False, emoji=False, highlight=False)
     # A table in a file or a pipe keeps its natural width.
     console.width = console.width if console.is_terminal else max(console.width, 160)
-    console.print(table)
+    with _standard_output():
+        console.print(table)
 
 
-def write_page(page: str, out: Path) -> None:
-    """Write a page; an existing file is replaced whole or not at all."""
-    partial = out.with_name(out.name + ".partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(out)
+def flush_output() -> None:
+    """Hand on all that was printed.
+
+    Raises:
+        OSError: it cannot be written, as to a full disk.
+    """
+    with _standard_output():
+        sys.stdout.flush()
+
+
+def _put(line: str) -> None:
+    with _standard_output():
+        sys.stdout.write(f"{line}\n")
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """Errors say where it was that nothing could be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), "standard output") from error
 
 
 @contextmanager
@@ -68,11 +102,12 @@ def progress(label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
         yield lambda share: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     begun = time.monotonic()
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=1.0, visible=False)
+        task = bar.add_task(escape(visible(label)), total=1.0, visible=False)
 
         def tell(share: float) -> None:
             late = time.monotonic() - begun > _QUIET_SECONDS

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cli.calibrated import calibrated_prediction, calibrated_text
 from agent.cli.import_text import print_import
-from agent.cli.output import print_table, print_text, write_page
+from agent.cli.output import print_lines, print_table, print_text
+from graphs.whole_files import write_whole
 
 if TYPE_CHECKING:
     from agent.cli.options import Target
@@ -60,8 +61,8 @@ def write_outputs(
     }
     write_plan(document, problem.graph, problem.given_cluster, files["plan.json"])
     trace = perfetto_json(placement.trace) if steps is None else steps_perfetto_json(steps)
-    files["trace.json"].write_text(trace, encoding="utf-8")
-    files["cluster.yaml"].write_text(dump_cluster(problem.given_cluster), encoding="utf-8")
+    write_whole(files["trace.json"], trace)
+    write_whole(files["cluster.yaml"], dump_cluster(problem.given_cluster))
     write_report(replace(placement.reported, steps=steps), files["report.html"])
     return {name: str(path) for name, path in files.items()}
 
@@ -70,7 +71,7 @@ def write_report(reported: "ReportedPlan", out: Path) -> None:
     """Write the page of a plan."""
     from placement.report import report_html
 
-    write_page(report_html(reported), out)
+    write_whole(out, report_html(reported))
 
 
 def _thin(progress: tuple[tuple[float, float], ...]) -> list[list[float]]:
@@ -176,4 +177,4 @@ def show(placement: "Placement") -> None:
         print_text(calibrated_text(calibrated))
     if placement.failure is not None:
         print_text(f"NOT FEASIBLE: {placement.failure}")
-    print_text(trace_text(placement.trace))
+    print_lines(trace_text(placement.trace))

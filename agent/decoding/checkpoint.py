@@ -1,7 +1,6 @@
 """One-shot policies and their training states on disk: safetensors and JSON, no pickle."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from envs.features.observation import (
 )
 from graphs.errors import GraphwrightError
 from graphs.kinds import OpKind
+from graphs.whole_files import whole_folder, write_whole
 from placement.decoding.columns import DECISION_COLUMNS
 
 #: Raised when the network or what it reads changes so that older numbers mean something else.
@@ -53,27 +53,22 @@ def save_one_shot(folder: Path, checkpoint: OneShotCheckpoint) -> Path:
     own = {_WEIGHTS, META, _OPTIMIZER}
     if folder.exists() and not {path.name for path in folder.iterdir()} <= own:
         raise CheckpointError(f"{folder} is there already and holds other things than a policy")
-    part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    state = checkpoint.policy.state_dict()
-    save_file({name: value.cpu().contiguous() for name, value in state.items()}, part / _WEIGHTS)
-    if checkpoint.optimizer is not None:
-        moments = {name: value.cpu().contiguous() for name, value in checkpoint.optimizer.items()}
-        save_file(moments, part / _OPTIMIZER)
     meta = {
         "format": FORMAT,
         "training": to_plain(checkpoint.training),
         "columns": _columns(),
         "about": dict(checkpoint.about),
     }
-    (part / META).write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(folder, folder.with_name(f".{folder.name}.old")) as part:
+        save_file(_portable(checkpoint.policy.state_dict()), part / _WEIGHTS)
+        if checkpoint.optimizer is not None:
+            save_file(_portable(checkpoint.optimizer), part / _OPTIMIZER)
+        write_whole(part / META, json.dumps(meta, indent=1) + "\n")
     return folder
+
+
+def _portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.cpu().contiguous() for name, value in tensors.items()}
 
 
 def load_one_shot(folder: str | Path) -> OneShotCheckpoint:

@@ -1,7 +1,6 @@
 """Policies and training states on disk: safetensors for numbers, JSON for the rest, no pickle."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from envs.features.observation import (
 from envs.tasks import LEVELS
 from graphs.errors import GraphwrightError
 from graphs.kinds import OpKind
+from graphs.whole_files import whole_folder, write_whole
 from placement.annealing.move_features import MOVE_COLUMNS
 
 #: Raised when the network or what it reads changes so that older numbers mean something else.
@@ -62,27 +62,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """
     if folder.exists() and not (folder.is_dir() and _names(folder) <= _OWN):
         raise CheckpointError(f"{folder} is there already and holds other things than a policy")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    weights = {name: _portable(value) for name, value in checkpoint.policy.state_dict().items()}
-    save_file(weights, part / _WEIGHTS)
-    if checkpoint.optimizer is not None:
-        state = {name: _portable(value) for name, value in checkpoint.optimizer.items()}
-        save_file(state, part / _OPTIMIZER)
     meta = {
         "format": FORMAT,
         "config": to_plain(checkpoint.config),
         "columns": _columns(),
         "about": dict(checkpoint.about),
     }
-    (part / META).write_text(json.dumps(meta, indent=1) + "\n")
-    old = _old(folder)
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(folder, _old(folder)) as part:
+        weights = {name: _portable(value) for name, value in checkpoint.policy.state_dict().items()}
+        save_file(weights, part / _WEIGHTS)
+        if checkpoint.optimizer is not None:
+            state = {name: _portable(value) for name, value in checkpoint.optimizer.items()}
+            save_file(state, part / _OPTIMIZER)
+        write_whole(part / META, json.dumps(meta, indent=1) + "\n")
     return folder
 
 

@@ -4,10 +4,10 @@ import contextlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
+from graphs.whole_files import write_whole
 from placement.runtime.hardware_evaluator import MeasuredRatio, MeasurementKey
 
 SCHEMA_VERSION = 1
@@ -45,11 +45,7 @@ class DiskCache(MutableMapping[MeasurementKey, MeasuredRatio]):
         path = self._path(key)
         body = json.dumps({"schema_version": SCHEMA_VERSION, "ratio": value.ratio})
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(body)
-            Path(name).replace(path)
+            write_whole(path, body)
 
     def __delitem__(self, key: MeasurementKey) -> None:
         self[key]

@@ -15,6 +15,7 @@ from agent.runs.checkpoint import META, stored_at
 from agent.runs.commit import current_commit
 from agent.runs.plain_values import to_plain
 from graphs.errors import GraphwrightError
+from graphs.whole_files import write_whole
 from placement.suites import Suite, get_suite
 from placement.suites.pair import memory_rule
 from simulator.cluster_file import load_cluster
@@ -98,9 +99,7 @@ def begin_run(
         "commands": commands,
         "commits": commits,
     }
-    part = run.folder / f".{CONFIG}.part"
-    part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    part.replace(run.config_file)
+    write_whole(run.config_file, json.dumps(about, indent=1) + "\n")
     return run
 
 

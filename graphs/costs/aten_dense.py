@@ -49,15 +49,13 @@ def _summed_product(op: Signature) -> Work:
 
 
 def _einsum(op: Signature) -> Work:
-    return streaming(
-        einsum_flops(op.attributes["equation"], [tensor.shape for tensor in op.inputs]), op
-    )
+    return streaming(einsum_flops(op.text("equation"), [tensor.shape for tensor in op.inputs]), op)
 
 
 def _convolution(op: Signature) -> Work:
     """The filter is `[out, in / groups, ...]`, or `[in, out / groups, ...]` when transposed."""
     weight = op.inputs[1].shape
-    scanned = op.inputs[0] if op.attributes.get("transposed") else op.outputs[0]
+    scanned = op.inputs[0] if op.flag("transposed") else op.outputs[0]
     bias = op.outputs[0].elements if len(op.inputs) > 2 else 0
     return streaming(conv_flops(scanned, weight[2:], weight[1]) + bias, op)
 
@@ -72,7 +70,7 @@ def _convolution_backward(op: Signature) -> Work:
     """Each wanted gradient of input and filter takes as much as the forward product."""
     grad, weight = op.inputs[0], op.inputs[2].shape
     mask = op.attributes.get("output_mask") or [True, True, True]
-    scanned = op.inputs[1] if op.attributes.get("transposed") else grad
+    scanned = op.inputs[1] if op.flag("transposed") else grad
     products = sum(bool(wanted) for wanted in mask[:2])
     return streaming(products * conv_flops(scanned, weight[2:], weight[1]), op)
 
@@ -106,8 +104,8 @@ def _recurrent(gates: int) -> Formula:
 
     def formula(op: Signature) -> Work:
         sequence, state = op.inputs[0].shape, op.inputs[1].shape
-        hidden, layers = state[-1], op.attributes.get("num_layers", 1)
-        directions = 2 if op.attributes.get("bidirectional") else 1
+        hidden, layers = state[-1], op.integer("num_layers", 1)
+        directions = 2 if op.flag("bidirectional") else 1
         steps_and_batch = prod(sequence[:-1])
         flops = recurrent_flops(1, steps_and_batch, sequence[-1], hidden, gates, directions)
         deeper = recurrent_flops(1, steps_and_batch, directions * hidden, hidden, gates, directions)
@@ -127,7 +125,7 @@ def _recurrent_cell(gates: int) -> Formula:
 def _fused_attention(op: Signature) -> Work:
     """The whole of `nn.MultiheadAttention`: three projections, attention, the output product."""
     batch, length, width = op.inputs[0].shape
-    heads = op.attributes["num_head"]
+    heads = op.integer("num_head", least=1)
     flops = matmul_flops(batch * length, width, 4 * width)
     size = width // heads
     return streaming(flops + attention_flops(batch, heads, length, length, size, size), op)

@@ -92,15 +92,14 @@ def _dropout(op: Signature) -> Work:
 
 def _window_pool(op: Signature) -> Work:
     """One flop per tap of each output's window; a side given once holds for every axis."""
-    kernel = op.attributes["kernel_size"]
-    kernel = [kernel] if isinstance(kernel, int) else list(kernel)
+    kernel = op.integers("kernel_size")
     axes = 1 if op.op_type.endswith("1d") else 3 if "3d" in op.op_type else 2
     taps = prod(kernel) if len(kernel) > 1 else kernel[0] ** axes
     return streaming(float(taps * op.outputs[0].elements), op)
 
 
 def _batch_norm(op: Signature) -> Work:
-    training = op.attributes.get("training", False) or op.attributes.get("train", False)
+    training = op.flag("training") or op.flag("train")
     return streaming((8.0 if training else 2.0) * op.outputs[0].elements, op)
 
 

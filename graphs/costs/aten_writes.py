@@ -53,7 +53,7 @@ def _index_put(op: Signature) -> Work:
     picked = max((index.elements for index in indices), default=1)
     taken = sum(len(index.shape) if index in masks else 1 for index in indices)
     elements = max(values.elements, picked * prod(target.shape[taken:]))
-    return _written(op, elements, _others(op), bool(op.attributes.get("accumulate")))
+    return _written(op, elements, _others(op), op.flag("accumulate"))
 
 
 def _masked_scatter(op: Signature) -> Work:

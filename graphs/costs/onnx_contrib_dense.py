@@ -23,7 +23,7 @@ def _microsoft_attention(op: Signature) -> Work:
     tokens, columns = op.inputs[0].shape, op.inputs[1].shape[-1]
     batch, length, width = tokens if len(tokens) == 3 else (1, *tokens)
     hidden = op.outputs[0].shape[-1]
-    heads = op.attributes["num_heads"]
+    heads = op.integer("num_heads", least=1)
     keys = op.outputs[1].shape[-2] if len(op.outputs) > 1 else length
     flops = matmul_flops(batch * length, width, columns)
     flops += attention_flops(batch, heads, length, keys, hidden // heads, hidden // heads)
@@ -33,7 +33,7 @@ def _microsoft_attention(op: Signature) -> Work:
 def _multi_head_attention(op: Signature) -> Work:
     """Projected `[batch, length, hidden]` inputs, or all three packed in one of five dimensions."""
     query = op.inputs[0].shape
-    heads = op.attributes["num_heads"]
+    heads = op.integer("num_heads", least=1)
     batch, length = query[0], query[1]
     hidden = op.outputs[0].shape[-1]
     key = op.inputs[1].shape if len(op.inputs) > 1 else ()
@@ -49,26 +49,24 @@ def _multi_head_attention(op: Signature) -> Work:
 
 def _packed_attention(op: Signature) -> Work:
     """Tokens of all sequences without padding, counted as one sequence."""
-    tokens, heads = op.inputs[0].shape[0], op.attributes["num_heads"]
+    tokens, heads = op.inputs[0].shape[0], op.integer("num_heads", least=1)
     size = op.outputs[0].shape[-1] // heads
     return streaming(attention_flops(1, heads, tokens, tokens, size, size), op)
 
 
 def _low_bit_matmul(op: Signature) -> Work:
     """Weights of a few bits: the product; they are unpacked in registers, on the way."""
-    inner = op.attributes["K"]
+    inner = op.integer("K")
     return streaming(2.0 * op.outputs[0].elements * inner + fused_activation(op), op)
 
 
 def _low_bit_projections(op: Signature) -> Work:
     """Several products of one normalised input, `[.., K]`."""
-    columns = sum(op.attributes.get(name, 0) for name in ("N", "Nq")) + 2 * op.attributes.get(
-        "Nkv", 0
-    )
+    columns = sum(op.integer(name, 0) for name in ("N", "Nq")) + 2 * op.integer("Nkv", 0)
     gates = 2 if "N" in op.attributes else 1  # a gated layer multiplies twice
     source = op.inputs[0]
     rows = source.elements // max(source.shape[-1], 1)
-    flops = matmul_flops(rows, op.attributes["K"], gates * columns)
+    flops = matmul_flops(rows, op.integer("K"), gates * columns)
     return streaming(flops + 7 * source.elements, op)
 
 
@@ -98,7 +96,7 @@ def _mixture_of_experts(op: Signature) -> Work:
     """
     hidden = op.inputs[0].shape[-1]
     tokens = op.inputs[0].elements // max(hidden, 1)
-    chosen, experts = op.attributes.get("k", 1), op.inputs[2].shape[0]
+    chosen, experts = op.integer("k", 1), op.inputs[2].shape[0]
     weights = _expert_weights(op)
     numbers = [
         prod(weight.shape[1:]) * _numbers_per_element(op, weight, layer)
@@ -124,14 +122,10 @@ def _expert_weights(op: Signature) -> list[tuple[TensorSpec, int]]:
 
 def _numbers_per_element(op: Signature, weight: TensorSpec, layer: int) -> int:
     """How many weights one element of a packed tensor holds."""
-    if (
-        op.op_type != "QMoE"
-        or weight.dtype != DType.INT8
-        or op.attributes.get("quant_type") == "fp8"
-    ):
+    if op.op_type != "QMoE" or weight.dtype != DType.INT8 or op.text("quant_type") == "fp8":
         return 1
-    common = op.attributes.get("expert_weight_bits", 4)
-    return 8 // int(op.attributes.get(f"fc{layer}_expert_weight_bits", common))
+    common = op.integer("expert_weight_bits", 4)
+    return 8 // op.integer(f"fc{layer}_expert_weight_bits", common, least=1)
 
 
 #: com.microsoft.

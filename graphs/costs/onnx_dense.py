@@ -23,9 +23,9 @@ def fused_activation(op: Signature) -> int:
 def matmul(op: Signature) -> Work:
     """`A @ B` with NumPy broadcasting; the product's inner size is read from the first input."""
     shape = op.inputs[0].shape
-    if op.attributes.get("transBatchA") and len(shape) > 2:
+    if op.flag("transBatchA") and len(shape) > 2:
         shape = (*shape[1:-1], shape[0], shape[-1])
-    inner = shape[-2] if op.attributes.get("transA") and len(shape) > 1 else shape[-1]
+    inner = shape[-2] if op.flag("transA") and len(shape) > 1 else shape[-1]
     flops = matmul_flops(1, inner, 1, op.outputs[0].elements)
     return streaming(flops + fused_activation(op), op)
 
@@ -38,9 +38,7 @@ def gemm(op: Signature) -> Work:
 
 
 def einsum(op: Signature) -> Work:
-    return streaming(
-        einsum_flops(op.attributes["equation"], [tensor.shape for tensor in op.inputs]), op
-    )
+    return streaming(einsum_flops(op.text("equation"), [tensor.shape for tensor in op.inputs]), op)
 
 
 def quantized_gemm(op: Signature) -> Work:
@@ -90,7 +88,7 @@ def recurrent(gates: int, weight: int = 1, recurrence: int = 2) -> Formula:
     def formula(op: Signature) -> Work:
         first, second, inputs = op.inputs[0].shape
         directions = op.inputs[weight].shape[0]
-        hidden = op.attributes.get("hidden_size") or op.inputs[recurrence].shape[-1]
+        hidden = op.integer("hidden_size", 0) or op.inputs[recurrence].shape[-1]
         return streaming(recurrent_flops(first, second, inputs, hidden, gates, directions), op)
 
     return formula
@@ -102,9 +100,9 @@ def attention(op: Signature) -> Work:
     if len(query) == 4:
         heads, size, value_size = query[1], query[3], value[3]
     else:
-        heads = op.attributes["q_num_heads"]
+        heads = op.integer("q_num_heads", least=1)
         size = query[2] // heads
-        value_size = value[2] // op.attributes.get("kv_num_heads", heads)
+        value_size = value[2] // op.integer("kv_num_heads", heads, least=1)
     keys = op.outputs[1].shape[-2] if len(op.outputs) > 2 else key[-2]
     flops = attention_flops(query[0], heads, query[-2], keys, size, value_size)
     return streaming(flops, op)
@@ -113,8 +111,8 @@ def attention(op: Signature) -> Work:
 def _linear_attention(op: Signature) -> Work:
     """Per token and head: decay, update and query a state of `key size x value size`."""
     batch, length, width = op.inputs[0].shape
-    heads = op.attributes["q_num_heads"]
-    value_size = op.inputs[2].shape[-1] // op.attributes["kv_num_heads"]
+    heads = op.integer("q_num_heads", least=1)
+    value_size = op.inputs[2].shape[-1] // op.integer("kv_num_heads", least=1)
     return streaming(5.0 * batch * length * heads * (width // heads) * value_size, op)
 
 

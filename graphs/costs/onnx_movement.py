@@ -23,7 +23,7 @@ def expanding(op: Signature) -> Work:
 
 def _scattering_copy(op: Signature) -> Work:
     """The output is a new tensor: the target is copied, then the updates are written over it."""
-    flops = input_elements(op) if op.attributes.get("reduction", "none") != "none" else 0
+    flops = input_elements(op) if op.text("reduction", "none") != "none" else 0
     return Work(float(flops), op.input_bytes, op.output_bytes)
 
 

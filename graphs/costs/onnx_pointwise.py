@@ -83,23 +83,23 @@ def _rotary(op: Signature) -> Work:
 
 def _batch_norm(op: Signature) -> Work:
     """Scale and shift in inference; the batch's statistics too in training."""
-    training = op.attributes.get("training_mode", 0) or len(op.outputs) > 3
+    training = op.flag("training_mode") or len(op.outputs) > 3
     return streaming((8 if training else 2) * op.outputs[0].elements, op)
 
 
 def _local_response(op: Signature) -> Work:
     """A window of squares across channels, then a power and a division."""
-    return streaming((2 * op.attributes["size"] + POWER + DIVISION) * op.outputs[0].elements, op)
+    return streaming((2 * op.integer("size") + POWER + DIVISION) * op.outputs[0].elements, op)
 
 
 def pool(op: Signature) -> Work:
     """One flop per tap of each output element's window."""
-    return streaming(prod(op.attributes["kernel_shape"]) * op.outputs[0].elements, op)
+    return streaming(prod(op.integers("kernel_shape")) * op.outputs[0].elements, op)
 
 
 def _roi_align(op: Signature) -> Work:
     """Bilinear samples (8 flops) on a grid in each output cell; two by two when adaptive."""
-    samples = (op.attributes.get("sampling_ratio", 0) or 2) ** 2
+    samples = (op.integer("sampling_ratio", 0) or 2) ** 2
     return streaming(8 * samples * op.outputs[0].elements, op)
 
 
@@ -108,12 +108,12 @@ _INTERPOLATION = {"nearest": 0, "linear": 7, "bilinear": 7, "cubic": 31, "bicubi
 
 
 def _interpolate(op: Signature) -> Work:
-    mode = op.attributes.get("mode", "nearest")
+    mode = op.text("mode", "nearest")
     return streaming(_INTERPOLATION.get(mode, 7) * op.outputs[0].elements, op)
 
 
 def _grid_sample(op: Signature) -> Work:
-    mode = op.attributes.get("mode", "linear")
+    mode = op.text("mode", "linear")
     return streaming(_INTERPOLATION.get(mode, 7) * op.outputs[0].elements, op)
 
 
@@ -217,11 +217,8 @@ POINTWISE_OPS: dict[str, OpCost] = {
 
 def tree_ensemble(op: Signature) -> Work:
     """Each row walks each tree from root to leaf: a comparison per level."""
-    attributes = op.attributes
-    nodes = len(attributes.get("nodes_featureids", ())) or 1
-    trees = (
-        len(set(attributes.get("nodes_treeids", ()))) or len(attributes.get("tree_roots", ())) or 1
-    )
+    nodes = len(op.values("nodes_featureids")) or 1
+    trees = len(set(op.values("nodes_treeids"))) or len(op.values("tree_roots")) or 1
     depth = log2(max(nodes / trees, 2))
     rows = op.inputs[0].shape[0] if op.inputs[0].shape else 1
     return streaming(rows * trees * depth, op)
@@ -230,14 +227,14 @@ def tree_ensemble(op: Signature) -> Work:
 def linear_model(op: Signature) -> Work:
     """Each row times all coefficients."""
     rows = op.inputs[0].shape[0] if op.inputs[0].shape else 1
-    return streaming(2.0 * rows * len(op.attributes.get("coefficients", ())), op)
+    return streaming(2.0 * rows * len(op.values("coefficients")), op)
 
 
 def support_vectors(op: Signature) -> Work:
     """Each row against every support vector (a product per feature), then the classes."""
     rows = op.inputs[0].shape[0] if op.inputs[0].shape else 1
-    held = op.attributes.get("support_vectors", ())
-    coefficients = op.attributes.get("coefficients", ())
+    held = op.values("support_vectors")
+    coefficients = op.values("coefficients")
     return streaming(2.0 * rows * (len(held) + len(coefficients)), op)
 
 

@@ -29,14 +29,14 @@ def _matmul(op: Signature) -> Work:
 
 def _batch_matmul(op: Signature) -> Work:
     *batch, rows, columns = op.outputs[0].shape
-    transposed = op.attributes.get("adj_x", False)
+    transposed = op.flag("adj_x")
     inner = op.inputs[0].shape[-2 if transposed else -1]
     return streaming(matmul_flops(rows, inner, columns, prod(batch)), op)
 
 
 def _einsum(op: Signature) -> Work:
     """One multiply-add per point of the index space; an ellipsis counts as the output's rest."""
-    equation = str(op.attributes.get("equation", ""))
+    equation = op.text("equation")
     sizes: dict[str, int] = {}
     terms = equation.partition("->")[0].replace(" ", "").split(",")
     for term, tensor in zip(terms, op.inputs, strict=False):

@@ -16,7 +16,7 @@ from graphs.kinds import OpKind
 
 def _normalization(op: Signature) -> Work:
     """Batch norm: statistics are two passes (about 6 flops), scaling 2; inference scales only."""
-    flops = 8.0 if op.attributes.get("is_training", True) else 2.0
+    flops = 8.0 if op.flag("is_training", True) else 2.0
     return streaming(flops * op.inputs[0].elements, op)
 
 
@@ -27,7 +27,7 @@ def _normalization_gradient(op: Signature) -> Work:
 
 def _local_response(op: Signature) -> Work:
     """`LRN`: a window of squares, a power and a division per element."""
-    window = 2 * int(op.attributes.get("depth_radius", 5)) + 1
+    window = 2 * op.integer("depth_radius", 5) + 1
     return streaming((2.0 * window + 24.0) * op.outputs[0].elements, op)
 
 
@@ -43,7 +43,7 @@ def _pool_gradient(op: Signature) -> Work:
 
 
 def _window(op: Signature) -> int:
-    return prod(int(size) for size in op.attributes.get("ksize", (1,)))
+    return prod(op.integers("ksize", (1,)))
 
 
 def _fourier(op: Signature) -> Work:

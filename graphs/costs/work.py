@@ -5,15 +5,48 @@ from dataclasses import dataclass, field
 from math import ceil, prod
 from typing import Any
 
+from graphs.errors import ModelError
 from graphs.kinds import DType, OpKind
+
+#: What a tensor may have; no device holds as many, and sums of them fit into 64 bits.
+LARGEST_ELEMENTS = 2**48
+#: What an attribute may be where it counts something.
+LARGEST_COUNT = 2**48
+
+#: What a formula raises on shapes or attributes that a valid op cannot have.
+FORMULA_ERRORS = (
+    IndexError,
+    KeyError,
+    ValueError,
+    TypeError,
+    ZeroDivisionError,
+    OverflowError,
+    AttributeError,
+)
+
+
+class SizeError(ModelError, ValueError):
+    """A tensor that no device could hold, or of fewer than no elements."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Shape and element type of one tensor; all dimensions are known."""
+    """Shape and element type of one tensor; all dimensions are known.
+
+    Raises:
+        SizeError: a negative dimension, or more than 2**48 elements.
+    """
 
     shape: tuple[int, ...]
     dtype: DType = DType.FLOAT32
+
+    def __post_init__(self) -> None:
+        shape = self.shape
+        if shape and (min(shape) < 0 or max(*shape, prod(shape)) > LARGEST_ELEMENTS):
+            raise SizeError(
+                f"a tensor has the shape {list(shape)!s:.200}; dimensions are not negative, and "
+                "make 2**48 elements at most: check the model, and sizes given by --dim"
+            )
 
     @property
     def elements(self) -> int:
@@ -43,6 +76,73 @@ class Signature:
     def output_bytes(self) -> int:
         return sum(tensor.bytes for tensor in self.outputs)
 
+    def integer(self, name: str, default: int | None = None, least: int = 0) -> int:
+        """An attribute that counts something; `default` where it is absent.
+
+        Raises:
+            KeyError: it is absent, and there is no default.
+            ValueError: it is no integer, or not between `least` and 2**48.
+        """
+        value = self.attributes.get(name, default)
+        if value is None:
+            raise KeyError(name)
+        return _count(name, value, least)
+
+    def integers(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
+        """An attribute that lists sizes, or is one of them; errors as of `integer`."""
+        value = self.attributes.get(name, default)
+        if value is None:
+            raise KeyError(name)
+        values = value if isinstance(value, list | tuple) else (value,)
+        return tuple(_count(name, item, 0) for item in values)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """An attribute that is true or false, or a number that is zero or not.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        value = self.attributes.get(name, default)
+        if value is None:
+            return default
+        if not isinstance(value, bool | int):
+            raise ValueError(f"attribute {name} is {value!r:.80}; it must be true or false")
+        return bool(value)
+
+    def text(self, name: str, default: str = "") -> str:
+        """An attribute that is a word.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        value = self.attributes.get(name, default)
+        if not isinstance(value, str):
+            raise ValueError(f"attribute {name} is {value!r:.80}; it must be text")
+        return value
+
+    def values(self, name: str) -> Sequence[Any]:
+        """An attribute that lists things of which only the number counts; empty where absent.
+
+        Raises:
+            ValueError: it is no list.
+        """
+        value = self.attributes.get(name, ())
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"attribute {name} is {value!r:.80}; it must be a list")
+        return value
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST_COUNT:
+        raise ValueError(
+            f"attribute {name} is {value!r:.80}; it must be a whole number from {least} to 2**48"
+        )
+    return value
+
+
+#: Flops or bytes of one op; the fastest device there is works on so much for centuries.
+_MOST_WORK = 1e30
+
 
 @dataclass(frozen=True)
 class Work:
@@ -54,6 +154,11 @@ class Work:
     workspace_bytes: int = 0
     launches: int = 1
     """Kernels that are started, one after the other."""
+
+    def __post_init__(self) -> None:
+        for figure in (self.flops, self.bytes_read, self.bytes_written, self.workspace_bytes):
+            if not 0 <= figure <= _MOST_WORK:
+                raise ValueError(f"work of {figure!s:.40} is not from 0 to {_MOST_WORK:.0e}")
 
 
 def repeated(parts: Sequence[Work], trips: int = 1) -> Work:

@@ -9,6 +9,7 @@ from google.protobuf.message import EncodeError
 
 from graphs.errors import ModelError
 from graphs.importers.tensorflow_models.prune import FETCH_MARK
+from graphs.whole_files import write_whole
 from graphs.workloads.training import Workload, tf1
 
 #: The only signature of a SavedModel that is written: one training step.
@@ -83,6 +84,6 @@ def _describe(info: Any, op: Any) -> None:
 
 def _write(message: Any, path: Path) -> None:
     try:
-        path.write_bytes(message.SerializeToString(deterministic=True))
+        write_whole(path, message.SerializeToString(deterministic=True))
     except (OSError, EncodeError) as error:
         raise ModelError(f"{path}: cannot be written ({error})") from error

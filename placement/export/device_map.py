@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from graphs.whole_files import write_whole
 from placement.export.errors import ExportError
-from placement.export.request import Exported, ExportRequest, write_whole
+from placement.export.request import Exported, ExportRequest
 from placement.export.torch_modules import TorchModules, torch_modules
 from simulator.costs.registry import default_costs
 

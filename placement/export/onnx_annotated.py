@@ -14,10 +14,11 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from graphs.importers.onnx_models.file import read_onnx
 from graphs.importers.onnx_models.steps import OnnxSteps, onnx_steps
+from graphs.whole_files import write_whole
 from placement.export.errors import ExportError
 from placement.export.onnx_parts import Part, cut
 from placement.export.onnx_weights import WeightFile, weight_file, with_placed_bodies
-from placement.export.request import Exported, ExportRequest, write_whole
+from placement.export.request import Exported, ExportRequest
 
 CONFIGURATION = "graphwright"
 LAYER_KEY = "layer_ann"

@@ -11,6 +11,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from graphs.importers.onnx_models.file import read_onnx
 from graphs.importers.onnx_models.steps import OnnxSteps, onnx_steps
+from graphs.whole_files import write_whole
 from placement.export.errors import ExportError
 from placement.export.onnx_parts import Part, cut
 from placement.export.onnx_types import TensorTypes
@@ -21,7 +22,7 @@ from placement.export.onnx_weights import (
     weights_by_name,
     with_placed_bodies,
 )
-from placement.export.request import Exported, ExportRequest, write_whole
+from placement.export.request import Exported, ExportRequest
 from placement.export.split_forecast import forecast_split
 from placement.problem import Problem
 from simulator.units import format_seconds

@@ -11,6 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from graphs.importers.onnx_models.file import external_location
 from graphs.importers.onnx_models.topology import bodies_of
+from graphs.whole_files import new_beside, put_in_place
 from placement.export.errors import ExportError
 from placement.export.request import ExportRequest
 from simulator.units import format_bytes
@@ -38,6 +39,7 @@ class WeightFile:
     """Folder of the original model."""
     may_copy: bool
     _file: BinaryIO | None = None
+    _partial: Path | None = None
     _size: int = 0
     _written: dict[str, tuple[int, int]] = field(default_factory=dict)
     _referred: set[str] = field(default_factory=set)
@@ -45,10 +47,6 @@ class WeightFile:
     @property
     def path(self) -> Path:
         return self.folder / self.name
-
-    @property
-    def partial(self) -> Path:
-        return self.folder / f"{self.name}.partial"
 
     @property
     def bytes_written(self) -> int:
@@ -101,7 +99,8 @@ class WeightFile:
     def _begin(self, size: int) -> BinaryIO:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = self.partial.open("wb")
+            self._partial = new_beside(self.path)
+            self._file = self._partial.open("xb")
         align = _PAGE if size >= _PAGE else 64
         padding = -self._size % align
         self._file.write(b"\0" * padding)
@@ -129,12 +128,14 @@ class WeightFile:
 
     def close(self, keep: bool) -> None:
         """Give the file its name, or remove it."""
-        if self._file is not None:
+        if self._file is None or self._partial is None:
+            return
+        try:
             self._file.close()
             if keep:
-                self.partial.replace(self.path)
-            else:
-                self.partial.unlink(missing_ok=True)
+                put_in_place(self._partial, self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
 
 
 @contextmanager

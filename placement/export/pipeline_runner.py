@@ -13,12 +13,16 @@ returns. Its inputs are one micro-batch; a mini-batch has as many of them, one a
 dimension 0, as the manifest says.
 """
 
+import sys
+
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]  # this folder: what lies beside a model is not code of this script
+
 import argparse
 import copy
 import json
 import os
 import statistics
-import sys
 import time
 import warnings
 from importlib import import_module
@@ -334,9 +338,14 @@ class Runner:
 
 
 def _named(text: str) -> Any:
-    """`package.module:name`, from the current folder too."""
+    """`package.module:name`, from the current folder and this script's too.
+
+    Only what was named is looked for there: installed packages come first.
+    """
     module, _, name = text.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
+    for folder in (Path.cwd(), Path(__file__).resolve().parent):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
+from graphs.whole_files import write_whole
 from placement.export.errors import ExportError
 from placement.export.pipeline_cuts import Cut, ModelOrder, staged_devices
 from placement.export.pipeline_inputs import model_inputs
 from placement.export.pipeline_schedule import SCHEDULES, Choice, MiniBatch, micro_batch_count
-from placement.export.request import Exported, ExportRequest, write_whole
+from placement.export.request import Exported, ExportRequest
 from placement.export.torch_modules import torch_modules
 from simulator.costs.registry import default_costs
 from simulator.units import format_seconds

@@ -123,11 +123,3 @@ class Exporter(Protocol):
             GraphwrightError: the model cannot be read.
         """
         ...
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    partial.replace(path)

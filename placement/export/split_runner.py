@@ -15,13 +15,17 @@ As a command:
     python THIS_SCRIPT --random --check original.onnx --stream 100
 """
 
+import sys
+
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]  # this folder: what lies beside a model is not code of this script
+
 import argparse
 import ctypes
 import heapq
 import itertools
 import json
 import os
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

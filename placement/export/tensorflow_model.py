@@ -12,8 +12,9 @@ from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from graphs.importers.tensorflow_models.files import parse_file
+from graphs.whole_files import whole_folder, write_whole
 from placement.export.errors import ExportError
-from placement.export.request import Exported, ExportRequest, write_whole
+from placement.export.request import Exported, ExportRequest
 from placement.export.tensorflow_clusters import cluster_groups
 from placement.export.tensorflow_devices import device_targets, place_nodes
 from placement.export.tensorflow_schedule import pin_order
@@ -55,18 +56,13 @@ def export_saved_model(request: ExportRequest) -> Exported:
     meta = next((graph for graph in graphs if "serve" in graph.meta_info_def.tags), graphs[0])
     notes = _place(meta.graph_def, request)
     folder = request.out / f"{request.stem}.placed"
-    partial = request.out / f"{request.stem}.placed.partial"
     if folder.exists():
         raise ExportError(f"{folder} exists; remove it or export elsewhere")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole_folder(folder) as partial:
         for path in sorted(source.parent.rglob("*")):
             if path.is_file() and path.name not in _SAVED_MODEL:
                 _link(path, partial / path.relative_to(source.parent))
         write_whole(partial / "saved_model.pb", model.SerializeToString(deterministic=True))
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Exported("saved-model", (folder,), notes)
 
 

@@ -1,12 +1,13 @@
 """One HTML file that needs nothing else: text, tables, charts and the library that draws them."""
 
+import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from html import escape
 from importlib.resources import files
 from typing import Any
 
+from graphs.visible_text import visible
 from placement.report.blocks import Chart, Map, Section, Table, Text
 
 _ZOOM = (
@@ -61,6 +62,11 @@ def page_html(title: str, head: str, sections: Sequence[Section]) -> str:
     )
 
 
+def escape(text: str) -> str:
+    """Text as HTML shows it, between tags and in attributes; what cannot be seen is written out."""
+    return html.escape(visible(text))
+
+
 def key_figures(figures: Sequence[tuple[str, str]]) -> str:
     """A row of names and values, as HTML."""
     cells = "".join(
@@ -84,14 +90,14 @@ def _block(block: Text | Table | Chart | Map) -> str:
         case Table():
             return _table(block)
         case Chart():
-            label = escape(block.label, quote=True)
+            label = escape(block.label)
             zoom = _ZOOM if block.name == "gantt" else ""
             return (
                 f'<figure>{zoom}<div class="chart" data-chart="{block.name}" role="img" '
                 f'aria-label="{label}"></div></figure>'
             )
         case Map():
-            label = escape(block.label, quote=True)
+            label = escape(block.label)
             return (
                 f'<div id="map" aria-label="{label}" role="group"><nav id="map-path" '
                 'aria-label="Opened groups"></nav><div id="map-chart" class="chart" role="img" '
@@ -111,7 +117,7 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     caption = f'<p class="caption">{escape(table.caption)}</p>' if table.caption else ""
-    name = escape(table.caption or "table", quote=True)
+    name = escape(table.caption or "table")
     return (
         f'{caption}<div class="scroll" tabindex="0" role="region" aria-label="{name}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -125,8 +131,19 @@ def _cell(text: str, is_figure: bool) -> str:
 
 def _json(data: Any) -> str:
     """JSON that cannot end its script element."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    text = json.dumps(_visible(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _visible(value: Any) -> Any:
+    """The same with every string made fit to be shown."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {key: _visible(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_visible(item) for item in value]
+    return value
 
 
 @cache

@@ -1,7 +1,6 @@
 """The report of a plan."""
 
 from collections.abc import Callable
-from html import escape
 
 from placement.report.assumptions import assumptions_section
 from placement.report.blocks import Section
@@ -12,7 +11,7 @@ from placement.report.gantt import gantt_section
 from placement.report.graph_map import map_section
 from placement.report.idle import idle_section
 from placement.report.memory import memory_section
-from placement.report.page import key_figures, page_html
+from placement.report.page import escape, key_figures, page_html
 from placement.report.reported_plan import ReportedPlan
 from placement.report.steps import steps_section
 from placement.report.times import progress_section, times_section

@@ -1,10 +1,9 @@
 """Clusters side by side, as a page."""
 
 from collections.abc import Sequence
-from html import escape
 
 from placement.report.blocks import Chart, Section, Table, Text, milliseconds
-from placement.report.page import page_html
+from placement.report.page import escape, page_html
 from placement.report.sweep import SweepPoint, efficient
 from simulator.units import format_bytes, format_seconds
 

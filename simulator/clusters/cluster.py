@@ -56,6 +56,8 @@ class Device:
         where = f"device {self.name!r}"
         if not self.name or not self.kind:
             raise ClusterError(f"{where}: a device needs a name and a kind")
+        for text in (self.name, self.kind):
+            _require_printable(text, where)
         for label in ("memory_bytes", "memory_bytes_per_second"):
             _require_positive(getattr(self, label), f"{where}: {label}")
         if self.memory_bytes > MAX_MEMORY_BYTES:
@@ -126,6 +128,7 @@ class Cluster:
     """What was measured on the machine whose devices these are."""
 
     def __post_init__(self) -> None:
+        _require_printable(self.name, f"cluster {self.name!r}")
         names = [device.name for device in self.devices]
         if not names:
             raise ClusterError(f"cluster {self.name!r} has no devices; it needs at least one")
@@ -282,6 +285,15 @@ def _floats(values: Mapping[str, Any]) -> dict[str, Any]:
 def _require_positive(value: float, label: str) -> None:
     if not (math.isfinite(value) and value > 0):
         raise ClusterError(f"{label} is {value}; it must be finite and above zero")
+
+
+def _require_printable(text: str, where: str) -> None:
+    """Names are shown beside figures, so nothing in them may hide or imitate any."""
+    if not text.isprintable():
+        raise ClusterError(
+            f"{where}: the name {text!r} holds characters that cannot be shown; give one of "
+            "letters, digits and signs"
+        )
 
 
 def _require_known(name: str, known: set[str], label: str) -> None:

@@ -1,20 +1,18 @@
 """Measures this machine: its cores as devices, and copies between processes as links."""
 
+import json
 import os
 import platform
-import time
-from collections.abc import Callable
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+import subprocess
+from multiprocessing import Pipe
 
-import numpy as np
-
+from graphs.python_process import start_python
 from simulator.clusters.cluster import Cluster, Device, Link
+from simulator.clusters.probe_process import median_seconds
 from simulator.errors import ClusterError
 
-_MATRIX = 768
-_BUFFER_BYTES = 64 << 20
-_REPEATS = 7
+_PROCESS = "simulator.clusters.probe_process"
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def probe_machine(max_devices: int = 8) -> Cluster:
@@ -28,7 +26,7 @@ def probe_machine(max_devices: int = 8) -> Cluster:
         ClusterError: the processes that measure could not be started.
     """
     cores = sorted(os.sched_getaffinity(0))[:max_devices]
-    figures = _on_core(cores[0], _measure_core)
+    figures = _core_figures(cores[0])
     latency, bandwidth = _measure_pipe()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(cores)
     devices = tuple(
@@ -48,81 +46,45 @@ def probe_machine(max_devices: int = 8) -> Cluster:
     return Cluster(f"probed-{platform.node() or 'machine'}", devices, links)
 
 
-def _median_seconds(work: Callable[[], object], repeats: int = _REPEATS) -> float:
-    work()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times))
+def _core_figures(core: int) -> tuple[float, float, float]:
+    """Flops per second, memory bytes per second, seconds to start a small op.
 
-
-def _measure_core() -> tuple[float, float, float]:
-    """Flops per second, memory bytes per second, seconds to start a small op."""
-    a = np.ones((_MATRIX, _MATRIX), np.float32)
-    source = np.ones(_BUFFER_BYTES // 8)
-    target = np.empty_like(source)
-    tiny = np.ones(4, np.float32)
-    flops = 2.0 * _MATRIX**3 / _median_seconds(lambda: a @ a)
-    stream = 2.0 * _BUFFER_BYTES / _median_seconds(lambda: np.copyto(target, source))
-    launch = _median_seconds(lambda: [np.add(tiny, tiny) for _ in range(1000)]) / 1000
-    return flops, stream, launch
-
-
-def _on_core(
-    core: int, measure: Callable[[], tuple[float, float, float]]
-) -> tuple[float, float, float]:
-    """Run a measurement in a process of its own, pinned, with one BLAS thread."""
-    context = get_context("spawn")
-    here, there = context.Pipe()
-    kept = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(kept, "1"))
+    They are measured by a process of its own, pinned, with one BLAS thread.
+    """
+    worker = start_python(_PROCESS, ["core", str(core)], _ONE_THREAD, stdout=subprocess.PIPE)
+    with worker:
+        assert worker.stdout is not None
+        printed = worker.stdout.read()
     try:
-        worker = context.Process(target=_pin, args=(there, core, measure))
-        worker.start()
-        there.close()  # so that the end of the worker is the end of the pipe
-        result: tuple[float, float, float] = here.recv()
-        worker.join()
-    except EOFError as error:
+        flops, stream, launch = json.loads(printed)
+    except ValueError as error:
         raise ClusterError(
-            "the process that measures ended without an answer; a script that probes keeps its "
-            "statements under `if __name__ == '__main__':`"
+            f"the process that measures ended with code {worker.returncode} and no answer: is "
+            "there memory for another process, and may it run on this core?"
         ) from error
-    finally:
-        for name, value in kept.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-    return result
-
-
-def _pin(answer: Connection, core: int, measure: Callable[[], tuple[float, float, float]]) -> None:
-    os.sched_setaffinity(0, {core})
-    answer.send(measure())
-
-
-def _echo(pipe: Connection) -> None:
-    while message := pipe.recv_bytes():
-        pipe.send_bytes(message[:1])
+    return float(flops), float(stream), float(launch)
 
 
 def _measure_pipe() -> tuple[float, float]:
     """Latency in seconds of a small message and bytes per second of a large one."""
-    context = get_context("spawn")
-    here, there = context.Pipe()
-    worker = context.Process(target=_echo, args=(there,))
-    worker.start()
-    there.close()
+    here, there = Pipe()
+    descriptor = there.fileno()
+    worker = start_python(_PROCESS, ["echo", str(descriptor)], _ONE_THREAD, pass_fds=[descriptor])
+    there.close()  # so that the end of the worker is the end of the pipe
 
     def round_trip(payload: bytes) -> None:
         here.send_bytes(payload)
         here.recv_bytes()
 
     small, large = b"x", b"x" * (8 << 20)
-    latency = _median_seconds(lambda: round_trip(small), 200) / 2
-    seconds = _median_seconds(lambda: round_trip(large), 10) - 2 * latency
-    here.send_bytes(b"")
-    worker.join()
+    with worker, here:
+        try:
+            latency = median_seconds(lambda: round_trip(small), 200) / 2
+            seconds = median_seconds(lambda: round_trip(large), 10) - 2 * latency
+            here.send_bytes(b"")
+        except (EOFError, OSError) as error:
+            raise ClusterError(
+                "the process at the other end of the pipe ended while copies to it were timed: is "
+                "there memory for another process?"
+            ) from error
     return latency, len(large) / max(seconds, 1e-9)

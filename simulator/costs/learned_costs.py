@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from graphs.graph import Graph
 from graphs.kinds import FREE_KINDS, OpKind
+from graphs.whole_files import write_by_name
 from simulator.clusters.cluster import Cluster
 from simulator.costs.cost_model import RooflineCosts, Seconds
 from simulator.costs.kernel_features import (
@@ -229,7 +230,7 @@ def save_network(network: CostEnsemble, path: Path, device_kind: str) -> None:
     about = {name: str(value) for name, value in asdict(first.config).items()}
     about |= {"members": str(len(network.members)), "device_kind": device_kind}
     weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, path, about)
+    write_by_name(path, lambda partial: save_file(weights, partial, about))
 
 
 def _with_new_kinds(name: str, values: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def test_interrupted_between_two_renames_the_old_one_is_found(
     rename = Path.rename
 
     def only_the_first(path: Path, target: Path) -> Path:
-        if path.name.endswith(".part"):
+        if path.name.endswith(".partial"):
             raise KeyboardInterrupt
         return rename(path, target)
 

@@ -35,11 +35,13 @@ DATA = graph_to_bytes(sample())
 
 
 def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and unpacked payload of a graph file."""
+    """Header and unpacked payload of a graph file, without the checksum, as in older files."""
     start = len(MAGIC) + 4
     (length,) = struct.unpack("<I", data[len(MAGIC) : start])
     payload = lzma.decompress(data[start + length :])
-    return json.loads(data[start : start + length]), payload
+    header = json.loads(data[start : start + length])
+    del header["checksum"]
+    return header, payload
 
 
 def assembled(header: object, payload: bytes) -> bytes:
@@ -177,6 +179,23 @@ def test_headers_of_another_form_are_refused(header: bytes) -> None:
         graph_from_bytes(assembled(header, b""), "damaged")
 
 
+@pytest.mark.parametrize(
+    "report",
+    [{"notes": "text"}, {"notes": [1]}, {"assumed_dims": []}, {"estimated_ops": {"Conv": "two"}},
+     {"opaque_ops": {"Conv": -1}}, {"folded_ops": {"Conv": 10**30}}, {"source_format": 3}],
+)  # fmt: skip
+def test_import_reports_of_another_form_are_refused(report: dict[str, Any]) -> None:
+    with pytest.raises(GraphError, match="of the import report is"):
+        graph_from_bytes(_edited(lambda header: header["report"].update(report)), "damaged")
+
+
+@pytest.mark.parametrize("name", [3, None, "\ud800"])
+def test_a_graph_is_called_by_a_text(name: object) -> None:
+    with pytest.raises(GraphError):
+        graph_from_bytes(_edited(lambda header: header.update(name=name)), "damaged")
+    shape_checks.violations.clear()
+
+
 def test_names_that_are_no_text_are_refused() -> None:
     graph = graph_of(op("a", 1), op("b", 1))
     header, payload = parts(graph_to_bytes(graph))
@@ -189,11 +208,13 @@ def test_names_that_are_no_text_are_refused() -> None:
 
 @settings(max_examples=300)
 @given(st.integers(0, len(DATA) * 8 - 1))
-def test_a_flipped_bit_never_changes_what_is_computed(bit: int) -> None:
+def test_a_flipped_bit_changes_neither_graph_nor_name_nor_report(bit: int) -> None:
     data = bytearray(DATA)
     data[bit // 8] ^= 1 << bit % 8
     with contextlib.suppress(GraphError):
-        assert graph_from_bytes(bytes(data), "flipped") == sample()
+        found, graph = graph_from_bytes(bytes(data), "flipped"), sample()
+        assert found == graph
+        assert (found.name, found.report) == (graph.name, graph.report)
     shape_checks.violations.clear()
 
 

@@ -109,6 +109,10 @@ def _lonely_exit(definition: Any) -> None:
     definition.node.add(name="leave", op="Exit", input=["result"]).attr["T"].type = 1
 
 
+def _read_of_nothing(definition: Any) -> None:
+    definition.node.add(name="end", op="Identity").attr["T"].type = 1
+
+
 def _endless_enter(definition: Any) -> None:
     definition.node.add(name="in", op="Enter", input=["in"]).attr["T"].type = 1
     _node(definition, "product").input[0] = "in"
@@ -127,6 +131,7 @@ def _endless_enter(definition: Any) -> None:
         (_wrong_shapes, "refuses"),
         (_wrong_types, "refuses"),
         (_missing_attribute, "refuses"),
+        (_read_of_nothing, "refuses"),
         (_impossible_constant, "impossible shape"),
         (_negative_constant, "impossible shape|refuses"),
         (_lying_constant, "both must be the same"),

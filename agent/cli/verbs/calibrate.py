@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from agent.cli.options import Target, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from graphs.errors import GraphwrightError
+from graphs.whole_files import write_whole
 
 if TYPE_CHECKING:
     from placement.runtime.calibration.judging import Judged, ModelFile
@@ -95,9 +96,7 @@ def calibrate(
         ("costs.json", kernel_times_to_json(found.calibration.times)),
         ("cluster.yaml", dump_cluster(found)),
     ):
-        partial_file = out / f"{name}.partial"
-        partial_file.write_text(text, encoding="utf-8")
-        partial_file.replace(out / name)
+        write_whole(out / name, text)
     if json:
         print_json(_document(results, out, machine_fingerprint()))
     else:

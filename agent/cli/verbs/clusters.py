@@ -5,8 +5,9 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from agent.cli.output import print_json, print_table, print_text
+from agent.cli.output import print_json, print_lines, print_table
 from graphs.errors import GraphwrightError
+from graphs.whole_files import write_whole
 
 clusters_app = App(name="clusters", help="List presets, show a cluster, probe this machine.")
 
@@ -84,7 +85,7 @@ def show(
     if json:
         print_json({"digest": described.digest, **yaml.safe_load(dump_cluster(described))})
     else:
-        print_text(dump_cluster(described).rstrip())
+        print_lines(dump_cluster(described).rstrip())
     return 0
 
 
@@ -107,9 +108,9 @@ def probe(*, out: Path | None = None, json: Annotated[bool, Parameter(negative=(
     machine = probe_machine()
     text = dump_cluster(machine)
     if out is not None:
-        out.write_text(text, encoding="utf-8")
+        write_whole(out, text)
     if json:
         print_json({"digest": machine.digest, **yaml.safe_load(text)})
     else:
-        print_text(f"wrote {out}" if out is not None else text.rstrip())
+        print_lines(f"wrote {out}" if out is not None else text.rstrip())
     return 0

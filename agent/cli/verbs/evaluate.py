@@ -12,10 +12,11 @@ from cyclopts import Parameter
 from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import check_models
 from agent.cli.options import read_seconds
-from agent.cli.output import prepare, print_json, print_text, progress
+from agent.cli.output import prepare, print_json, print_lines, print_text, progress
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
 from agent.runs.commit import current_commit
 from graphs.errors import GraphwrightError
+from graphs.whole_files import add_line, open_to_append, write_whole
 
 if TYPE_CHECKING:
     from agent.evaluation.contestants import Contestant
@@ -159,7 +160,7 @@ def evaluate(
     if json:
         print_json({**plain(results), "suite": chosen.label, "imports": imports, "files": files})
     else:
-        print_text(text)
+        print_lines(text)
         for name, path in files.items():
             print_text(f"{name}: {path}")
     return DONE if all(results.is_solved(pair) for pair in results.pairs) else INFEASIBLE
@@ -276,13 +277,12 @@ def _record(
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if lines and not _is_whole(lines[-1]):  # the run before was killed while writing
         lines = lines[:-1]
-        _write(path, "".join(f"{line}\n" for line in lines))
+        write_whole(path, "".join(f"{line}\n" for line in lines))
     known = [_row(path, number, line) for number, line in enumerate(lines, 1)]
-    with path.open("a", encoding="utf-8") as file:
+    with open_to_append(path) as file:
 
         def record(row: EvaluationRow) -> None:
-            file.write(json_module.dumps(row.as_dict(), allow_nan=False) + "\n")
-            file.flush()
+            add_line(file, json_module.dumps(row.as_dict(), allow_nan=False))
 
         yield known, record
 
@@ -315,15 +315,8 @@ def _write_tables(out: Path, results: "Results", text: str) -> dict[str, str]:
         "table.json": json_module.dumps(plain(results), indent=1, default=str) + "\n",
     }
     for name, content in files.items():
-        _write(out / name, content)
+        write_whole(out / name, content)
     return {name: str(out / name) for name in (*files, _ROWS)}
-
-
-def _write(path: Path, text: str) -> None:
-    """Complete, or as it was."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def _tell(out: Path, track: str, job: _Job, results: "Results") -> None:

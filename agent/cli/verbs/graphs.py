@@ -43,7 +43,9 @@ def show(
 def _print_summary(summary: "GraphSummary") -> None:
     print_text(
         f"{summary.name} ({summary.source_format}, digest {summary.digest}): {summary.ops:,} ops, "
-        f"{summary.edges:,} edges, depth {summary.depth:,}, width {summary.width:,}\n"
+        f"{summary.edges:,} edges, depth {summary.depth:,}, width {summary.width:,}"
+    )
+    print_text(
         f"{summary.flops / 1e9:,.2f} GFLOP, {summary.resident_bytes / 1e6:,.1f} MB of parameters "
         f"and state, {summary.bytes_moved / 1e9:,.2f} GB moved"
     )

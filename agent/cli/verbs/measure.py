@@ -11,6 +11,7 @@ from agent.cli.options import Target, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text
 from agent.cli.overlapping import measure_overlapping, step_schedule
 from graphs.errors import GraphwrightError
+from graphs.whole_files import write_whole
 
 if TYPE_CHECKING:
     from graphs.graph import Graph
@@ -94,7 +95,7 @@ def measure(
             return DONE if all(item.ok for item in overlapped.found) else INFEASIBLE
         measurements = device.measure(plans, sampling)
         if trace is not None:
-            trace.write_text(_trace_json(device, plans[0]), encoding="utf-8")
+            write_whole(trace, _trace_json(device, plans[0]))
     predicted = [device.predicted(item) for item in plans]
     if json:
         print_json(_document(graph, cluster, runtime, names, measurements, predicted))

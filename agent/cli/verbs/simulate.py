@@ -10,9 +10,10 @@ from agent.cli.calibrated import calibrated_prediction, calibrated_text
 from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import import_values, print_import
 from agent.cli.options import Target, of_plan, read_cluster, read_model
-from agent.cli.output import prepare, print_json, print_text
+from agent.cli.output import prepare, print_json, print_lines, print_text
 from agent.cli.step_flags import StepFlags, steps_text, steps_values
 from graphs.errors import GraphwrightError
+from graphs.whole_files import write_whole
 
 if TYPE_CHECKING:
     from placement.plan_file import PlanDocument
@@ -88,7 +89,7 @@ def simulate(
         text = perfetto_json(result) if steps is None else steps_perfetto_json(steps)
         if other is not None:
             text = merged_traces([("simulated", text), (_source(other), other)])
-        trace.write_text(text, encoding="utf-8")
+        write_whole(trace, text)
     if json:
         print_json(
             {
@@ -112,7 +113,7 @@ def simulate(
                 f"unchanged, the same plan takes {format_seconds(before.makespan_seconds)}: "
                 f"{ratio:.3f} of it; placing anew may gain more"
             )
-        print_text(trace_text(result))
+        print_lines(trace_text(result))
         if steps is not None:
             print_text(steps_text(steps.evaluation))
         for failure in (evaluation.failure, steps and steps.evaluation.failure):

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from graphs.errors import GraphwrightError
+from graphs.whole_files import write_whole
 
 _SEVERAL = Parameter(consume_multiple=True, negative=())
 
@@ -142,7 +143,7 @@ def pin(
     prepare(quiet=json)
     with progress(f"{len(suite.pairs)} pairs of {suite.label}", quiet=json) as on_progress:
         pinned = pin_suite(suite, version, on_progress)
-    out.write_text(suite_text(pinned, out.parent), encoding="utf-8")
+    write_whole(out, suite_text(pinned, out.parent))
     if json:
         found = {"suite": pinned.label, "pairs": len(pinned.pairs), "digest": pinned.digest}
         print_json({**found, "file": str(out)})

@@ -72,8 +72,8 @@ def sweep_clusters(
     """
     from agent.cli.import_text import import_values, print_import
     from agent.cli.options import Target, read_model
-    from agent.cli.output import write_page
     from agent.placing.registry import get_placer
+    from graphs.whole_files import write_whole
     from placement.report.sweep import efficient, sweep
     from placement.report.sweep_report import sweep_html, sweep_rows
     from simulator.cluster_file import load_cluster
@@ -108,7 +108,7 @@ def sweep_clusters(
         )  # fmt: skip
     unit = "device-seconds" if prices is None else "cost of 1000 steps"
     if out is not None:
-        write_page(sweep_html(points, unit), out)
+        write_whole(out, sweep_html(points, unit))
     if json:
         print_json(
             {

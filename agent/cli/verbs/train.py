@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from agent.training.loop import Pretrained
     from agent.training.workers import Workers
 
-INTERRUPTED = 130
 
 #: There are no positional arguments, so that flags of several values may be given them all at once.
 train_app = App(name="train", config=layers, default_parameter=Parameter(consume_multiple=True))
@@ -100,7 +99,7 @@ def train(
         leave_workers()
     if workers.is_first:
         _show(run, ended, wanted, imports, as_json=json)
-    return 0 if ended.rounds == wanted.rounds else INTERRUPTED
+    return 0 if ended.rounds == wanted.rounds else stop.exit_code
 
 
 def _check(wanted: "TrainConfig", resume: Path | None, init: Path | None) -> "Resumable | None":

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from agent.runs.tracking.tracker import Tracker
     from agent.training.workers import Workers
 
-INTERRUPTED = 130
-
 
 @Parameter(name="*")
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def train_one_shot_verb(
         leave_workers()
     if workers.is_first:
         _show(run, ended, wanted, as_json=json)
-    return 0 if ended.rounds == wanted.rounds else INTERRUPTED
+    return 0 if ended.rounds == wanted.rounds else stop.exit_code
 
 
 def _check(wanted: OneShotTraining, resume: Path | None, init: Path | None) -> int:
@@ -238,4 +236,5 @@ def _show(run: "RunFolder", ended: "Trained", wanted: OneShotTraining, as_json: 
     said.append(
         f"use it with: graphwright place MODEL -c CLUSTER --placer one-shot --policy {run.folder}"
     )
-    print_text("\n".join(said))
+    for line in said:
+        print_text(line)

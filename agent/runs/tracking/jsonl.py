@@ -4,10 +4,13 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from graphs.whole_files import add_line, open_to_append, write_by_name, write_whole
 
 METRICS = "metrics.jsonl"
 _PICTURES = "pictures"
@@ -31,10 +34,11 @@ class JsonLines:
         self._step = resumed_at or 0
         path = folder / METRICS
         kept = [] if resumed_at is None else _lines_until(path, resumed_at)
-        part = path.with_name(f".{METRICS}.part")
-        part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        part.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        if kept:
+            write_whole(path, "".join(f"{line}\n" for line in kept))
+        else:
+            path.unlink(missing_ok=True)
+        self._file: TextIOWrapper | None = None
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         self._write(step, {"figures": dict(figures)})
@@ -47,7 +51,7 @@ class JsonLines:
 
         path = Path(_PICTURES) / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{step}.png"
         (self._folder / _PICTURES).mkdir(exist_ok=True)
-        imsave(self._folder / path, pixels)
+        write_by_name(self._folder / path, lambda partial: imsave(partial, pixels, format="png"))
         self._write(step, {"picture": name, "path": str(path)})
 
     def artifact(
@@ -62,12 +66,15 @@ class JsonLines:
         self._write(self._step, {"summary": dict(figures)})
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
         self._step = step
-        self._file.write(json.dumps(_plain({"step": step, **values}), allow_nan=False) + "\n")
-        self._file.flush()
+        if self._file is None:  # the file is never there without a line
+            self._file = open_to_append(self._folder / METRICS)
+        add_line(self._file, json.dumps(_plain({"step": step, **values}), allow_nan=False))
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:

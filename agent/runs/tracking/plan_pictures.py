@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from agent.runs.tracking.tracker import Tracker
 from envs.instance import Instance
 from envs.rendering import gantt
+from graphs.visible_text import visible_in_picture
 from simulator.plan import Plan
 from simulator.traces.trace import Trace
 
@@ -60,12 +61,11 @@ def placement_picture(
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.stackplot(
-        np.linspace(0, ops, bins), shares, labels=problem.cluster.device_names, step="mid"
-    )
+    names = [visible_in_picture(name) for name in problem.cluster.device_names]
+    axes.stackplot(np.linspace(0, ops, bins), shares, labels=names, step="mid")
     axes.set_xlim(0, ops)
     axes.set_ylim(0, 1)
-    axes.set_title(f"{instance.name}: work by device", fontsize=9)
+    axes.set_title(f"{visible_in_picture(instance.name)}: work by device", fontsize=9)
     axes.set_xlabel("ops in topological order", fontsize=7)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=6, loc="upper right", ncols=4)

@@ -15,6 +15,7 @@ import numpy as np
 
 from agent.runs.tracking.options import TrackOptions
 from agent.runs.tracking.tracker import aligned
+from graphs.whole_files import write_whole
 
 #: Figures of which a run is judged by the least, not by the last.
 LEAST = (
@@ -108,7 +109,7 @@ class WandbTracker:
                 raise
             _warn(f"W&B cannot be reached ({error}); the run is kept offline, see `wandb sync`")
             self._run = self._init("offline", known, folder, config, options)
-        id_file.write_text(f"{self._run.id}\n", encoding="utf-8")
+        write_whole(id_file, f"{self._run.id}\n")
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         for name in LEAST:

@@ -8,7 +8,7 @@ from typing import Any
 from onnx import AttributeProto, GraphProto, NodeProto
 
 from graphs.costs.onnx_ops import ESTIMATE, estimate_work, onnx_cost, refined_kind
-from graphs.costs.work import OpCost, Signature, TensorSpec, Work, repeated
+from graphs.costs.work import FORMULA_ERRORS, OpCost, Signature, TensorSpec, Work, repeated
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.control_flow import BodyCost, Composite, run_control_flow
@@ -37,17 +37,6 @@ OPAQUE_OPS = frozenset(
         "EPContext", "Snpe", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch",
     )
 )  # fmt: skip
-
-#: What a formula raises on shapes or attributes that a valid op cannot have.
-_FORMULA_ERRORS = (
-    IndexError,
-    KeyError,
-    ValueError,
-    TypeError,
-    ZeroDivisionError,
-    OverflowError,
-    AttributeError,
-)
 
 #: What steers control flow, a condition or a counter, is at most so large.
 _HOST_BYTES = 8
@@ -125,7 +114,7 @@ def analyse_node(
         cost = ESTIMATE
     try:
         work = cost.formula(signature)
-    except _FORMULA_ERRORS:
+    except FORMULA_ERRORS:
         context.estimated[title] += 1
         work = estimate_work(signature)
     hidden = 0

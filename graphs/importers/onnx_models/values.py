@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from onnx import NodeProto, SparseTensorProto, TensorProto, TypeProto, helper, numpy_helper
 
-from graphs.costs.work import TensorSpec
+from graphs.costs.work import LARGEST_ELEMENTS, TensorSpec
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.file import read_external
 from graphs.kinds import DType
@@ -18,8 +18,6 @@ from graphs.kinds import DType
 SMALL_ELEMENTS = 1024
 #: Operands up to this size are attributes in all but name, and no weights.
 TINY_BYTES = 64
-#: No machine holds a larger tensor; past it, sizes overflow the arrays of the IR.
-LARGEST_ELEMENTS = 2**48
 
 _DTYPES = {
     TensorProto.FLOAT: DType.FLOAT32,

@@ -1,19 +1,16 @@
 """Lowers the modules of XlaCallModule ops to HLO, in a process of its own."""
 
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tensorflow.core.framework import graph_pb2
 
 from graphs.costs.work import TensorSpec
+from graphs.python_process import start_python
 
-_SCRIPT = Path(__file__).with_name("lowering_process.py")
 _HOST = b"CPU"
 #: A module that takes longer to lower stays opaque.
 _MOST_SECONDS = 180
@@ -73,13 +70,11 @@ class Lowering:
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._process is None:
             environment = {
-                **os.environ,
                 "TF_CPP_MIN_LOG_LEVEL": "3",
                 "CUDA_VISIBLE_DEVICES": "-1",  # nothing runs, so no device is taken
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             }
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_SCRIPT)], env=environment,
+            self._process = start_python(
+                "graphs.importers.stablehlo.lowering_process", (), environment,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             )  # fmt: skip
         return self._process

@@ -1,4 +1,4 @@
-"""A script: lowers the modules that it is sent to HLO, one after the other.
+"""A process: lowers the modules that it is sent to HLO, one after the other.
 
 A damaged module can end the process that reads it, so this is one of its own. Numbers of eight
 bytes, most significant first, say how long what follows is. In: a GraphDef with the op `module`

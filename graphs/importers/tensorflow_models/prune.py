@@ -98,7 +98,8 @@ def _is_housekeeping(
         return node.name not in fed
     # Reads of variables that nothing uses come with every variable.
     reads = node.op_type in {"ReadVariableOp", "Identity"}
-    return reads and nodes[sources(node)[0]].op_type in {"VarHandleOp", "Variable", "VariableV2"}
+    read = [nodes[source].op_type for source in sources(node)[:1]] if reads else []
+    return bool(read) and read[0] in {"VarHandleOp", "Variable", "VariableV2"}
 
 
 def _fed_nodes(nodes: Mapping[str, TensorflowNode]) -> set[str]:

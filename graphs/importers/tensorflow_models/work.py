@@ -11,7 +11,7 @@ from graphs.costs.tensorflow_ops import (
     OPAQUE_OPS,
     TENSORFLOW_OPS,
 )
-from graphs.costs.work import OpCost, Signature, TensorSpec, Work
+from graphs.costs.work import FORMULA_ERRORS, OpCost, Signature, TensorSpec, Work
 from graphs.errors import ModelError
 from graphs.importers.stablehlo.call_modules import CALL_MODULE, ReadModule
 from graphs.importers.tensorflow_models.bodies import Bodies
@@ -140,7 +140,7 @@ class WorkEstimator:
             signature = Signature(node.op_type, inputs, outputs, attributes)
             try:
                 self._works[key] = formula(signature)
-            except (IndexError, KeyError, ValueError, ZeroDivisionError):
+            except FORMULA_ERRORS:
                 # Shapes of unknown rank do not fit the formula; the tensors' sizes still do.
                 self.estimated[node.op_type] += 1
                 self._works[key] = ESTIMATED.formula(signature)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from graphs.costs.work import TensorSpec
+from graphs.costs.work import SizeError, TensorSpec
 from graphs.errors import ModelError
 from graphs.importers.dimensions import evaluate_dimension, names_in, refuse_unknown_dims
 from graphs.importers.torch_models.calls import (
@@ -17,7 +17,6 @@ from graphs.kinds import DType
 
 #: Newest layout of the document that is understood (`SCHEMA_VERSION` of torch's exporter).
 _SCHEMA_MAJOR = 8
-_LARGEST_TENSOR = 2**48
 
 #: The exporter's own numbers for element types.
 _DTYPES = {
@@ -194,10 +193,12 @@ class _Reader:
 
     def spec(self, name: str, meta: Mapping[str, Any]) -> TensorSpec:
         shape = tuple(self.size(name, size) for size in meta["sizes"])
-        spec = TensorSpec(shape, _DTYPES[meta["dtype"]])
-        if any(size < 0 for size in shape) or spec.elements > _LARGEST_TENSOR:
-            raise ModelError(f"{self.origin}: tensor {name!r} has the impossible shape {shape}")
-        return spec
+        try:
+            return TensorSpec(shape, _DTYPES[meta["dtype"]])
+        except SizeError as error:
+            raise ModelError(
+                f"{self.origin}: tensor {name!r} has the impossible shape {shape!s:.200}"
+            ) from error
 
     def size(self, name: str, size: Mapping[str, Any]) -> int:
         if "as_int" in size:

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from graphs.costs.aten_ops import TRAINING_DROPOUT, aten_cost, without_underscore
 from graphs.costs.onnx_ops import ESTIMATE, estimate_work, refined_kind
-from graphs.costs.work import OpCost, Signature, TensorSpec, Work
+from graphs.costs.work import FORMULA_ERRORS, OpCost, Signature, TensorSpec, Work
 from graphs.import_report import ImportReport
 from graphs.importers.torch_models.calls import DROPOUTS, ExportedGraph, ExportedOp
 from graphs.importers.torch_models.loops import SCORED, control_flow_work
 from graphs.kinds import OpKind
-
-_FORMULA_ERRORS = (IndexError, KeyError, ValueError, TypeError, ZeroDivisionError, OverflowError)
 
 #: Operators that run what was compiled elsewhere: their work cannot be read.
 _OPAQUE = (
@@ -66,7 +64,7 @@ def op_cost(op: ExportedOp, specs: Mapping[str, TensorSpec], tally: Tally) -> tu
         return OpKind.CUSTOM, estimate_work(signature)
     try:
         work = cost.formula(signature)
-    except _FORMULA_ERRORS:
+    except FORMULA_ERRORS:
         tally.estimates[op.target] += 1
         work = ESTIMATE.formula(signature)
     if op.bodies:

@@ -1,6 +1,6 @@
 """A worker process that runs one device's part of programs with onnxruntime.
 
-    python -m placement.runtime.ort.worker DESCRIPTOR CORE PARENT
+    placement.runtime.ort.worker DESCRIPTOR CORE PARENT
 
 It answers one message at a time on the socket that it inherits, and ends with its parent.
 """

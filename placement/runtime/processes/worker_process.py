@@ -31,7 +31,9 @@ def serve(arguments: Sequence[str], answer: Callable[[Told, ReceiveFile], Answer
     """
     descriptor, core, parent = (int(text) for text in arguments)
     _die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Terminals and schedulers signal the whole group; the parent cleans up, and ends its workers.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if core >= 0 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     with Connection(descriptor) as pipe:

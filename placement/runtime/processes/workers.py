@@ -5,15 +5,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
-from pathlib import Path
 from typing import TypeVar
 
+from graphs.python_process import start_python
 from placement.runtime.errors import RuntimeRefusal
 from placement.runtime.processes.messages import Failed, Message
 
@@ -161,18 +160,16 @@ class WorkerPool:
 
     def _start(self, number: int) -> _Worker:
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), **self.environment}
-        environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         core = self.cores[number % len(self.cores)]
-        command = [sys.executable, "-m", self.module, str(theirs.fileno())]
         with theirs:
-            process = subprocess.Popen(
-                [*command, str(core), str(os.getpid())],
+            process = start_python(
+                self.module,
+                [str(theirs.fileno()), str(core), str(os.getpid())],
+                {**dict.fromkeys(_ONE_THREAD, "1"), **self.environment},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=environment,
             )
         worker = _Worker(self.names[number], core, process, Connection(ours.detach()))
         self._workers[number] = worker
