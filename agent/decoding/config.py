@@ -104,6 +104,8 @@ class LearnConfig:
     level_prior: float = 0.01
     """How much it costs to move priorities and kernels away from the heuristics' without need:
     most such moves change nothing, and would go astray."""
+    levels_alone: bool = False
+    """Whether priorities and kernels alone are learned, and all else stays as it is."""
     style_weight: float = 0.1
     """How much it counts to foretell which style gives the best greedy plan."""
     max_grad_norm: float = 1.0

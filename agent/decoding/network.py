@@ -32,6 +32,10 @@ from placement.decoding.decoder import DecisionScorer
 from placement.decoding.style_weights import STYLE_WEIGHTS
 
 
+#: What the names of weights begin with that decide priorities and kernels.
+LEVEL_HEADS = ("schedule.", "fusion.")
+
+
 @dataclass(frozen=True, eq=False)
 class ChoiceInput:
     """Several graphs, and the choices of each."""

@@ -14,7 +14,7 @@ import torch
 from agent.decoding.checkpoint import OneShotCheckpoint, load_one_shot, save_one_shot
 from agent.decoding.config import OneShotTraining
 from agent.decoding.learning import learn_from_plans
-from agent.decoding.network import OneShotPolicy
+from agent.decoding.network import LEVEL_HEADS, OneShotPolicy
 from agent.decoding.stream import draw_draft
 from agent.decoding.subject import ALL_TASKS, Subject, make_subject
 from agent.decoding.validation import validate_one_shot, validation_cases
@@ -85,8 +85,12 @@ class _Run:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.policy = (policy or OneShotPolicy(config.policy)).to(config.device)
+        for name, parameter in self.policy.named_parameters():
+            parameter.requires_grad_(not config.learn.levels_alone or name.startswith(LEVEL_HEADS))
         self.optimizer = torch.optim.Adam(
-            self.policy.parameters(), lr=config.learn.lr, betas=(0.9, 0.98)
+            [own for own in self.policy.parameters() if own.requires_grad],
+            lr=config.learn.lr,
+            betas=(0.9, 0.98),
         )
         self.average = deepcopy(self.policy)
         self.pool = _Pool(config)
