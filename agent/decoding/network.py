@@ -31,7 +31,6 @@ from placement.decoding.columns import DECISION_COLUMNS
 from placement.decoding.decoder import DecisionScorer
 from placement.decoding.style_weights import STYLE_WEIGHTS
 
-
 #: What the names of weights begin with that decide priorities and kernels.
 LEVEL_HEADS = ("schedule.", "fusion.")
 

@@ -17,11 +17,11 @@ from agent.decoding.checkpoint import OneShotCheckpoint, load_one_shot, save_one
 from agent.decoding.config import DrawConfig, LearnConfig, OneShotConfig, OneShotTraining
 from agent.decoding.learning import learn_from_plans
 from agent.decoding.levels import LevelChances, Levels, draw_levels, neutral_levels
-from agent.decoding.network import OneShotPolicy
+from agent.decoding.network import LEVEL_HEADS, OneShotPolicy
 from agent.decoding.placer import SHIPPED, OneShotPlacer, one_shot_placer
 from agent.decoding.sampling import draw_plans, greedy_plan, look_at, look_untaught, redraw_levels
 from agent.decoding.stream import StreamConfig, draw_draft
-from agent.decoding.studies import study
+from agent.decoding.studies import _compare_alike, study
 from agent.decoding.subject import ALL_TASKS, choice_slices, collate_choices, make_subject
 from agent.decoding.training import train_one_shot
 from agent.decoding.tuning import tune_on
@@ -214,14 +214,14 @@ def test_a_region_teaches_about_its_own_choices_alone() -> None:
     policy = policy_of(5)
     said = policy(collate_choices([subject], TINY.segment_ops))
     count = subject.decoder.choices.count
-    config = LearnConfig(plans=32, learned=8, regions=3, redraws=6, redrawn=(0.1,))
+    config = LearnConfig(plans=32, learned=8, regions=12, redraws=6, redrawn=(0.1,))
     found = study(
         said.scorer(0, slice(0, count), 3), said.level_chances(slice(None)), subject, config,
         np.random.default_rng(0),
     )  # fmt: skip
     whole, *regions = found.lessons
     assert len(whole.choices) == count
-    assert len(whole.worth) == 8
+    assert len(whole.worth) == 6  # one better and one worse of each of three temperatures
     assert regions
     for region in regions:
         assert 0 < len(region.choices) < count / 2
@@ -307,6 +307,30 @@ def test_a_run_that_is_resumed_ends_with_the_same_policy(tmp_path: Path) -> None
     assert difference(ended.policy, start) > 0.0
     best = load_one_shot(whole / "best")
     assert best.about["round"] == 4
+
+
+def test_priorities_and_kernels_can_be_learned_alone(tmp_path: Path) -> None:
+    """Devices stay as the run that it starts from had them."""
+    start = policy_of(8, loud=0.2)
+    init = save_one_shot(tmp_path / "start", OneShotCheckpoint(start, SMALL_RUN, {}))
+    config = replace(
+        SMALL_RUN, rounds=2, all_tasks_share=1.0, learn=replace(SMALL_RUN.learn, levels_alone=True)
+    )
+    ended = train_one_shot(config, tmp_path / "run", Silent(), init=init)
+    before, after = start.state_dict(), ended.policy.state_dict()
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) != name.startswith(LEVEL_HEADS), name
+
+
+def test_plans_are_compared_with_those_of_their_own_temperature() -> None:
+    """Those with less noise are better, all of them: nothing is to be learned from that."""
+    temperatures = np.repeat([0.3, 1.0], 8)
+    energies = np.arange(16.0)
+    is_drawn = np.ones(16, bool)
+    picked, worth = _compare_alike(energies, temperatures, is_drawn, 8, np.random.default_rng(0))
+    for each in (0.3, 1.0):
+        assert worth[temperatures[picked] == each].sum() == pytest.approx(0.0)
+    assert set(picked[worth > 0]) == {0, 1, 8, 9}
 
 
 def test_checkpoints_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> None:
