@@ -1,8 +1,8 @@
 """How a run of `train-one-shot` went: its looks at the validation suites, as a table.
 
-    python benchmarks/quality/training_looks.py runs/one-shot
+    python benchmarks/quality/training_looks.py runs/one-shot NAME
 
-Reads the run's `config.json` and `metrics.jsonl`; writes `results/one_shot_training.md`.
+Reads the run's `config.json` and `metrics.jsonl`; writes `results/NAME.md`.
 """
 
 import json
@@ -22,7 +22,7 @@ _COLUMNS = (
 
 def main() -> None:
     """Write the table."""
-    folder = Path(sys.argv[1])
+    folder, name = Path(sys.argv[1]), sys.argv[2]
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     looks, seconds = [], 0.0
     for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
@@ -30,7 +30,7 @@ def main() -> None:
         row = record.get("figures", {})
         seconds += row.get("prepare_cpu_seconds", 0.0) + row.get("learn_cpu_seconds", 0.0)
         if "validation/best_ratio" in row:
-            figures = [f"{row[f'validation/{name}']:.4f}" for name in _COLUMNS]
+            figures = [f"{row[f'validation/{column}']:.4f}" for column in _COLUMNS]
             looks.append(f"| {record['step']} | {' | '.join(figures)} | {seconds:,.0f} |")
     commands = [
         f"- `{' '.join(command)}`, {commit}"
@@ -38,15 +38,15 @@ def main() -> None:
     ]
     text = "\n".join(
         [
-            "# Training of the one-shot policy that ships",
+            "# A training run of the one-shot policy",
             "",
-            "`python benchmarks/quality/training_looks.py runs/one-shot`. Pairs of the validation",
+            "`python benchmarks/quality/training_looks.py RUN NAME`. Pairs of the validation",
             "suites, geometric means: the best of 64 plans over the control's (the same decoder,",
             "nothing learned) and over the portfolio's plan; one greedy plan over the portfolio's;",
             "the same of the control. A plan that does not fit counts as 2.7 times as slow. What",
             "is looked at is the mean of the weights over about 100 rounds.",
             "",
-            f"| round | {' | '.join(name.replace('_', ' ') for name in _COLUMNS)} | CPU s |",
+            f"| round | {' | '.join(column.replace('_', ' ') for column in _COLUMNS)} | CPU s |",
             "|---:|" + "---:|" * (len(_COLUMNS) + 1),
             *looks,
             "",
@@ -56,7 +56,7 @@ def main() -> None:
             "",
         ]
     )
-    (RESULTS / "one_shot_training.md").write_text(text, encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)
 
 
