@@ -46,6 +46,7 @@ def test_learned_placers_find_the_best_plan(placer: Placer, problem: MakeProblem
     assert placed.best.evaluation.makespan_seconds == pytest.approx(optimum)
 
 
+@pytest.mark.slow
 def test_gdp_splits_long_chains_by_learning() -> None:
     """Of random plans 2 in 16384 do."""
     given, optimum = two_chains(7)

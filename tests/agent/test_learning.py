@@ -32,7 +32,12 @@ def config(task: str, lr: float = 3e-3) -> AgentConfig:
 
 
 @pytest.mark.parametrize(
-    "problem", [two_chains, fork_join, forced_split], ids=["chains", "fork-join", "memory"]
+    "problem",
+    [
+        pytest.param(two_chains, id="chains", marks=pytest.mark.slow),
+        pytest.param(fork_join, id="fork-join"),
+        pytest.param(forced_split, id="memory"),
+    ],
 )
 def test_placement_balances_work_transfers_and_memory(
     problem: Callable[[], tuple[Problem, float]],

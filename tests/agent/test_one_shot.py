@@ -159,8 +159,8 @@ def test_it_learns_priorities_and_kernels(
     policy = policy_of(4)
     before = greedy_plan(look_at(policy, subject), subject)
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.02)
-    config = LearnConfig(graphs=1, plans=48, learned=16, regions=2, redraws=8)
-    for step in range(60):
+    config = LearnConfig(graphs=1, plans=64, learned=24, regions=2, redraws=8)
+    for step in range(120):
         learn_from_plans(policy, optimizer, [subject], [np.random.default_rng(step)], config)
     after = greedy_plan(look_at(policy, subject), subject)
     assert before.evaluation is not None

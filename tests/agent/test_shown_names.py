@@ -82,7 +82,7 @@ def everything_shown(model: Path, names: list[str], capsys: pytest.CaptureFixtur
 
 @example(names=list(HOSTILE))
 @given(names=st.lists(TEXTS, min_size=2, max_size=5, unique=True))
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_that_a_name_holds_works_on_a_terminal_or_a_page(
     names: list[str],
     tmp_path_factory: pytest.TempPathFactory,

@@ -72,7 +72,7 @@ def test_a_batch_equals_single_environments_plan_by_plan(settings: dict[str, Any
                 seen[index] = single.reset()
             assert same(batch.observations[index].ops, single.observation.ops)
             assert same(batch.observations[index].previous, single.observation.previous)
-    assert len(rewards_seen) > 2
+    assert len(rewards_seen) > 1
 
 
 def test_episodes_end_and_begin_in_the_same_step() -> None:

@@ -69,5 +69,5 @@ def test_a_path_that_cannot_be_written_is_named(workload: Workload, tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="file"):
         write_saved_model(workload, tmp_path / "file")
-    with pytest.raises(ModelError, match="nowhere"):
-        write_graph_def(workload, tmp_path / "nowhere" / "x.pb")
+    with pytest.raises(ModelError, match=r"x\.pb"):
+        write_graph_def(workload, tmp_path / "file" / "x.pb")

@@ -55,7 +55,9 @@ def contrib_outputs(domain: str, op_type: str, inputs: Inputs, attributes: Attri
     rule = RULES.get(domain, {}).get(op_type)
     if rule is None:
         return []
+    # Sizes are counted: where a fraction stands for one, the rule finds nothing.
+    counted = {name: value for name, value in attributes.items() if not isinstance(value, float)}
     try:
-        return rule(inputs, attributes)
+        return rule(inputs, counted)
     except _RULE_ERRORS:
         return []
