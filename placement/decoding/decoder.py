@@ -403,7 +403,7 @@ def _score(scorer: DecisionScorer, state: Decoding, choice: int, device: int, st
     if heard == 0.0:
         for column in range(row.shape[1]):
             plain += row[device, column] * scorer.style_weights[style, column]
-        return plain
+        return float(plain)
     for unit in range(hidden.size):
         hidden[unit] = scorer.choice_hidden[choice, unit] + scorer.device_hidden[device, unit]
     said = scorer.affinity[choice, device]
@@ -417,7 +417,7 @@ def _score(scorer: DecisionScorer, state: Decoding, choice: int, device: int, st
     for unit in range(hidden.size):
         if hidden[unit] > 0.0:
             said += hidden[unit] * scorer.out[unit]
-    return plain + heard * said
+    return float(plain + heard * said)
 
 
 @inlined
