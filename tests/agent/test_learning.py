@@ -36,7 +36,7 @@ def config(task: str, lr: float = 3e-3) -> AgentConfig:
     [
         pytest.param(two_chains, id="chains", marks=pytest.mark.slow),
         pytest.param(fork_join, id="fork-join"),
-        pytest.param(forced_split, id="memory"),
+        pytest.param(forced_split, id="memory", marks=pytest.mark.slow),
     ],
 )
 def test_placement_balances_work_transfers_and_memory(

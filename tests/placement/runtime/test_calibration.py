@@ -222,6 +222,7 @@ def test_wall_time_counts_only_where_no_worker_waited() -> None:
     assert not measured([busy], Clock.WALL, checked=True).ok
 
 
+@pytest.mark.slow
 def test_calibrating_then_measuring_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ from simulator.simulator import Simulator
 TWO = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 
 
+@pytest.mark.slow
 def test_costs_are_fitted_to_step_times() -> None:
     """Not each figure by itself, for several do much the same; but what they predict together."""
     random = np.random.default_rng(0)
