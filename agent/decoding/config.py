@@ -88,7 +88,8 @@ class LearnConfig:
     plans: int = 64
     """Drawn of each graph, from one look and from nothing."""
     learned: int = 16
-    """Plans of these that are learned from: the best half, and as many of the others."""
+    """Plans of these that are learned from, at most: the best of each temperature, and as many of
+    its others."""
     regions: int = 0
     """Of the best plan so far, redrawn one after the other; learned from where they are better."""
     redraws: int = 8

@@ -72,7 +72,8 @@ def test_a_batch_equals_single_environments_plan_by_plan(settings: dict[str, Any
                 seen[index] = single.reset()
             assert same(batch.observations[index].ops, single.observation.ops)
             assert same(batch.observations[index].previous, single.observation.previous)
-    assert len(rewards_seen) > 1
+    # The devices of one plan leave few ops to fuse: fewer rewards than where devices change.
+    assert len(rewards_seen) > (1 if settings.get("tasks") == (Task.FUSION,) else 2)
 
 
 def test_episodes_end_and_begin_in_the_same_step() -> None:

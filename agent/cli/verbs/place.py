@@ -88,7 +88,8 @@ def place(
         What ops take: roofline, profiled, calibrated, learned (for CPU cores), or a file of learned
         costs. auto: measured times where the graph or the cluster has them, else roofline.
     fuse
-        Decide fusion as well: ops that may be one kernel are fused, then kernels are placed.
+        Decide fusion as well: ops that may be one kernel are fused, then kernels are placed. The
+        one-shot policy decides devices, priorities and kernels in one look.
     change
         What if: WHAT.PROPERTY=VALUE, such as device.memory=24GiB or link.bandwidth=2x, as for
         simulate; several, or repeated.
