@@ -210,7 +210,9 @@ def _execute(opened: OpenTarget, data: bytes) -> bool:
     return True
 
 
-def _limited(opened: OpenTarget, data: bytes, coverage: LineCoverage | None) -> Finding | bool | None:
+def _limited(
+    opened: OpenTarget, data: bytes, coverage: LineCoverage | None
+) -> Finding | bool | None:
     """A finding, True where the input was read, None where it was refused."""
 
     def ring(_number: int, _frame: FrameType | None) -> None:

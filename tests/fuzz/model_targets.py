@@ -6,6 +6,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -57,9 +58,7 @@ def open_graph_def(folder: Path) -> OpenTarget:
     from tensorflow.core.framework import graph_pb2
 
     samples = [(_CORPUS / name).read_bytes() for name in ("step.pb", "loop.pb")]
-    return OpenTarget(
-        reader_of(folder, "model.pb"), samples, message_mutator(graph_pb2.GraphDef)
-    )
+    return OpenTarget(reader_of(folder, "model.pb"), samples, message_mutator(graph_pb2.GraphDef))
 
 
 def open_saved_model(folder: Path) -> OpenTarget:
@@ -118,10 +117,8 @@ def open_msr_benchmark(folder: Path) -> OpenTarget:
 
     def read(data: bytes) -> None:
         (folder / "model.json").write_bytes(data)
-        try:
+        with suppress(ClusterError):
             load_cluster(folder / "model.json")
-        except ClusterError:
-            pass
         load_graph(data)
 
     return OpenTarget(read, [json.dumps(document).encode()], document_mutator())

@@ -12,7 +12,8 @@ INTEGERS = (
 FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-300, 1e18, 1e30, 1e300, float("inf"), float("-inf"),
           float("nan"))  # fmt: skip
 TEXTS = (
-    "", " ", "0", "-1", "None", "nan", "inf", "1e400", "x", "\0", "\n", "\x1b[2J", "\u202e", "\ud800",
+    "", " ", "0", "-1", "None", "nan", "inf", "1e400", "x", "\0", "\n", "\x1b[2J", "\u202e",
+    "\ud800",
     "../../etc/passwd", "/dev/zero", "a" * 3000, "(" * 300, "9" * 400, "9**9**9", "((9**8)**8)**8",
     "%s%n", "batch", "float32", "é",
 )  # fmt: skip

@@ -78,9 +78,11 @@ def _another(value: Any, random: Random) -> Any:
             kind = random.choice(kinds[:2])
     if kind == "text":
         word = random.choice(TEXTS)
-        return random.choice((word, f"{value}{word}", str(value)[:-1])) if isinstance(
-            value, str
-        ) else word
+        return (
+            random.choice((word, f"{value}{word}", str(value)[:-1]))
+            if isinstance(value, str)
+            else word
+        )
     if kind == "figure":
         return random.choice(FLOATS)
     near = value + random.choice((-1, 1)) if isinstance(value, int) else 0

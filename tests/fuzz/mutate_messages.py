@@ -143,7 +143,7 @@ def _text(value: Any, field: Any, places: list[Any], random: Random) -> Any:
         return mutate_bytes(bytes(value), [bytes(value)], random)
     elsewhere = []
     for holder, other in random.sample(places, min(len(places), 40)):
-        if other.cpp_type == FieldDescriptor.CPPTYPE_STRING and not _is_map(other):
+        if other.type == FieldDescriptor.TYPE_STRING:
             found = getattr(holder, other.name)
             elsewhere.extend([found] if isinstance(found, str) else list(found)[:4])
     choices = [text for text in (*TEXTS, *elsewhere, *elsewhere) if text.isascii() or not is_bytes]

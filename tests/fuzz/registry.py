@@ -13,7 +13,9 @@ TARGETS: dict[str, Target] = {
     "graphdef-text": Target("GraphDefs as text, gzipped too", models.open_gzipped, _MODELS, 20),
     "savedmodel": Target("SavedModels", models.open_saved_model, _MODELS, 20),
     "pt2": Target("torch.export programs", models.open_exported_program, _TORCH, 150),
-    "msr": Target("dnn-partitioning benchmarks", models.open_msr_benchmark, ("graphs", "simulator")),
+    "msr": Target(
+        "dnn-partitioning benchmarks", models.open_msr_benchmark, ("graphs", "simulator")
+    ),
     "gwgraph": Target("graphwright graph files", models.open_graph_file, ("graphs",)),
     "plan": Target("plan files", others.open_plan, ("placement/plan_file.py", "simulator")),
     "cluster": Target("cluster files", others.open_cluster, ("simulator",)),

@@ -12,7 +12,7 @@ nothing else: not raise, crash, take more than 10 s of processor time or 2 GiB. 
 runs of one target. `python -m tests.fuzz TARGET --seconds N --seed S --log LOG` makes a run;
 `python -m tests.fuzz --log LOG --table benchmarks/results/fuzzing.md` writes this page.
 
-| target | what | runs | executions | refused | lines | slowest | peak memory | processor time | kinds of findings |
+| target | what | runs | executions | refused | lines | slowest | memory | CPU | findings |
 |---|---|---|---|---|---|---|---|---|---|
 """
 
@@ -29,7 +29,8 @@ def page_of(rows: Sequence[Mapping[str, Any]]) -> str:
         refused = sum(row["refused"] for row in runs)
         kinds = sorted({key for row in runs for key in row["findings"]})
         page += (
-            f"| `{name}` | {target.about} | {len(runs)} | {executions:,} | {refused / executions:.0%} "
+            f"| `{name}` | {target.about} | {len(runs)} | {executions:,} "
+            f"| {refused / max(executions, 1):.0%} "
             f"| {max(row['lines'] for row in runs):,} "
             f"| {max(row['slowest_seconds'] for row in runs):.1f} s "
             f"| {max(row['peak_bytes'] for row in runs) / 2**20:.0f} MiB "
