@@ -53,8 +53,8 @@ def finding_of(error: BaseException, kind: str | None = None) -> Finding:
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
-        if path.is_relative_to(_ROOT) and not frame.filename.startswith(_OWN):
-            if ".venv" not in path.parts:
-                place = f"{path.relative_to(_ROOT)}:{frame.name}"
+        is_ours = path.is_relative_to(_ROOT) and ".venv" not in path.parts
+        if is_ours and not frame.filename.startswith(_OWN):
+            place = f"{path.relative_to(_ROOT)}:{frame.name}"
     text = str(error).split("\n")[0][:200]
     return Finding(kind or type(error).__name__, place, text)

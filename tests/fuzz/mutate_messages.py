@@ -145,7 +145,8 @@ def _text(value: Any, field: Any, places: list[Any], random: Random) -> Any:
     for holder, other in random.sample(places, min(len(places), 40)):
         if other.type == FieldDescriptor.TYPE_STRING:
             found = getattr(holder, other.name)
-            elsewhere.extend([found] if isinstance(found, str) else list(found)[:4])
+            texts = [found] if isinstance(found, str | bytes) else list(found)[:4]
+            elsewhere.extend(text for text in texts if isinstance(text, str))
     choices = [text for text in (*TEXTS, *elsewhere, *elsewhere) if text.isascii() or not is_bytes]
     text = random.choice([item for item in choices if item != "\ud800"])
     return text.encode() if field.type == FieldDescriptor.TYPE_BYTES else text
