@@ -150,7 +150,7 @@ def _evaluate(tree: ast.expr, sizes: Mapping[str, int]) -> float:
         ValueError: no arithmetic, or a part that is too large or no number.
     """
     value = _evaluate_part(tree, sizes)
-    if not isinstance(value, int | float) or not abs(value) <= _LARGEST_PART:
+    if not abs(value) <= _LARGEST_PART:
         raise ValueError("a part of a dimension is too large")
     return value
 
@@ -175,7 +175,10 @@ def _evaluate_part(tree: ast.expr, sizes: Mapping[str, int]) -> float:
             exponent_value = _evaluate(exponent, sizes)
             if not -1 <= exponent_value <= 8:
                 raise ValueError("an exponent out of range")
-            return _evaluate(base, sizes) ** exponent_value
+            powered = _evaluate(base, sizes)
+            if powered < 0 and exponent_value != int(exponent_value):
+                raise ValueError("a root of a negative number")
+            return powered**exponent_value
         case ast.Call(func=ast.Name(id=name), args=arguments):
             return _FUNCTIONS[name](*(_evaluate(argument, sizes) for argument in arguments))
     raise ValueError("not arithmetic on dimensions")

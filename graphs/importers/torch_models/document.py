@@ -57,7 +57,7 @@ def read_document(
     except _LAYOUT_ERRORS as error:
         raise ModelError(
             f"{origin}: not an exported program of schema {_SCHEMA_MAJOR}, or damaged "
-            f"({type(error).__name__}: {str(error)[:120]})"
+            f"({type(error).__name__}: {str(error)[:240]})"
         ) from error
     except RecursionError as error:
         raise ModelError(f"{origin}: the program is nested too deeply to be read") from error
