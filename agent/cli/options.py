@@ -87,6 +87,14 @@ class Target(ImportFlags):
         return dims
 
 
+def target_of(reading: ImportFlags, dim: tuple[str, ...], allow_unknown: bool = False) -> Target:
+    """What a verb without a cluster of its own reads models with."""
+    return Target(
+        reading.trust, reading.import_memory, reading.import_time,
+        dim=dim, allow_unknown=allow_unknown,
+    )  # fmt: skip
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ConstraintFlags:

@@ -141,7 +141,7 @@ def _text(value: Any, field: Any, places: list[Any], random: Random) -> Any:
     is_bytes = field.type == FieldDescriptor.TYPE_BYTES
     if is_bytes and random.random() < 0.5:
         return mutate_bytes(bytes(value), [bytes(value)], random)
-    elsewhere = []
+    elsewhere: list[str] = []
     for holder, other in random.sample(places, min(len(places), 40)):
         if other.type == FieldDescriptor.TYPE_STRING:
             found = getattr(holder, other.name)

@@ -1,6 +1,8 @@
 """Each reader on a fixed number of damaged files; and what the fuzzer itself is worth."""
 
+import faulthandler
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,7 +39,8 @@ def _breaks(data: bytes) -> None:
     """A reader with a fault of each kind, by the first byte that differs."""
     match data[:1]:
         case b"c":
-            os.kill(os.getpid(), 11)
+            faulthandler.disable()
+            os.kill(os.getpid(), signal.SIGSEGV)
             time.sleep(60)
         case b"h":
             while True:

@@ -130,6 +130,6 @@ def test_a_scan_of_impossible_work_is_refused_or_estimated(tmp_path: Path) -> No
     document = _document()
     nodes = _graph(document)["nodes"]
     nodes[0]["target"] = "torch.ops.higher_order.scan"
-    body = {"inputs": [], "outputs": [], "nodes": [], "tensor_values": {}}
+    body: dict[str, Any] = {"inputs": [], "outputs": [], "nodes": [], "tensor_values": {}}
     nodes[0]["inputs"].append({"name": "body", "arg": {"as_graph": {"name": "b", "graph": body}}})
     assert load(_saved(tmp_path, document), allow_unknown=True).op_count > 3

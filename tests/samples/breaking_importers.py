@@ -29,8 +29,8 @@ def leaves(path: Path, dims: Mapping[str, int]) -> NoReturn:
 
 def hoards(path: Path, dims: Mapping[str, int]) -> NoReturn:
     """Takes more and more memory."""
-    held = []
-    while sum(map(len, held)) < _MOST_BYTES:
+    held: list[bytes] = []
+    while sum(len(part) for part in held) < _MOST_BYTES:
         held.append(b"\1" * (32 << 20))
         time.sleep(0.02)
     raise AssertionError("nobody minded")

@@ -1,13 +1,12 @@
 """`graphwright sweep-clusters`: which hardware is worth having for a model."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from agent.cli.exit_codes import DONE, INFEASIBLE
-from agent.cli.options import GUARDED, ImportFlags, Target, pair, read_model, read_seconds
+from agent.cli.options import GUARDED, ImportFlags, pair, read_model, read_seconds, target_of
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
 from agent.cli.verbs.sweep_periods import sweep_periods
@@ -89,7 +88,7 @@ def sweep_clusters(
     distinct = {item.digest: item for item in reversed(loaded)}
     clusters = [apply_change(item, change) for item in loaded if distinct[item.digest] is item]
     prices = dict(_price(text) for text in price) if price else None
-    target = Target(**asdict(reading), dim=dim, allow_unknown=allow_unknown)
+    target = target_of(reading, dim, allow_unknown)
     request = overlap.request(objective)
     if request is not None:
         if placer is not None or out is not None:
