@@ -159,8 +159,8 @@ def _received(child: _Child, path: Path, limits: ImportLimits) -> bytes:
             size += len(piece)
         elif _resident_bytes(child.pid) > most:
             raise ModelError(
-                f"{path}: reading it takes more than {most / 2**30:.1f} GiB of memory, and was "
-                f"ended; allow more with --import-memory, {_TRUST}"
+                f"{path}: reading it takes more than {most / 2**20:,.0f} MiB of memory, and "
+                f"was ended; allow more with --import-memory, {_TRUST}"
             )
         if time.monotonic() > until:
             raise ModelError(

@@ -69,7 +69,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     [
         ("crashes", "ModelError", "was ended by SIGSEGV: the file is damaged"),
         ("leaves", "ModelError", "was ended by an exit in the middle of it"),
-        ("hoards", "ModelError", "takes more than 0.4 GiB of memory, and was ended; allow more"),
+        ("hoards", "ModelError", "takes more than 400 MiB of memory, and was ended; allow more"),
         ("hangs", "ModelError", "takes longer than 3 s, and was ended; allow more"),
         ("refuses", "GraphError", "strange \u202e name"),
         ("lacks", "FileNotFoundError", "No such file or directory"),
