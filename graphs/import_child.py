@@ -29,6 +29,8 @@ from graphs.python_process import start_python
 _PROCESS = "graphs.import_child_process"
 #: How often memory and time are looked at.
 _LOOK_SECONDS = 0.05
+#: How long a process that has closed its pipe may take to end.
+_FAREWELL_SECONDS = 5.0
 #: No graph is larger; a process that was taken over may send without end.
 _LARGEST_REPLY = 1 << 31
 #: Libraries whose threads do not survive a fork, so that locks may stay closed for ever.
@@ -148,7 +150,7 @@ def _received(child: _Child, path: Path, limits: ImportLimits) -> bytes:
     """What the process sends, until it has ended."""
     most, until = limits.most_bytes, time.monotonic() + limits.seconds
     pieces: list[bytes] = []
-    size = 0
+    size, looked = 0, 0.0
     while True:
         ready, _, _ = select.select([child.pipe], [], [], _LOOK_SECONDS)
         if ready:
@@ -157,12 +159,15 @@ def _received(child: _Child, path: Path, limits: ImportLimits) -> bytes:
                 break
             pieces.append(piece)
             size += len(piece)
-        elif _resident_bytes(child.pid) > most:
-            raise ModelError(
-                f"{path}: reading it takes more than {most / 2**20:,.0f} MiB of memory, and "
-                f"was ended; allow more with --import-memory, {_TRUST}"
-            )
-        if time.monotonic() > until:
+        now = time.monotonic()
+        if now - looked >= _LOOK_SECONDS:
+            looked = now
+            if _resident_bytes(child.pid) > most:
+                raise ModelError(
+                    f"{path}: reading it takes more than {most / 2**20:,.0f} MiB of memory, and "
+                    f"was ended; allow more with --import-memory, {_TRUST}"
+                )
+        if now > until:
             raise ModelError(
                 f"{path}: reading it takes longer than {limits.seconds:g} s, and was ended; allow "
                 f"more with --import-time, {_TRUST}"
@@ -180,7 +185,10 @@ _TRUST = "or read a model that you trust with --trust (in Python: limits=None)"
 
 def _how_it_ended(pid: int) -> str:
     """A sentence on a process that ended without a word."""
-    info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    until, info = time.monotonic() + _FAREWELL_SECONDS, None
+    while info is None and time.monotonic() < until:
+        info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        time.sleep(0.0 if info is not None else _LOOK_SECONDS / 10)
     number = 0 if info is None or info.si_code == os.CLD_EXITED else info.si_status
     if number == signal.SIGKILL:
         return (

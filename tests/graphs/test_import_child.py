@@ -53,7 +53,18 @@ def _environment() -> dict[str, str]:
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("model") / "model.onnx"
     path.write_bytes(b"x")
-    names = ["crashes", "leaves", "hoards", "hangs", "refuses", "lacks", "fails", "prints", "toy"]
+    names = [
+        "crashes",
+        "leaves",
+        "hushes",
+        "hoards",
+        "hangs",
+        "refuses",
+        "lacks",
+        "fails",
+        "prints",
+        "toy",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT, request.param, str(path), *names],
         capture_output=True, env=_environment(), check=False, timeout=300,
@@ -69,6 +80,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     [
         ("crashes", "ModelError", "was ended by SIGSEGV: the file is damaged"),
         ("leaves", "ModelError", "was ended by an exit in the middle of it"),
+        ("hushes", "ModelError", "was ended by an exit in the middle of it"),
         ("hoards", "ModelError", "takes more than 400 MiB of memory, and was ended; allow more"),
         ("hangs", "ModelError", "takes longer than 3 s, and was ended; allow more"),
         ("refuses", "GraphError", "strange \u202e name"),

@@ -27,6 +27,13 @@ def leaves(path: Path, dims: Mapping[str, int]) -> NoReturn:
     os._exit(3)
 
 
+def hushes(path: Path, dims: Mapping[str, int]) -> NoReturn:
+    """Closes every file that it has, and goes on."""
+    os.closerange(3, 256)
+    time.sleep(300)
+    raise AssertionError
+
+
 def hoards(path: Path, dims: Mapping[str, int]) -> NoReturn:
     """Takes more and more memory."""
     held: list[bytes] = []
