@@ -33,6 +33,7 @@ def torchrun(*tokens: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_workers_train_what_one_does_with_the_whole_batch(models: Path, tmp_path: Path) -> None:
     script = tmp_path / "steady.py"
     # Where a gradient is zero but for rounding, Adam makes a whole step of the rounding.
@@ -64,6 +65,7 @@ def test_two_workers_train_what_one_does_with_the_whole_batch(models: Path, tmp_
     assert json.loads((tmp_path / "two/config.json").read_text())["workers"] == 2
 
 
+@pytest.mark.slow
 def test_a_worker_without_any_move_to_try_keeps_up_with_the_others(
     models: Path, tmp_path: Path
 ) -> None:
