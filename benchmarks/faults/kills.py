@@ -3,11 +3,11 @@
     python -m benchmarks.faults.kills --kills 5              # of each verb; minutes
     python -m benchmarks.faults.kills --kills 100 --resume   # hours; goes on where it stopped
 
-Each kill starts a verb in a copy of one folder, ends it by SIGKILL (or `--signal TERM`, `INT`) at an
-instant drawn evenly from its usual time, and checks: that no process of it lives on, that no shared
-memory, listening port or temporary file is left, that every file in its folder is whole, that files
-which were there before are as they were, and that the command, run again, ends as one that nobody
-killed: what training and comparisons had finished is kept and its figures are the same.
+Each kill starts a verb in a copy of one folder, ends it by SIGKILL (or `--signal TERM`, `INT`) at
+an instant drawn evenly from its usual time, and checks: that no process of it lives on, and with it
+no port; that no shared memory or temporary file is left; that every file in its folder is whole;
+that files which were there before are as they were; and that the command, run again, ends as one
+that nobody killed: training with the same weights, an evaluation without making a row anew.
 
 Rows go to `benchmarks/results/kills.jsonl`, the table to `benchmarks/results/kills.md`.
 """
@@ -73,9 +73,12 @@ VERBS = {
     "simulate": Verb(("simulate", "rnnlm-2", "--plan", "plan/plan.json", "--trace", "out.json")),
     "report": Verb(("report", "rnnlm-2", "--plan", "plan/plan.json", "--out", "out.html")),
     "export": Verb(
-        ("export", "model.onnx", "--plan", "cores/plan.json", "--form", "onnx-split", "--out", "out")
+        ("export", "model.onnx", "--plan", "cores/plan.json", "--form", "onnx-split",
+         "--out", "out")
     ),
-    "graphs convert": Verb(("graphs", "convert", "model.onnx", "--out", "out.gwgraph"), kept=_graph),
+    "graphs convert": Verb(
+        ("graphs", "convert", "model.onnx", "--out", "out.gwgraph"), kept=_graph
+    ),
     "train": Verb(("train", *TRAIN, "--out", "out"), kept=_of_training),
     "finetune": Verb(
         ("finetune", *_PAIR, "--policy", "trained", "--updates", "3", "--budget", "2s",
@@ -103,7 +106,7 @@ def kill_once(
     verb: Verb, furnished: Path, usual_seconds: float, number: signal.Signals, seed: int
 ) -> dict[str, Any]:
     """Kill a verb once in a copy of `furnished`; what was found, as a row."""
-    generator = random.Random(seed)
+    generator = random.Random(f"{verb.words} {seed}")
     with tempfile.TemporaryDirectory(prefix="graphwright-faults-") as place:
         folder = Path(place) / "work"
         temporary = Path(place) / "tmp"
@@ -223,10 +226,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Commands that are killed",
         "",
-        "`python -m benchmarks.faults.kills`: each verb is ended at an instant drawn evenly from its usual",
-        "time. Then no process, port, shared memory or (after SIGTERM and Ctrl-C) temporary file of it may",
-        "be left, every file must be whole, what was there before unchanged, and the command must work when",
-        "it is run again; training and evaluations must end with what they end with unkilled.",
+        "`python -m benchmarks.faults.kills`: each verb is ended at an instant drawn evenly from",
+        "its usual time. Then no process, shared memory or (after SIGTERM and Ctrl-C) temporary",
+        "file of it may be left, every file must be whole, what was there before unchanged, and",
+        "the command must work when it is run again: training with the same weights as unkilled,",
+        "an evaluation without making a finished row anew.",
         "",
         "| verb | signal | kills | of them after its end | with a fault | faults |",
         "|---|---|---|---|---|---|",

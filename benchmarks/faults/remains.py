@@ -11,29 +11,26 @@ _SHARED = Path("/dev/shm")
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What is on the machine at an instant: shared memory, listening ports, temporary files.
+    """What is on the machine at an instant without a process: shared memory, temporary files.
 
     Args:
         shared: names in `/dev/shm`.
-        ports: numbers of TCP ports on which some process listens.
         temporary: names in the folder for temporary files.
     """
 
     shared: frozenset[str]
-    ports: frozenset[int]
     temporary: frozenset[str]
 
     @staticmethod
     def now(temporary: Path) -> "Remains":
         """What is there now."""
         shared = {path.name for path in _SHARED.iterdir()} if _SHARED.exists() else set()
-        return Remains(frozenset(shared), frozenset(_listening()), frozenset(_names(temporary)))
+        return Remains(frozenset(shared), frozenset(_names(temporary)))
 
     def new_ones(self, temporary: Path, killed: bool) -> list[str]:
         """What has come since, as sentences; a killed process may leave temporary files."""
         now = Remains.now(temporary)
         found = [f"{name} left in /dev/shm" for name in sorted(now.shared - self.shared)]
-        found += [f"port {port} left open" for port in sorted(now.ports - self.ports)]
         if not killed:
             left = sorted(now.temporary - self.temporary)
             found += [f"{name} left among temporary files" for name in left]
@@ -42,19 +39,6 @@ class Remains:
 
 def _names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def _listening() -> set[int]:
-    """TCP ports in the state LISTEN, as Linux lists them."""
-    ports = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if not Path(table).exists():
-            continue
-        for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A":
-                ports.add(int(fields[1].rpartition(":")[2], 16))
-    return ports
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -67,7 +51,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def broken_files(folder: Path) -> list[str]:
-    """Files of known forms that cannot be read, as sentences; `.partial` files say what they are."""
+    """Files of known forms that cannot be read, as sentences."""
     import safetensors
     import yaml
 
