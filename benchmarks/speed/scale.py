@@ -115,8 +115,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "# CPU seconds against the number of ops",
         "",
         f"`python -m benchmarks.speed.scale`, commit {rows[-1]['commit']}, {CLUSTER}, one core.",
-        "The exponent is that of a line through all sizes in logarithms; `over 50,000` through those",
-        "above.",
+        "The exponent is that of a line through all sizes in logarithms; `over 50,000` through",
+        "those above.",
         "",
     ]  # fmt: skip
     for family in dict.fromkeys(row["family"] for row in rows):
