@@ -10,6 +10,7 @@ import numpy as np
 import pymetis
 from jaxtyping import Float64, Int32, Int64
 
+from placement.once_per_problem import once_per_problem
 from placement.problem import Problem
 
 _WEIGHT_SCALE = 1_000_000
@@ -27,8 +28,9 @@ class UnitGraph:
     resident_bytes: Float64[np.ndarray, " units"]
 
 
+@once_per_problem
 def unit_graph(problem: Problem) -> UnitGraph:
-    """Contract a problem's ops to its units."""
+    """Contract a problem's ops to its units; its arrays are shared and read-only."""
     graph, arrays = problem.graph, problem.simulator.program.arrays
     sources = problem.unit_of[arrays.tensor_producers[arrays.edge_tensors]]
     targets = problem.unit_of[arrays.consumers]
@@ -49,13 +51,16 @@ def unit_graph(problem: Problem) -> UnitGraph:
     order = np.lexsort((others, ends))
     counts = np.bincount(ends, minlength=problem.unit_count)
     finite = np.where(np.isfinite(problem.seconds), problem.seconds, np.nan)
-    return UnitGraph(
+    units = UnitGraph(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         neighbours=others[order].astype(np.int32),
         traffic_seconds=np.concatenate([traffic, traffic])[order],
         work_seconds=np.bincount(problem.unit_of, np.nanmean(finite, axis=1), problem.unit_count),
         resident_bytes=np.bincount(problem.unit_of, graph.resident_bytes, problem.unit_count),
     )
+    for array in vars(units).values():
+        array.setflags(write=False)
+    return units
 
 
 def cut(

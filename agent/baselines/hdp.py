@@ -20,6 +20,7 @@ from jaxtyping import Float, Float64, Int32, Int64
 from torch import Tensor, nn
 
 from agent.baselines.tensorflow_default import first_accelerator
+from agent.learning.gradients import clip_gradients
 from envs.decision import first_of_units
 from envs.episodes import Prepared
 from envs.instance import Instance
@@ -190,7 +191,7 @@ class HdpPlacer:
             loss = loss - config.entropy * (1 - 0.9 * share) * spread
             optimizer.zero_grad()
             torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
+            clip_gradients(weights, config.max_grad_norm)
             optimizer.step()
             on_progress(share)
             number += 1

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
+from agent.learning.gradients import clip_gradients
+
 #: In standard deviations.
 _LARGEST_GAIN = 4.0
 
@@ -78,6 +80,6 @@ def draw(
 
 def descend(optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], most: float) -> None:
     """Take a step by the gradients that are there, at most so large, and clear them."""
-    nn.utils.clip_grad_norm_(weights, most)
+    clip_gradients(weights, most)
     optimizer.step()
     optimizer.zero_grad()

@@ -14,7 +14,12 @@ from agent.decoding.config import OneShotTraining
 from agent.decoding.network import OneShotPolicy
 from agent.runs.checkpoint import CheckpointError
 from agent.runs.plain_values import from_plain, to_plain
-from agent.runs.stored_policy import network_of, stored_notes, stored_settings
+from agent.runs.stored_policy import (
+    network_of,
+    require_finite,
+    stored_notes,
+    stored_settings,
+)
 from envs.features.observation import (
     DEVICE_COLUMNS,
     EDGE_COLUMNS,
@@ -49,6 +54,7 @@ def save_one_shot(folder: Path, checkpoint: OneShotCheckpoint) -> Path:
 
     Raises:
         CheckpointError: the folder holds something else.
+        GraphwrightError: weights are not finite.
     """
     own = {_WEIGHTS, META, _OPTIMIZER}
     if folder.exists() and not {path.name for path in folder.iterdir()} <= own:
@@ -59,6 +65,7 @@ def save_one_shot(folder: Path, checkpoint: OneShotCheckpoint) -> Path:
         "columns": _columns(),
         "about": dict(checkpoint.about),
     }
+    require_finite(checkpoint.policy.state_dict())
     with whole_folder(folder, folder.with_name(f".{folder.name}.old")) as part:
         save_file(_portable(checkpoint.policy.state_dict()), part / _WEIGHTS)
         if checkpoint.optimizer is not None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from agent.decoding.config import LearnConfig
 from agent.decoding.network import OneShotPolicy, Said, first_chances
 from agent.decoding.studies import Lesson, Study, study
 from agent.decoding.subject import Subject, choice_slices, collate_choices, op_slices
-from agent.learning.gradients import sum_over_workers
+from agent.learning.gradients import clip_gradients, sum_over_workers
 from envs.rules import Progress
 
 #: The lowest temperature at which chances are worked out.
@@ -122,7 +122,7 @@ def learn_from_plans(
         optimizer.zero_grad(set_to_none=False)
         torch.autograd.backward(loss)
         sum_over_workers(policy, loss.detach()[None])
-        norm = float(nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm))
+        norm = clip_gradients(policy.parameters(), config.max_grad_norm)
         optimizer.step()
         if terms:
             entropy = float(np.mean([term.entropy for term in terms.values()]))

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float16, Float32
-from torch import nn
 from torch.nn import functional
 
-from agent.learning.gradients import sum_over_workers
+from agent.learning.gradients import clip_gradients, sum_over_workers
 from agent.learning.ranking import ranking_area
 from agent.policy.move_network import MoveNetwork
 from placement.annealing.anneal import Annealer, Chain
@@ -162,7 +161,7 @@ def learn_moves(
     ) / (moves_in_all or max(len(changes), 1))
     torch.autograd.backward(loss)
     total = sum_over_workers(network, loss.detach()[None])
-    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    clip_gradients(network.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)  # the large network's norm is its own
     area = ranking_area(logits.detach().double().cpu().numpy(), better)

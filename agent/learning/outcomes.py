@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int32
 from torch import nn
 from torch.nn import functional
 
-from agent.learning.gradients import sum_over_workers
+from agent.learning.gradients import clip_gradients, sum_over_workers
 from agent.learning.ranking import ranking_area
 from agent.learning.rollout import task_scores
 from agent.policy.inputs import View, collate
@@ -136,7 +136,7 @@ def learn_outcomes(
         torch.autograd.backward(loss / graphs_in_all)
     total = sum_over_workers(policy, torch.stack([loss.detach(), loss.new_tensor(tried)]))
     if total[1] > 0:
-        nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm)
+        clip_gradients(policy.parameters(), max_grad_norm)
         optimizer.step()
     known = [area for area in areas if np.isfinite(area)]
     return {

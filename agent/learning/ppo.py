@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from agent.learning.gradients import sum_over_workers
+from agent.learning.gradients import clip_gradients, sum_over_workers
 from agent.learning.rollout import Rollout, task_scores
 from agent.policy.choices import Draw, chance_of, log_chances
 from agent.policy.inputs import PolicyInput
@@ -95,12 +95,12 @@ def update(
         optimizer.zero_grad(set_to_none=False)
         torch.autograd.backward(loss / graphs)
         totals = sum_over_workers(policy, torch.stack([loss.detach(), *parts]))
-        norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+        norm = clip_gradients(policy.parameters(), config.max_grad_norm)
         total, entropy, kl_sum, clips = (totals / graphs).tolist()
         losses.append(total)
         entropies.append(entropy)
         clipped.append(clips)
-        norms.append(float(norm))
+        norms.append(norm)
         kl = kl_sum
         if kl > config.max_kl:
             break

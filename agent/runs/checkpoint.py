@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from agent.config import AgentConfig
 from agent.policy.network import Policy
 from agent.runs.plain_values import from_plain, to_plain
-from agent.runs.stored_policy import network_of, stored_notes, stored_settings
+from agent.runs.stored_policy import (
+    network_of,
+    require_finite,
+    stored_notes,
+    stored_settings,
+)
 from envs.features.groups import GROUP_COLUMNS, GROUP_PAIR_COLUMNS
 from envs.features.observation import (
     DEVICE_COLUMNS,
@@ -60,6 +65,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
     Raises:
         CheckpointError: the folder holds something else.
+        GraphwrightError: weights are not finite.
     """
     if folder.exists() and not (folder.is_dir() and _names(folder) <= _OWN):
         raise CheckpointError(f"{folder} is there already and holds other things than a policy")
@@ -69,6 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "columns": _columns(),
         "about": dict(checkpoint.about),
     }
+    require_finite(checkpoint.policy.state_dict())
     with whole_folder(folder, _old(folder)) as part:
         weights = {name: _portable(value) for name, value in checkpoint.policy.state_dict().items()}
         save_file(weights, part / _WEIGHTS)

@@ -29,6 +29,20 @@ def stored_notes(meta: Mapping[str, Any]) -> Mapping[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
+def require_finite(weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not finite, where they are written and where they are read.
+
+    Raises:
+        GraphwrightError: there are some.
+    """
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise GraphwrightError(
+                f"weights of {name:.80} are not finite: the training that made them diverged; "
+                "take an earlier policy, or train with a lower learning rate"
+            )
+
+
 def network_of(make: Callable[[], Network], weights: Mapping[str, Tensor]) -> Network:
     """A network with stored weights; memory is only taken for as many as are stored.
 
@@ -49,12 +63,7 @@ def network_of(make: Callable[[], Network], weights: Mapping[str, Tensor]) -> Ne
     ]
     if wrong:
         raise GraphwrightError(f"weights and configuration disagree about {wrong[0]:.80}")
-    for name, weight in weights.items():
-        if weight.is_floating_point() and not torch.isfinite(weight).all():
-            raise GraphwrightError(
-                f"weights of {name:.80} are not finite: the training that wrote them diverged; "
-                "take an earlier policy, or train with a lower learning rate"
-            )
+    require_finite(weights)
     with torch.random.fork_rng(devices=[]):
         network = make()
     network.load_state_dict(weights)

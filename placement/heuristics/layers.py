@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from graphs.kinds import OpKind, Phase
+from placement.once_per_problem import once_per_problem
 from placement.partition import unit_graph
 from placement.problem import Problem
 
@@ -124,12 +125,15 @@ def _parameter_roots(problem: Problem, inputs: list[list[int]]) -> list[int]:
     return roots
 
 
+@once_per_problem
 def unit_layers(problem: Problem) -> Float64[np.ndarray, " units"]:
-    """Mean layer of each unit's ops, weighted by their work."""
+    """Mean layer of each unit's ops, weighted by their work; shared and read-only."""
     layers = op_layers(problem)
     weight = np.where(np.isfinite(problem.seconds), problem.seconds, 0.0).max(axis=1) + 1e-12
     total = np.bincount(problem.unit_of, weight, problem.unit_count)
-    return np.bincount(problem.unit_of, weight * layers, problem.unit_count) / total
+    means = np.bincount(problem.unit_of, weight * layers, problem.unit_count) / total
+    means.setflags(write=False)
+    return means
 
 
 def contiguous(

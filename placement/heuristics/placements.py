@@ -35,7 +35,7 @@ class HeuristicPlacer:
     """A `Placer` from a function that yields placements."""
 
     def __init__(self, heuristic: Heuristic) -> None:
-        self._heuristic = heuristic
+        self.heuristic = heuristic
         self.__doc__ = heuristic.__doc__  # what tables say of the placer
 
     def __call__(
@@ -53,7 +53,7 @@ class HeuristicPlacer:
         Args:
             fits: whether there is one already, by others.
         """
-        placements = self._heuristic(problem, seed)
+        placements = self.heuristic(problem, seed)
         candidates: list[Candidate] = []
         name, devices = next(placements)
         with suppress(StopIteration):
@@ -93,10 +93,9 @@ def single_device(problem: Problem, seed: int) -> Placements:
 
 def round_robin(problem: Problem, seed: int) -> Placements:
     """Units to devices in turn."""
-    devices = np.empty(problem.unit_count, np.int32)
-    for unit in range(problem.unit_count):
-        allowed = np.flatnonzero(problem.unit_allowed[unit])
-        devices[unit] = allowed[unit % len(allowed)]
+    number = np.cumsum(problem.unit_allowed, axis=1)  # of the devices that a unit may run on
+    wanted = np.arange(problem.unit_count) % number[:, -1] + 1
+    devices = (number == wanted[:, None]).argmax(axis=1).astype(np.int32)
     yield "round-robin", devices[problem.unit_of]
 
 
