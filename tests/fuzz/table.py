@@ -12,8 +12,8 @@ nothing else: not raise, crash, take more than 10 s of processor time or 2 GiB. 
 runs of one target, which are lines of `fuzzing.jsonl`. What was found is mended and has a test,
 except what native code does, such as `SIGABRT`: commands read models in a process of their own.
 
-    python -m tests.fuzz TARGET --seconds N --seed S --log benchmarks/results/fuzzing.jsonl
-    python -m tests.fuzz --log benchmarks/results/fuzzing.jsonl --table benchmarks/results/fuzzing.md
+    python -m tests.fuzz TARGET --seconds N --seed S --log fuzzing.jsonl
+    python -m tests.fuzz --log fuzzing.jsonl --table fuzzing.md
 
 | target | what | runs | executions | refused | lines | slowest | memory | CPU | found |
 |---|---|---|---|---|---|---|---|---|---|
