@@ -346,3 +346,11 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
             parse_file(path, tf1.GraphDef, "GraphDef")
     else:
         assert len(parse_file(path, tf1.GraphDef, "GraphDef").node) == 4
+
+
+@pytest.mark.parametrize("value", ["1099511627776", "-1099511627776", "1e400"])
+def test_a_text_with_a_number_out_of_range_is_refused(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.pbtxt"
+    path.write_text(f'node {{ name: "x" op: "NoOp" }} versions {{ producer: {value} }}')
+    with pytest.raises(ModelError, match=r"model.pbtxt: not a GraphDef in text form"):
+        load(path)

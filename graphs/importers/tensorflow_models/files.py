@@ -131,7 +131,7 @@ def parse_file(path: Path, message_type: Callable[[], Any], what: str) -> Any:
             text_format.Parse(data.decode("utf-8"), message)
         else:
             message.ParseFromString(data)
-    except (DecodeError, text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+    except (DecodeError, text_format.ParseError, ValueError, RecursionError) as error:
         form = "text" if is_text else "binary"
         raise ModelError(
             f"{path}: not a {what} in {form} form, or cut short ({_first_line(error)}); {_ALLOWED}"
