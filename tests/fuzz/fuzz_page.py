@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .registry import TARGETS
+from fuzz_registry import TARGETS
 
 _HEAD = """# Fuzzing
 
