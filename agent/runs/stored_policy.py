@@ -37,7 +37,8 @@ def network_of(make: Callable[[], Network], weights: Mapping[str, Tensor]) -> Ne
         weights: by name.
 
     Raises:
-        GraphwrightError: the network has other weights than are stored, or of other sizes.
+        GraphwrightError: the network has other weights than are stored, or of other sizes; or
+            weights are not finite, as a training that diverged leaves them.
     """
     with torch.device("meta"):
         planned = make().state_dict()
@@ -48,6 +49,12 @@ def network_of(make: Callable[[], Network], weights: Mapping[str, Tensor]) -> Ne
     ]
     if wrong:
         raise GraphwrightError(f"weights and configuration disagree about {wrong[0]:.80}")
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise GraphwrightError(
+                f"weights of {name:.80} are not finite: the training that wrote them diverged; "
+                "take an earlier policy, or train with a lower learning rate"
+            )
     with torch.random.fork_rng(devices=[]):
         network = make()
     network.load_state_dict(weights)

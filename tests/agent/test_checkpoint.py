@@ -95,6 +95,16 @@ def test_weights_of_another_network_are_refused(saved: Path) -> None:
         load_checkpoint(saved)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(saved: Path, value: float) -> None:
+    weights = load_file(saved / "policy.safetensors")
+    name = max(weights, key=lambda one: weights[one].numel())
+    weights[name].view(-1)[3] = value
+    save_file(weights, saved / "policy.safetensors")
+    with pytest.raises(CheckpointError, match="not finite"):
+        load_checkpoint(saved)
+
+
 def test_unknown_settings_are_refused(saved: Path) -> None:
     config = json.loads((saved / "policy.json").read_text())["config"]
     config["policy"]["wdith"] = 32
