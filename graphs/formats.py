@@ -2,17 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.graph_file import MAGIC, SUFFIX
 from graphs.import_limits import ImportLimits
-
-#: Reads a model file or folder; the second argument has sizes of symbolic dimensions, a third
-#: names a signature where the format has them.
-Importer = Callable[..., Graph]
+from graphs.importer_call import run_importer
 
 
 @dataclass(frozen=True)
@@ -66,15 +62,6 @@ class Format:
         from graphs.import_child import import_in_child
 
         return import_in_child(self.importer, path, dims, signature, limits)
-
-
-def run_importer(
-    importer: str, path: Path, dims: Mapping[str, int], signature: str | None
-) -> Graph:
-    """Import a model in this process by an importer's `module:function`."""
-    module, _, name = importer.partition(":")
-    function: Importer = getattr(import_module(module), name)
-    return function(path, dims) if signature is None else function(path, dims, signature)
 
 
 #: By name, in the order in which a file is held against them.

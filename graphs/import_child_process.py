@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from graphs.errors import GraphwrightError
-from graphs.formats import run_importer
 from graphs.graph_file import graph_to_bytes
+from graphs.importer_call import run_importer
 
 #: What a reply is: a graph file, an error of the user's, one of the system's, a fault.
 GRAPH, MISTAKE, SYSTEM, FAULT = b"G", b"M", b"S", b"F"
@@ -33,7 +33,7 @@ def answer(descriptor: int, request: Mapping[str, Any]) -> None:
 
     Args:
         descriptor: of a pipe; it is closed.
-        request: `importer`, `path`, `dims` and `signature`, see `graphs.formats.run_importer`.
+        request: what `graphs.importer_call.run_importer` needs, and the `parent`'s number.
     """
     code = 1
     try:

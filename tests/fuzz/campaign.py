@@ -17,12 +17,12 @@ from random import Random
 from types import FrameType
 from typing import Any
 
-from graphs.errors import GraphwrightError
+from fuzz_finding import Finding, Tally, finding_of
+from fuzz_registry import TARGETS
+from fuzz_target import OpenTarget
+from line_coverage import LineCoverage
 
-from .finding import Finding, Tally, finding_of
-from .line_coverage import LineCoverage
-from .registry import TARGETS
-from .target import OpenTarget
+from graphs.errors import GraphwrightError
 
 #: Processor seconds after which an execution counts as hanging.
 MOST_SECONDS = 10

@@ -12,10 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .mutate_bytes import mutate_bytes
-from .mutate_documents import document_mutator, mutate_value
-from .mutate_messages import message_mutator
-from .target import Mutate, OpenTarget
+from fuzz_target import Mutate, OpenTarget
+from mutate_bytes import mutate_bytes
+from mutate_documents import document_mutator, mutate_value
+from mutate_messages import message_mutator
 
 _CORPUS = Path(__file__).with_name("corpus")
 _MEMBER = "models/model.json"
@@ -47,8 +47,7 @@ def reader_of(folder: Path, name: str) -> Callable[[bytes], None]:
 def open_onnx(folder: Path) -> OpenTarget:
     """ONNX models in binary form."""
     from onnx import ModelProto
-
-    from .onnx_samples import onnx_samples
+    from onnx_samples import onnx_samples
 
     return OpenTarget(reader_of(folder, "model.onnx"), onnx_samples(), message_mutator(ModelProto))
 
@@ -126,10 +125,10 @@ def open_msr_benchmark(folder: Path) -> OpenTarget:
 
 def open_graph_file(folder: Path) -> OpenTarget:
     """graphwright's own graph files; checksums are made to fit again."""
+    from onnx_samples import onnx_samples
+
     from graphs.graph_file import graph_to_bytes
     from graphs.loading import load
-
-    from .onnx_samples import onnx_samples
 
     samples = []
     for number, sample in enumerate(onnx_samples()[:2]):
@@ -173,9 +172,8 @@ def _graph_file_mutator() -> Mutate:
 def open_gzipped(folder: Path) -> OpenTarget:
     """GraphDefs as text, gzipped or not."""
     from google.protobuf import text_format
+    from mutate_bytes import mutate_text
     from tensorflow.core.framework import graph_pb2
-
-    from .mutate_bytes import mutate_text
 
     message = graph_pb2.GraphDef.FromString((_CORPUS / "step.pb").read_bytes())
     del message.node[8:]

@@ -6,7 +6,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-from .mutate_bytes import FLOATS, INTEGERS, TEXTS, mutate_bytes
+from mutate_bytes import FLOATS, INTEGERS, TEXTS, mutate_bytes
 
 #: How a document becomes values, and values a document.
 Codec = tuple[Callable[[bytes], Any], Callable[[Any], bytes]]

@@ -6,8 +6,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
-
-from .mutate_bytes import FLOATS, INTEGERS, TEXTS, mutate_bytes
+from mutate_bytes import FLOATS, INTEGERS, TEXTS, mutate_bytes
 
 _BITS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),

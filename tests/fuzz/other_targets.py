@@ -7,9 +7,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .mutate_bytes import mutate_bytes, mutate_text
-from .mutate_documents import JSON, Codec, document_mutator
-from .target import Mutate, OpenTarget
+from fuzz_target import Mutate, OpenTarget
+from mutate_bytes import mutate_bytes, mutate_text
+from mutate_documents import JSON, Codec, document_mutator
 
 
 def open_plan(folder: Path) -> OpenTarget:

@@ -9,22 +9,21 @@ import time
 from pathlib import Path
 from random import Random
 
+import fuzz_registry
 import pytest
+from campaign import Limits, run_campaign
+from fuzz_finding import Finding
+from fuzz_page import page_of
+from fuzz_target import OpenTarget, Target
+from mutate_documents import document_mutator
 from planted_files import ROOT
 
 from graphs.errors import GraphwrightError, ModelError
 
-from . import registry
-from .campaign import Limits, run_campaign
-from .finding import Finding
-from .mutate_documents import document_mutator
-from .table import page_of
-from .target import OpenTarget, Target
 
-
-@pytest.mark.parametrize("name", list(registry.TARGETS))
+@pytest.mark.parametrize("name", list(fuzz_registry.TARGETS))
 def test_damaged_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
-    runs = registry.TARGETS[name].short_runs
+    runs = fuzz_registry.TARGETS[name].short_runs
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", name, "--runs", str(runs), "--plain",
          "--out", str(tmp_path)],
@@ -59,8 +58,8 @@ def _open(_: Path) -> OpenTarget:
 
 
 def test_every_kind_of_fault_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.TARGETS, "faulty", Target("faults", _open, ("tests",)))
-    monkeypatch.setattr("fuzz.campaign.MOST_SECONDS", 0.2)
+    monkeypatch.setitem(fuzz_registry.TARGETS, "faulty", Target("faults", _open, ("tests",)))
+    monkeypatch.setattr("campaign.MOST_SECONDS", 0.2)
     kept: dict[str, bytes] = {}
 
     def keep(finding: Finding, data: bytes) -> None:
@@ -87,7 +86,7 @@ def test_the_same_seed_makes_the_same_documents() -> None:
 
 @pytest.mark.parametrize("name", ["pt2", "times", "topology", "cluster"])
 def test_the_samples_are_whole(name: str, tmp_path: Path) -> None:
-    opened = registry.TARGETS[name].open(tmp_path)
+    opened = fuzz_registry.TARGETS[name].open(tmp_path)
     for sample in opened.samples:
         try:
             opened.read(sample)

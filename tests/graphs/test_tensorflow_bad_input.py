@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from planted_files import ROOT
 from tensorflow_samples import training_graph
 
 from graphs import Graph, ModelError, load
+from graphs.importers.tensorflow_models import files
+from graphs.importers.tensorflow_models.files import parse_file
 from graphs.importers.tensorflow_models.graph import import_graph_def
 from graphs.importers.tensorflow_models.nodes import parse_nodes
 from graphs.importers.tensorflow_models.prune import chosen_fetches
@@ -316,3 +319,38 @@ def test_long_chains_of_groups_are_walked() -> None:
     for number in range(1, 3000):
         definition.node.add(name=f"group{number}", op="NoOp", input=[f"^group{number - 1}"])
     assert chosen_fetches(parse_nodes(definition.node, "g"))[0] == ["result"]
+
+
+def test_a_small_file_takes_little_memory_to_unpack(tmp_path: Path) -> None:
+    path = tmp_path / "small.pb.gz"
+    path.write_bytes(gzip.compress(_small().SerializeToString()))
+    tracemalloc.start()
+    try:
+        assert len(parse_file(path, tf1.GraphDef, "GraphDef").node) == 4
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 << 20
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_archive_that_unpacks_to_too_much_is_refused(
+    more: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _small().SerializeToString()
+    path = tmp_path / "small.pb.gz"
+    path.write_bytes(gzip.compress(whole))
+    monkeypatch.setattr(files, "_MAX_BYTES", len(whole) - more)
+    if more:
+        with pytest.raises(ModelError, match=r"small.pb.gz: more than"):
+            parse_file(path, tf1.GraphDef, "GraphDef")
+    else:
+        assert len(parse_file(path, tf1.GraphDef, "GraphDef").node) == 4
+
+
+@pytest.mark.parametrize("value", ["1099511627776", "-1099511627776", "1e400"])
+def test_a_text_with_a_number_out_of_range_is_refused(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.pbtxt"
+    path.write_text(f'node {{ name: "x" op: "NoOp" }} versions {{ producer: {value} }}')
+    with pytest.raises(ModelError, match=r"model.pbtxt: not a GraphDef in text form"):
+        load(path)

@@ -15,6 +15,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from graphs.errors import ModelError
 
 _MAX_BYTES = 1 << 31
+_PIECE_BYTES = 1 << 20
 _ALLOWED = "expected a GraphDef (.pb, .pbtxt, .graphdef, also .gz) or a SavedModel folder"
 _SERVING = "serving_default"
 
@@ -130,7 +131,7 @@ def parse_file(path: Path, message_type: Callable[[], Any], what: str) -> Any:
             text_format.Parse(data.decode("utf-8"), message)
         else:
             message.ParseFromString(data)
-    except (DecodeError, text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+    except (DecodeError, text_format.ParseError, ValueError, RecursionError) as error:
         form = "text" if is_text else "binary"
         raise ModelError(
             f"{path}: not a {what} in {form} form, or cut short ({_first_line(error)}); {_ALLOWED}"
@@ -144,13 +145,26 @@ def _content(path: Path) -> tuple[bytes, bool]:
     try:
         data = path.read_bytes()
         if data.startswith(b"\x1f\x8b"):
-            with gzip.open(path) as file:
-                data = file.read(_MAX_BYTES + 1)
+            data = _unpacked(path)
     except (OSError, EOFError, zlib.error) as error:
         raise ModelError(f"{path}: cannot be read or is cut short ({error}); {_ALLOWED}") from error
     if len(data) > _MAX_BYTES:
         raise ModelError(f"{path}: more than {_MAX_BYTES >> 30} GiB of protobuf; {_ALLOWED}")
     return data, is_text
+
+
+def _unpacked(path: Path) -> bytes:
+    """What a gzipped file holds, up to one piece more than is allowed.
+
+    It is read in pieces: asked for all that is allowed, the reader takes so much memory at once.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    with gzip.open(path) as file:
+        while size <= _MAX_BYTES and (piece := file.read(_PIECE_BYTES)):
+            pieces.append(piece)
+            size += len(piece)
+    return b"".join(pieces)
 
 
 def _first_line(error: Exception) -> str:

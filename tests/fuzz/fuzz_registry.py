@@ -1,8 +1,8 @@
 """All targets by name."""
 
-from . import model_targets as models
-from . import other_targets as others
-from .target import Target
+import model_targets as models
+import other_targets as others
+from fuzz_target import Target
 
 _MODELS = ("graphs",)
 _TORCH = ("graphs/importers/torch_models", "graphs/costs", "graphs/builder.py", "graphs/importers")

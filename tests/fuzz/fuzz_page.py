@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .registry import TARGETS
+from fuzz_registry import TARGETS
 
 _HEAD = """# Fuzzing
 
 Readers are given damaged files, and may refuse them with an error of the project's own but do
 nothing else: not raise, crash, take more than 10 s of processor time or 2 GiB. A row sums up the
-runs of one target. `python -m tests.fuzz TARGET --seconds N --seed S --log LOG` makes a run;
-`python -m tests.fuzz --log LOG --table benchmarks/results/fuzzing.md` writes this page. What was found
-is mended and has a test, except what native code does: a process of its own bears that.
+runs of one target, which are lines of `fuzzing.jsonl`. What was found is mended and has a test,
+except what native code does, such as `SIGABRT`: commands read models in a process of their own.
 
-| target | what | runs | executions | refused | lines | slowest | memory | CPU | findings |
+    python -m tests.fuzz TARGET --seconds N --seed S --log fuzzing.jsonl
+    python -m tests.fuzz --log fuzzing.jsonl --table fuzzing.md
+
+| target | what | runs | executions | refused | lines | slowest | memory | CPU | found |
 |---|---|---|---|---|---|---|---|---|---|
 """
 
