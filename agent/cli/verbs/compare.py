@@ -42,6 +42,7 @@ def compare(
     budget: str = "10s",
     seed: int = 0,
     out: Path | None = None,
+    store: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run every placer on a model and show their simulated step times side by side.
@@ -72,6 +73,9 @@ def compare(
         Same seed, same decisions.
     out
         Folder for the best plan, with a report that sets all placers beside it.
+    store
+        With --suite: file with results of any number of tables, which many processes may share:
+        what it has is not run again, what is run is added.
     json
         Print one JSON object instead of a table.
     """
@@ -92,13 +96,20 @@ def compare(
         raise GraphwrightError("compare what? Give a model, or --suite with a suite's name")
     if families and suite is None:
         raise GraphwrightError("--families goes with --suite, whose graphs have families")
+    if store is not None and (suite is None or request is not None):
+        raise GraphwrightError(
+            "--store keeps rows of --suite, by the time of one step: leave it out with a model or "
+            "with --objective throughput"
+        )
     if suite is not None:
         if rules != ConstraintFlags() or target.dim or out is not None:
             raise GraphwrightError(
                 "--suite takes neither constraints nor --dim; --out is for one model, and --suite "
                 "prints its table only"
             )
-        return _on_suite(suite, families, target, request, placer, policy, seconds, seed, json)
+        return _on_suite(
+            suite, families, target, request, placer, policy, seconds, seed, json, store
+        )
     assert model is not None
     if request is not None:
         asked = Problem(read_model(model, target), read_cluster(model, target), read_rules(rules))
@@ -173,6 +184,7 @@ def _on_suite(
     budget_seconds: float,
     seed: int,
     as_json: bool,
+    store: Path | None,
 ) -> int:
     """The same for each pair of a suite, or of some of its families."""
     from placement.suites import get_suite, of_families
@@ -180,7 +192,7 @@ def _on_suite(
     chosen = of_families(get_suite(name, (target.cluster,) if target.cluster else ()), families)
     if request is None:
         return compare_suite(
-            chosen, placers, budget_seconds, seed, as_json, policy, target.allow_unknown
+            chosen, placers, budget_seconds, seed, as_json, policy, target.allow_unknown, store
         )
     return compare_suite_periods(
         chosen, request.in_flight, request.micro_batches, placers, budget_seconds, seed,

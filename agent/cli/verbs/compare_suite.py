@@ -1,6 +1,7 @@
 """`graphwright compare --suite`: placers on every pair of a suite, as a table like GO's."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ def compare_suite(
     as_json: bool,
     policy: Path | None = None,
     allow_unknown: bool = False,
+    store: Path | None = None,
 ) -> int:
     """Measure all pairs and print the table; 3 if some pair has no plan that fits.
 
@@ -28,19 +30,24 @@ def compare_suite(
         placers: names; the columns of GO's table where empty.
         policy: a checkpoint, for the placer policy.
         allow_unknown: take models of which little is known.
+        store: a file with results, which are not worked out again; new ones are added.
     """
-    from agent.placing.registry import get_placer
-    from placement.suites.results import COLUMNS, measure_pair
+    from agent.evaluation.suite_job import SuiteJob, compared
+    from agent.runs.result_store import ResultStore
+    from agent.tasks.in_process import InProcess
+    from placement.suites.results import COLUMNS
 
-    columns = tuple(placers) or COLUMNS
-    chosen = {column: get_placer(column, policy) for column in columns}
+    columns = tuple(dict.fromkeys(placers)) or COLUMNS
+    job = SuiteJob(columns, budget_seconds, seed, policy)
+    _ = job.placers  # a placer that does not exist is a mistake at once
     imports = check_models(suite.pairs, allow_unknown, quiet=as_json)
-    prepare(quiet=as_json)
-    rows = []
-    with progress(f"{len(suite.pairs)} pairs of {suite.label}", quiet=as_json) as on_progress:
-        for index, pair in enumerate(suite.pairs):
-            rows.append(measure_pair(pair, chosen, budget_seconds, seed))
-            on_progress((index + 1) / len(suite.pairs))
+    with ExitStack() as opened:
+        shared = None if store is None else opened.enter_context(ResultStore(store))
+        prepare(quiet=as_json)
+        label = f"{len(suite.pairs)} pairs of {suite.label}"
+        on_progress = opened.enter_context(progress(label, quiet=as_json))
+        runner = opened.enter_context(InProcess())
+        rows = compared(job, suite.pairs, runner, shared, on_progress)
     if as_json:
         print_json(
             {"suite": suite.label, "imports": imports, "rows": [row.as_dict() for row in rows]}
