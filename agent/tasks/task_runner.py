@@ -14,6 +14,10 @@ Result = TypeVar("Result")
 Job = Callable[[Task], Result]
 
 
+#: How often a task is tried whose process is lost each time.
+TRIES = 4
+
+
 class TaskError(GraphwrightError):
     """A task that failed, or was lost as often as it was tried; or a runner that cannot start."""
 

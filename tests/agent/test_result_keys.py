@@ -301,10 +301,10 @@ def test_what_a_store_cannot_keep_is_said(
     for words, said in (
         (("evaluate", "--graphs", str(folder), "--clusters", "2xv100-pcie", *at), "not a store"),
         (("compare", "--suite", str(folder), "--cluster", "2xv100-pcie", *at), "not a store"),
-        (("compare", model, "--cluster", "2xv100-pcie", *at), "--store keeps rows of --suite"),
+        (("compare", model, "--cluster", "2xv100-pcie", *at), "are for the rows of --suite"),
         (
             ("compare", "--suite", str(folder), "--objective", "throughput", *at),
-            "--store keeps rows of --suite",
+            "are for the rows of --suite",
         ),
     ):
         assert command(list(words)) == 2

@@ -18,6 +18,7 @@ from agent.cli.options import (
 )
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from agent.cli.placement_text import rival_lines, write_outputs
+from agent.cli.task_flags import TaskFlags
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
 from agent.cli.verbs.compare_periods import compare_periods, compare_suite_periods
 from agent.cli.verbs.compare_suite import compare_suite
@@ -42,7 +43,7 @@ def compare(
     budget: str = "10s",
     seed: int = 0,
     out: Path | None = None,
-    store: Path | None = None,
+    tasks: TaskFlags = TaskFlags(),
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run every placer on a model and show their simulated step times side by side.
@@ -73,9 +74,6 @@ def compare(
         Same seed, same decisions.
     out
         Folder for the best plan, with a report that sets all placers beside it.
-    store
-        With --suite: file with results of any number of tables, which many processes may share:
-        what it has is not run again, what is run is added.
     json
         Print one JSON object instead of a table.
     """
@@ -96,10 +94,11 @@ def compare(
         raise GraphwrightError("compare what? Give a model, or --suite with a suite's name")
     if families and suite is None:
         raise GraphwrightError("--families goes with --suite, whose graphs have families")
-    if store is not None and (suite is None or request is not None):
+    tasks.check()
+    if tasks.is_given and (suite is None or request is not None):
         raise GraphwrightError(
-            "--store keeps rows of --suite, by the time of one step: leave it out with a model or "
-            "with --objective throughput"
+            "--store, --jobs and --ray are for the rows of --suite, by the time of one step: leave "
+            "them out with a model or with --objective throughput"
         )
     if suite is not None:
         if rules != ConstraintFlags() or target.dim or out is not None:
@@ -108,7 +107,7 @@ def compare(
                 "prints its table only"
             )
         return _on_suite(
-            suite, families, target, request, placer, policy, seconds, seed, json, store
+            suite, families, target, request, placer, policy, seconds, seed, json, tasks
         )
     assert model is not None
     if request is not None:
@@ -184,7 +183,7 @@ def _on_suite(
     budget_seconds: float,
     seed: int,
     as_json: bool,
-    store: Path | None,
+    tasks: TaskFlags,
 ) -> int:
     """The same for each pair of a suite, or of some of its families."""
     from placement.suites import get_suite, of_families
@@ -192,7 +191,7 @@ def _on_suite(
     chosen = of_families(get_suite(name, (target.cluster,) if target.cluster else ()), families)
     if request is None:
         return compare_suite(
-            chosen, placers, budget_seconds, seed, as_json, policy, target.allow_unknown, store
+            chosen, placers, budget_seconds, seed, as_json, policy, target.allow_unknown, tasks
         )
     return compare_suite_periods(
         chosen, request.in_flight, request.micro_batches, placers, budget_seconds, seed,

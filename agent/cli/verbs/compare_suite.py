@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.cli.import_text import check_models
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
+from agent.cli.task_flags import TaskFlags
 
 if TYPE_CHECKING:
     from placement.suites import Suite
@@ -21,7 +22,7 @@ def compare_suite(
     as_json: bool,
     policy: Path | None = None,
     allow_unknown: bool = False,
-    store: Path | None = None,
+    tasks: TaskFlags = TaskFlags(),
 ) -> int:
     """Measure all pairs and print the table; 3 if some pair has no plan that fits.
 
@@ -30,11 +31,9 @@ def compare_suite(
         placers: names; the columns of GO's table where empty.
         policy: a checkpoint, for the placer policy.
         allow_unknown: take models of which little is known.
-        store: a file with results, which are not worked out again; new ones are added.
+        tasks: where placers run, and where their results are kept.
     """
     from agent.evaluation.suite_job import SuiteJob, compared
-    from agent.runs.result_store import ResultStore
-    from agent.tasks.in_process import InProcess
     from placement.suites.results import COLUMNS
 
     columns = tuple(dict.fromkeys(placers)) or COLUMNS
@@ -42,12 +41,12 @@ def compare_suite(
     _ = job.placers  # a placer that does not exist is a mistake at once
     imports = check_models(suite.pairs, allow_unknown, quiet=as_json)
     with ExitStack() as opened:
-        shared = None if store is None else opened.enter_context(ResultStore(store))
+        store = tasks.open_store(opened)
         prepare(quiet=as_json)
         label = f"{len(suite.pairs)} pairs of {suite.label}"
         on_progress = opened.enter_context(progress(label, quiet=as_json))
-        runner = opened.enter_context(InProcess())
-        rows = compared(job, suite.pairs, runner, shared, on_progress)
+        runner = tasks.open_runner(opened)
+        rows = compared(job, suite.pairs, runner, store, on_progress)
     if as_json:
         print_json(
             {"suite": suite.label, "imports": imports, "rows": [row.as_dict() for row in rows]}

@@ -13,6 +13,7 @@ from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import check_models
 from agent.cli.options import read_seconds
 from agent.cli.output import prepare, print_json, print_lines, print_text, progress
+from agent.cli.task_flags import TaskFlags
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
 from agent.runs.commit import current_commit
 from graphs.errors import GraphwrightError
@@ -48,7 +49,7 @@ def evaluate(
     updates: int = 50,
     threads: int = 1,
     out: Path | None = None,
-    store: Path | None = None,
+    tasks: TaskFlags = TaskFlags(),
     track: str = "none",
     allow_unknown: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -98,10 +99,6 @@ def evaluate(
         are not repeated, unless a file that they read has changed, the configuration of the
         untrained control or of placeto, giph or doppler, or the code of a placer that is no column
         of the table.
-    store
-        File with results of any number of tables, which many processes may share: what it has is
-        not run again, what is run is added. Results of another graph, cluster, policy, seed,
-        budget or version are others.
     track
         wandb, tensorboard or none; needs --out.
     allow_unknown
@@ -112,15 +109,14 @@ def evaluate(
     from agent.evaluation.evaluation_job import Entrants, EvaluationJob, evaluated
     from agent.evaluation.runs import Origin
     from agent.evaluation.tables import Results, markdown, plain
-    from agent.runs.result_store import ResultStore
     from agent.runs.tracking.open_tracker import check_choice
-    from agent.tasks.in_process import InProcess
     from placement.suites import of_families
 
     seconds = read_seconds(budget, "--budget")
     whole = of_families(_suite(suite, graphs, clusters), families)
     chosen = _part(whole, headroom, limit)
     check_choice(track)
+    tasks.check()
     if track != "none" and out is None:
         raise GraphwrightError("--track needs --out, a folder for what is tracked")
     if not seeds or min(seeds) < 0:
@@ -140,16 +136,16 @@ def evaluate(
         command += f" --in-flight {request.in_flight}" if request.in_flight else ""
     origin = Origin(chosen.label, command, current_commit(), request)
     job = EvaluationJob(entrants, seconds, origin, contestants)
-    tasks = job.tasks(chosen.pairs, tuple(dict.fromkeys(seeds)))
+    runs = job.tasks(chosen.pairs, tuple(dict.fromkeys(seeds)))
     imports = check_models(chosen.pairs, allow_unknown, quiet=json)
     with ExitStack() as opened:
-        shared = None if store is None else opened.enter_context(ResultStore(store))
+        store = tasks.open_store(opened)
         prepare(quiet=json, overlaps=request is not None)
         known, record = opened.enter_context(_record(out))
         label = f"{len(chosen.pairs)} pairs of {chosen.label}"
         on_progress = opened.enter_context(progress(label, quiet=json))
-        runner = opened.enter_context(InProcess())
-        rows = evaluated(job, tasks, runner, known, shared, record, on_progress)
+        runner = tasks.open_runner(opened)
+        rows = evaluated(job, runs, runner, known, store, record, on_progress)
     results = Results(tuple(rows))
     text = markdown(results, f"Evaluation on {chosen.label}")
     files = _write_tables(out, results, text) if out is not None else {}
