@@ -4,7 +4,7 @@ TORCH ?= cpu
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: install demo test test-slow format lint docs constraints clean
+.PHONY: install demo test test-slow format lint docs lock clean
 
 # An ONNX model that comes with the onnx package; any other does as well.
 MODEL = $(shell $(BIN)/python -c "import onnx, pathlib; print(pathlib.Path(onnx.__file__).parent / 'backend/test/data/light/light_resnet50.onnx')")
@@ -42,10 +42,11 @@ lint: $(VENV)/.complete
 docs: $(VENV)/.complete
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-constraints: $(VENV)/.complete
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
+# Locks what is installed: versions, hashes and licences.
+lock:
+	$(BIN)/python -m scripts.lock
 
-$(VENV)/.complete: pyproject.toml constraints.txt scripts/set_up.sh
+$(VENV)/.complete: pyproject.toml constraints.txt requirements.lock scripts/set_up.sh
 	scripts/set_up.sh $(VENV) $(TORCH)
 
 clean:

@@ -1,10 +1,12 @@
 """What is computed: the graph IR, importers and op costs.
 
 Names are imported when they are asked for, so that a command can settle where it imports from
-before anything else is loaded.
+before anything else is loaded. Reports of libraries to their makers are turned off at once.
 """
 
 from importlib import import_module
+
+from graphs.telemetry import turn_reports_off
 
 TYPE_CHECKING = False  # what `typing` calls so; type checkers know the name
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ _MODULES = {
     "Storage": "graphs.kinds",
     "load": "graphs.loading",
 }
+
+turn_reports_off()
 
 
 def __getattr__(name: str) -> object:

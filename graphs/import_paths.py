@@ -33,8 +33,10 @@ def trusted_paths() -> list[str]:
     refused -= in_full | {os.path.realpath(ROOT)}
     kept = []
     for path in sys.path:
+        if not os.path.isabs(path):  # noqa: PTH117
+            continue
         real = os.path.realpath(path)
-        if os.path.isabs(path) and (real not in refused or _is_pythons_own(real)):  # noqa: PTH117
+        if real not in refused or _is_pythons_own(real):
             kept.append(path)
     return kept if ROOT in kept else [*kept, ROOT]
 

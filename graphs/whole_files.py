@@ -44,7 +44,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: as `write_whole` does.
     """
-    with _named(path):
+    with errors_naming(path):
         if _is_stream(path):
             with path.open("wb") as stream:
                 yield stream
@@ -70,7 +70,7 @@ def write_by_name(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: as `write_whole` does.
     """
-    with _named(path):
+    with errors_naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = new_beside(path)
         # It is there before the library opens it, so that a link of that name cannot come to be.
@@ -97,7 +97,7 @@ def whole_folder(folder: Path, kept_as: Path | None = None) -> Iterator[Path]:
     Raises:
         OSError: as `write_whole` does.
     """
-    with _named(folder):
+    with errors_naming(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = new_beside(folder)
         partial.mkdir()
@@ -131,14 +131,26 @@ def open_to_append(path: Path) -> TextIOWrapper:
             f"{path} is a link to another file, which nothing is added to; remove the link or "
             "choose another folder"
         )
-    return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8")
+    return open(path, "a", encoding="utf-8", opener=lambda name, _: os.open(name, flags, 0o666))
 
 
 def add_line(file: TextIOWrapper, line: str) -> None:
-    """Add a line; it is on disk when this returns."""
-    file.write(f"{line}\n")
-    file.flush()
-    _sync_open(file.fileno())
+    """Add a line; it is on disk when this returns.
+
+    Raises:
+        OSError: it cannot be written; its `filename` is the file's, which ends as it did before.
+    """
+    left = memoryview(f"{line}\n".encode())
+    before = os.fstat(file.fileno()).st_size
+    with errors_naming(Path(file.name)):
+        try:
+            while left:
+                left = left[os.write(file.fileno(), left) :]
+            _sync_open(file.fileno())
+        except OSError:
+            with suppress(OSError):  # a pipe takes nothing back
+                os.ftruncate(file.fileno(), before)
+            raise
 
 
 def put_in_place(partial: Path, path: Path) -> None:
@@ -169,7 +181,7 @@ def _is_stream(path: Path) -> bool:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def errors_naming(path: Path) -> Iterator[None]:
     """Errors name the file that was meant, which the system does not where a disk is full."""
     try:
         yield

@@ -33,6 +33,7 @@ _FOR_DEVELOPERS: list[tuple[str, str]] = [
     ("Glossary", "glossary.md"),
     ("Experiments", "experiments.md"),
     ("Making a release", "releasing.md"),
+    ("Licences", "licences.md"),
 ]
 _API = ("graphs", "simulator", "placement", "export", "envs", "agent")
 

@@ -2,7 +2,8 @@
 # Makes the virtual environment. Usage: scripts/set_up.sh VENV [cpu|cuda]
 #
 # On Linux the default wheel of torch is a CUDA build of several gigabytes. With `cpu` the CPU
-# build is taken, and what pip would install is looked at before anything is downloaded.
+# build is taken, and what pip would install is looked at before anything is downloaded. Everything
+# else comes from requirements.lock, each file with a hash that pip checks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1
@@ -26,14 +27,16 @@ pip="$venv/bin/python -m pip --disable-pip-version-check"
 if [ "$build" = cpu ]; then
     plan=$($pip install --dry-run --quiet --ignore-installed --report - "$torch" 2>/dev/null || true)
     if [ -z "$plan" ] || grep -qE '"name": "(nvidia|cuda)-' <<<"$plan"; then
-        $pip install --index-url https://download.pytorch.org/whl/cpu "$torch"
+        $pip install --no-deps --index-url https://download.pytorch.org/whl/cpu "$torch"
     else
-        $pip install --quiet "$torch"
+        $pip install --quiet --no-deps "$torch"
     fi
 else
     $pip install "$torch"
 fi
-$pip install --quiet --constraint constraints.txt --editable '.[dev]'
+$pip install --quiet --no-deps --require-hashes --requirement requirements.lock
+$pip install --quiet --no-deps --no-build-isolation --editable .
+$pip check
 if [ "$build" = cpu ]; then
     "$venv/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' || {
         echo "this is a CUDA build of torch; remove $venv, or ask for one with TORCH=cuda" >&2

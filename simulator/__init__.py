@@ -1,5 +1,6 @@
 """How long it takes: clusters, plans, cost models, the event engine, traces."""
 
+import graphs.own_packages  # noqa: F401 - refuses what is not graphwright's
 from simulator.bounds import LowerBounds, lower_bounds
 from simulator.cluster_file import dump_cluster, load_cluster, parse_cluster
 from simulator.clusters.cluster import Cluster, Device, Link

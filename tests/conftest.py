@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
-from shape_checks import PACKAGES, checked_modules, violations
+from shape_checks import checked_modules, violations
+
+from graphs.own_packages import foreign_claims
 
 # Test processes share the cores already: threads of torch would only fight for them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,17 +24,8 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-def foreign_claims(owners: dict[str, list[str]]) -> list[str]:
-    """What other distributions claim of the five top-level names, as sentences."""
-    return [
-        f"{other} installs a top-level package {package!r}"
-        for package in PACKAGES
-        for other in sorted(set(owners.get(package, [])) - {"graphwright"})
-    ]
-
-
 def pytest_sessionstart() -> None:
-    if claims := foreign_claims(dict(packages_distributions())):
+    if claims := foreign_claims(packages_distributions()):
         raise pytest.UsageError(
             f"{'; '.join(claims)}: graphwright needs a virtual environment of its own"
         )

@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from graphs.importers.onnx_models.file import external_location
 from graphs.importers.onnx_models.topology import bodies_of
-from graphs.whole_files import new_beside, put_in_place
+from graphs.whole_files import errors_naming, new_beside, put_in_place
 from placement.export.errors import ExportError
 from placement.export.request import ExportRequest
 from simulator.units import format_bytes
@@ -62,7 +62,12 @@ class WeightFile:
 
         Raises:
             ExportError: it lies outside the folder, and copying was not allowed.
+            OSError: the file cannot be written; its `filename` is `path`.
         """
+        with errors_naming(self.path):
+            return self._placed(tensor)
+
+    def _placed(self, tensor: TensorProto) -> TensorProto:
         if tensor.data_location == TensorProto.EXTERNAL:
             return self._from_file(tensor)
         if tensor.data_type == TensorProto.STRING or tensor.ByteSize() < _SMALLEST_APART:
@@ -131,7 +136,8 @@ class WeightFile:
         if self._file is None or self._partial is None:
             return
         try:
-            self._file.close()
+            with errors_naming(self.path):
+                self._file.close()
             if keep:
                 put_in_place(self._partial, self.path)
         finally:

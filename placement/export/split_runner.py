@@ -36,6 +36,9 @@ from threading import Condition, Lock, Thread, current_thread
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
+
+# onnxruntime would report names and hashes of models to its maker; `=0` lets it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 MANIFEST = Path(__file__).with_name("MANIFEST.split.json")

@@ -57,6 +57,7 @@ def test_gdp_splits_long_chains_by_learning() -> None:
     assert drawn.best.evaluation.makespan_seconds > optimum
 
 
+@pytest.mark.slow
 def test_hdp_learns_that_the_links_are_slow() -> None:
     """Where sending costs more than it saves, one device is best; random plans never are."""
     records = [op(f"op{i}", 1.0, (f"op{i - 1}",) if i else (), 20) for i in range(16)]

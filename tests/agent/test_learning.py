@@ -53,6 +53,7 @@ def test_placement_balances_work_transfers_and_memory(
     assert min(found) == pytest.approx(optimum)
 
 
+@pytest.mark.slow
 def test_placement_cuts_a_chain_in_halves_where_steps_overlap() -> None:
     records = [op(f"op{i}", 1.0, (f"op{i - 1}",) if i else (), 1) for i in range(6)]
     given = Problem(graph_of(*records), toy_cluster(2, bytes_per_second=2.0))
@@ -63,6 +64,7 @@ def test_placement_cuts_a_chain_in_halves_where_steps_overlap() -> None:
     assert after == pytest.approx(3.0)
 
 
+@pytest.mark.slow
 def test_scheduling_overlaps_what_critical_path_priority_does_not() -> None:
     given, optimum = one_right_order()
     plan = Plan.of(np.array([0, 0, 1, 0], np.int32))
@@ -73,6 +75,7 @@ def test_scheduling_overlaps_what_critical_path_priority_does_not() -> None:
     assert after == pytest.approx(optimum)
 
 
+@pytest.mark.slow
 def test_fusion_makes_one_kernel_of_an_elementwise_chain() -> None:
     given, optimum = elementwise_chain()
     alone = Instance("sample", given).evaluator.evaluate(Plan.of(np.zeros(6, np.int32)))

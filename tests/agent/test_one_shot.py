@@ -147,6 +147,7 @@ def waiting_kernel() -> tuple[Problem, float]:
     return Problem(graph, toy_cluster(2), Constraints(pins=pins)), 5.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "by_heuristics"), [(one_right_order, 14.0), (waiting_kernel, 9.0)]
 )

@@ -245,6 +245,7 @@ def test_more_rounds_do_not_raise_the_learning_rate_again(
                 assert figures["lr"] <= least
 
 
+@pytest.mark.slow
 def test_another_seed_ends_elsewhere(config: TrainConfig, whole: Path, tmp_path: Path) -> None:
     pretrain(replace(config, seed=1), tmp_path, Silent())
     assert largest_difference(tmp_path / "checkpoint", whole / "checkpoint") > 0

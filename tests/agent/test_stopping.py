@@ -121,7 +121,7 @@ def test_measuring_ends_its_workers(whole_group: bool, tmp_path: Path) -> None:
             os.killpg(process.pid, signal.SIGTERM)
         else:
             process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=3600)
     finally:
         process.kill()
     assert process.returncode == 143

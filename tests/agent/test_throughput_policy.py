@@ -160,6 +160,7 @@ def test_evaluate_scores_every_column_by_periods(
     assert len((out / "rows.jsonl").read_text().splitlines()) == len(columns)
 
 
+@pytest.mark.slow
 def test_finetune_learns_from_periods(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,6 +125,7 @@ def test_the_portfolio_of_the_sample_is_optimal() -> None:
     assert instance.reference_seconds == instance.problem.bounds.seconds
 
 
+@pytest.mark.slow
 def test_somebody_elses_agent_learns() -> None:
     spec = importlib.util.spec_from_file_location("sb3_placement", EXAMPLE)
     assert spec and spec.loader

@@ -221,6 +221,6 @@ def test_no_framework_is_imported() -> None:
         "print(sorted({'tensorflow', 'onnx', 'torch', 'numba'} & set(sys.modules)))"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=3600
     )
     assert run.stdout.strip() == "[]"

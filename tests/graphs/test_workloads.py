@@ -81,6 +81,7 @@ def test_parameters_of_inception_are_the_published_number() -> None:
     assert forward == pytest.approx(2 * 5.73e9, rel=0.01)
 
 
+@pytest.mark.slow
 def test_parameters_and_flops_of_resnet_50() -> None:
     workload = resnet(ResnetConfig(50, batch=1))
     assert workload.parameters == 25_557_032
@@ -110,6 +111,7 @@ def test_flops_of_rnnlm_by_hand() -> None:
     assert backward == 2 * forward
 
 
+@pytest.mark.slow
 def test_nodes_grow_with_depth_and_length() -> None:
     def ops(layers: int, steps: int) -> int:
         config = RnnlmConfig(layers, hidden=8, steps=steps, batch=2, vocabulary=10)

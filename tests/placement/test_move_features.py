@@ -154,6 +154,7 @@ def test_compiled_scores_are_the_network_s(reads_trace: bool) -> None:
     assert np.allclose(out, again, atol=1e-4) != reads_trace
 
 
+@pytest.mark.slow
 def test_the_network_learns_what_improves_and_finds_it_sooner() -> None:
     """On unseen graphs of the same kind, at equal numbers of simulations."""
     config = MoveConfig(least_evaluations=300, most_evaluations=2000, kept=2000)

@@ -242,6 +242,7 @@ def test_families_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert "no graph of family 'moe'" in json.loads(capsys.readouterr().out)["error"]
 
 
+@pytest.mark.slow
 def test_the_shipped_ones_are_the_suites_of_today() -> None:
     """The references of each; that a sample of pairs still has the pinned digests."""
     for name in pinned_names():

@@ -83,6 +83,7 @@ def test_an_op_sent_away_for_nothing_comes_back() -> None:
     assert simplify(problem, worth).best.plan.devices.tolist() == [0, *[1] * 9]
 
 
+@pytest.mark.slow
 def test_what_simplicity_costs_stays_within_the_tolerance() -> None:
     problem = Problem(load_bundled("inception-v3"), preset("4xv100-pcie"))
     floor = portfolio(problem, Budget(5.0), 0, silent)

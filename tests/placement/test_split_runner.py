@@ -258,7 +258,7 @@ def test_steps_of_several_callers_do_not_wait_for_each_other(chain: Path) -> Non
     inputs = [normal(2, 32, seed=seed) for seed in range(24)]
     with runner.SplitModel(cpu=True) as split, ThreadPoolExecutor(8) as callers:
         jobs = [callers.submit(split.run, {"x": x}) for x in inputs]
-        got = [job.result(timeout=60)["y"] for job in jobs]
+        got = [job.result(timeout=3600)["y"] for job in jobs]
         for x, found in zip(inputs, got, strict=True):
             np.testing.assert_array_equal(found, split.run({"x": x})["y"])
 

@@ -77,6 +77,7 @@ def contiguous_optimum(loads: LoadProblem) -> float:
     return best
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.booleans())
 def test_the_exact_split_is_the_best_of_all(seed: int, tight: bool) -> None:

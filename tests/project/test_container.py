@@ -42,14 +42,15 @@ def test_it_holds_all_that_the_package_is_made_of() -> None:
     project = packaging["project"]
     copied = " ".join(arguments for name, arguments in instructions() if name == "COPY").split()
     assert set(wheel) <= set(copied)
-    assert {project["readme"], *project["license-files"], "constraints.txt"} <= set(copied)
+    assert {project["readme"], *project["license-files"]} <= set(copied)
+    assert {"constraints.txt", "requirements.lock"} <= set(copied)
 
 
 def test_it_installs_by_the_script_of_the_repository() -> None:
     runs = [arguments for name, arguments in instructions() if name == "RUN"]
     assert 'scripts/set_up.sh /opt/venv "$TORCH"' in runs
     script = (ROOT / "scripts" / "set_up.sh").read_text()
-    assert "--constraint constraints.txt" in script
+    assert "--require-hashes --requirement requirements.lock" in script
     assert "build=${2:-cpu}" in script
     assert re.search(r"^onnxruntime==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 

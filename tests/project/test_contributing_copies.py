@@ -54,7 +54,13 @@ def run(copy: Path, code: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(
-        command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=600
+        command,
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

@@ -40,6 +40,7 @@ def test_a_placer_and_a_wrapper_of_ones_own() -> None:
     assert found["random"] < found["one device"]
 
 
+@pytest.mark.slow
 def test_an_encoder_of_ones_own() -> None:
     module = example("own_encoder")
     found = module.run()

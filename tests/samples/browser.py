@@ -60,5 +60,5 @@ def _run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
             f"--user-data-dir={folder / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND",
             *flags,
         ],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=3600, check=True,
     )  # fmt: skip

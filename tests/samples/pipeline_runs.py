@@ -102,7 +102,7 @@ def finished(processes: Sequence["subprocess.Popen[str]"]) -> list[tuple[int, st
         return [
             (process.returncode, output)
             for process in processes
-            for output in (process.communicate(timeout=120)[0],)
+            for output in (process.communicate(timeout=3600)[0],)
         ]
     finally:
         for process in processes:

@@ -27,7 +27,7 @@ def marks(folder: Path) -> list[str]:
 
 
 def console(
-    folder: Path, *words: str, python_path: str = str(ROOT), timeout_seconds: float = 300.0
+    folder: Path, *words: str, python_path: str = str(ROOT), timeout_seconds: float = 3600.0
 ) -> subprocess.CompletedProcess[str]:
     """Run `graphwright` in a folder as its console script does, which lies elsewhere."""
     script = folder.parent / "bin" / "graphwright"

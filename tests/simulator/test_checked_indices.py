@@ -62,6 +62,7 @@ def passes_with_checks(*arguments: str, cache: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @starts_them
 def test_the_engine_stays_within_its_arrays(tmp_path: Path) -> None:
     told = passes_with_checks(

@@ -43,7 +43,12 @@ def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
             checks.append((name, True, version(name)))
         except PackageNotFoundError:
             checks.append((name, False, "not installed; run `pip install graphwright` again"))
-    for label, check in (("devices", _devices), ("kernels", _kernels), ("placement", _placement)):
+    for label, check in (
+        ("packages", _own_packages),
+        ("devices", _devices),
+        ("kernels", _kernels),
+        ("placement", _placement),
+    ):
         checks.append((label, *check()))
     checks += _plug_ins()
     healthy = all(fine for _, fine, _ in checks)
@@ -63,6 +68,16 @@ def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
 
 
 Check = Callable[[], tuple[bool, str]]
+
+
+def _own_packages() -> tuple[bool, str]:
+    from importlib.metadata import packages_distributions
+
+    from graphs.own_packages import ROOT, foreign_claims
+
+    claims = foreign_claims(packages_distributions())
+    remedy = "install graphwright in a virtual environment of its own"
+    return not claims, f"{'; '.join(claims)}: {remedy}" if claims else f"graphwright's, in {ROOT}"
 
 
 def _devices() -> tuple[bool, str]:

@@ -29,7 +29,7 @@ LEAST = (
 #: Under which `wandb login` leaves a key, now and in older versions.
 _HOSTS = ("api.forge.coreweave.com", "api.wandb.ai")
 _RUN_ID = "run_id.txt"
-_SECONDS_TO_CONNECT = 60.0
+_SECONDS_TO_CONNECT = 30.0
 
 
 class WandbTracker:

@@ -110,6 +110,7 @@ def test_a_killed_worker_is_one_failure_and_the_next_plan_runs(runtime: ProgramR
     assert measure_steps(runtime, [plan], StepSchedule(6, 2))[0].ok
 
 
+@pytest.mark.slow
 def test_more_devices_than_cores_are_emulated_and_nothing_is_left(path: Path) -> None:
     graph = graphs.load(path, {"batch": 8})
     cluster = core_cluster(len(os.sched_getaffinity(0)) + 1)

@@ -150,6 +150,7 @@ def test_random_plans_give_what_one_device_gives(runtime: ProgramRuntime, net: G
         assert [len(s) for s in found.step_seconds] == [len(s) for s in program.steps]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_fused_plans_give_the_same(runtime: ProgramRuntime, net: Graph) -> None:
     devices = np.zeros(net.op_count, np.int32)
@@ -171,6 +172,7 @@ def test_another_result_is_a_failure(net: Graph) -> None:
         assert f"output {name!r} is not the original's" in str(found.failure)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_a_failure_and_the_next_run_works(net: Graph) -> None:
     with open_stand_ins(Path(net.name), net, core_cluster(), sampling=BRIEF) as device:
         assert device.measure([random_plan(net, 0)])[0].ok

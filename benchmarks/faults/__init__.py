@@ -1,0 +1,1 @@
+"""What becomes of commands that are killed, starved, misled or run for hours."""
