@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from envs.instance import Instance
+from envs.pictures import drawn_alike
 from graphs.kinds import Phase
 from graphs.visible_text import visible_in_picture
 from simulator.traces.trace import Trace
@@ -53,6 +54,7 @@ def table(instance: Instance, trace: Trace | None) -> str:
     )
 
 
+@drawn_alike
 def gantt(
     instance: Instance, trace: Trace | None, width: int = 960, height: int | None = None
 ) -> UInt8[np.ndarray, "height width 3"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from graphs.errors import ModelError
 from graphs.graph import Graph
 from graphs.graph_file import MAGIC, SUFFIX
+from graphs.import_limits import ImportLimits
 
 #: Reads a model file or folder; the second argument has sizes of symbolic dimensions, a third
 #: names a signature where the format has them.
@@ -35,18 +36,45 @@ class Format:
     """Files that make a folder a model."""
     signatures: bool = False
     """Whether a model may hold several graphs, told apart by a signature's name."""
+    foreign: bool = True
+    """Whether other projects' code takes part in reading it, so that a file may break it."""
 
-    def read(self, path: Path, dims: Mapping[str, int], signature: str | None = None) -> Graph:
-        """Import a model; see `graphs.load` for what it raises."""
+    def read(
+        self,
+        path: Path,
+        dims: Mapping[str, int],
+        signature: str | None = None,
+        limits: ImportLimits | None = None,
+    ) -> Graph:
+        """Import a model; see `graphs.load` for what it raises.
+
+        Args:
+            path: the model.
+            dims: sizes of symbolic dimensions.
+            signature: which graph is meant, where there are several.
+            limits: foreign formats are read in a process of their own, which is ended where it
+                takes more. None: in this process.
+        """
         if signature is not None and not self.signatures:
             allowed = " or ".join(item.about for item in FORMATS.values() if item.signatures)
             raise ModelError(
                 f"{path}: {self.about} has no signatures, but {signature!r} was asked for; leave "
                 f"it out, or give {allowed}"
             )
-        module, _, name = self.importer.partition(":")
-        importer: Importer = getattr(import_module(module), name)
-        return importer(path, dims) if signature is None else importer(path, dims, signature)
+        if limits is None or not self.foreign:
+            return run_importer(self.importer, path, dims, signature)
+        from graphs.import_child import import_in_child
+
+        return import_in_child(self.importer, path, dims, signature, limits)
+
+
+def run_importer(
+    importer: str, path: Path, dims: Mapping[str, int], signature: str | None
+) -> Graph:
+    """Import a model in this process by an importer's `module:function`."""
+    module, _, name = importer.partition(":")
+    function: Importer = getattr(import_module(module), name)
+    return function(path, dims) if signature is None else function(path, dims, signature)
 
 
 #: By name, in the order in which a file is held against them.
@@ -56,6 +84,7 @@ FORMATS: dict[str, Format] = {
         "graphs.graph_file:read_graph",
         suffixes=(SUFFIX,),
         beginnings=(MAGIC,),
+        foreign=False,
     ),
     "tensorflow": Format(
         "a TensorFlow GraphDef (.pb, .pbtxt, also .gz) or SavedModel folder",
@@ -76,6 +105,7 @@ FORMATS: dict[str, Format] = {
         "graphs.importers.msr_benchmark:import_msr_file",
         suffixes=(".json",),
         text_beginnings=(b"{",),
+        foreign=False,
     ),
     "onnx": Format(
         "an ONNX model (.onnx)",

@@ -34,8 +34,13 @@ _STRINGS = ("op_names", "op_types")
 _ARRAY_TYPES = frozenset({"|u1", "<i4", "<i8", "<f8"})
 
 
-def graph_to_bytes(graph: Graph) -> bytes:
-    """Serialise a graph; equal graphs with equal name and report give equal bytes."""
+def graph_to_bytes(graph: Graph, preset: int = 6) -> bytes:
+    """Serialise a graph; equal graphs with equal name and report give equal bytes.
+
+    Args:
+        graph: any graph.
+        preset: how well LZMA packs it, from 0 (fast) to 9 (small).
+    """
     blocks: list[bytes] = []
     arrays: list[dict[str, Any]] = []
 
@@ -59,7 +64,7 @@ def graph_to_bytes(graph: Graph) -> bytes:
         "arrays": arrays,
         "report": asdict(graph.report),
     }
-    payload = lzma.compress(b"".join(blocks), preset=6)
+    payload = lzma.compress(b"".join(blocks), preset=preset)
     header["checksum"] = _checksum(header, payload)
     encoded = json.dumps(header, sort_keys=True).encode()
     return MAGIC + struct.pack("<I", len(encoded)) + encoded + payload

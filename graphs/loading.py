@@ -8,6 +8,7 @@ from graphs.foreign_files import foreign_file
 from graphs.formats import described_formats, file_format, folder_format
 from graphs.graph import Graph
 from graphs.import_gaps import check_known
+from graphs.import_limits import ImportLimits
 
 
 def load(
@@ -16,6 +17,7 @@ def load(
     *,
     signature: str | None = None,
     allow_unknown: bool = False,
+    limits: ImportLimits | None = None,
 ) -> Graph:
     """Read a model; the format is recognised by content first and by suffix second.
 
@@ -26,10 +28,12 @@ def load(
             only one. Other formats have none.
         allow_unknown: let a model through of which more than a tenth of the tensors have no known
             shape.
+        limits: models in formats of other projects are read in a process of their own, which is
+            ended where it takes more than this, crashes or hangs. None: in this process.
 
     Raises:
         ModelError: no such file, an unknown format or signature, a model that cannot become a
-            graph, or one of which too little is known.
+            graph, one of which too little is known, or a process that had to be ended.
         GraphError: a damaged graphwright graph file.
 
     Example:
@@ -37,13 +41,15 @@ def load(
         >>> graph.op_count
         346
     """
-    graph = _read(Path(path), dict(dims or {}), signature)
+    graph = _read(Path(path), dict(dims or {}), signature, limits)
     if not allow_unknown:
         check_known(graph, str(path))
     return graph
 
 
-def _read(path: Path, dims: Mapping[str, int], signature: str | None) -> Graph:
+def _read(
+    path: Path, dims: Mapping[str, int], signature: str | None, limits: ImportLimits | None
+) -> Graph:
     for name, size in dims.items():
         if size < 1:
             raise ModelError(f"dimension {name}={size}: a dimension must be at least 1")
@@ -56,7 +62,7 @@ def _read(path: Path, dims: Mapping[str, int], signature: str | None) -> Graph:
                 f"{path}: a folder without saved_model.pb is not a SavedModel; expected "
                 f"{described_formats()}"
             )
-        return form.read(path, dims, signature)
+        return form.read(path, dims, signature, limits)
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -71,4 +77,4 @@ def _read(path: Path, dims: Mapping[str, int], signature: str | None) -> Graph:
         raise ModelError(
             f"{path}: cannot tell its format from content or suffix; expected {described_formats()}"
         )
-    return form.read(path, dims, signature)
+    return form.read(path, dims, signature, limits)

@@ -11,6 +11,7 @@ from graphs.errors import GraphwrightError
 
 if TYPE_CHECKING:
     from graphs.graph import Graph
+    from graphs.import_limits import ImportLimits
     from placement.constraints import Constraints
     from placement.simplicity import Simplicity
     from simulator.clusters.cluster import Cluster
@@ -18,7 +19,43 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Target:
+class ImportFlags:
+    """How a model of unknown origin is read."""
+
+    trust: Annotated[bool, Parameter(negative=())] = False
+    """Read the model in this process, not in one that may crash or be ended."""
+    import_memory: str | None = None
+    """What reading the model may take of memory, such as 8GiB: half of the machine's, if left
+    out."""
+    import_time: str = "10min"
+    """How long reading the model may take."""
+
+    @property
+    def limits(self) -> "ImportLimits | None":
+        """Of the process that reads the model; None where there is to be none.
+
+        Raises:
+            GraphwrightError: no sizes, or not above zero.
+        """
+        from graphs.import_limits import ImportLimits
+        from simulator.units import BYTES, parse_quantity
+
+        seconds = read_seconds(self.import_time, "--import-time")
+        size = None
+        if self.import_memory is not None:
+            size = int(parse_quantity(self.import_memory, BYTES, "--import-memory"))
+            if size <= 0:
+                raise GraphwrightError(f"--import-memory {self.import_memory}: must be above zero")
+        return None if self.trust else ImportLimits(size, seconds)
+
+
+#: Models are read in a process of their own.
+GUARDED = ImportFlags()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Target(ImportFlags):
     """The model's open dimensions, and the cluster."""
 
     cluster: Annotated[str | None, Parameter(alias="-c")] = None
@@ -48,6 +85,14 @@ class Target:
                 raise GraphwrightError(f"--dim {text}: {value!r} is not a positive whole number")
             dims[name] = int(value)
         return dims
+
+
+def target_of(reading: ImportFlags, dim: tuple[str, ...], allow_unknown: bool = False) -> Target:
+    """What a verb without a cluster of its own reads models with."""
+    return Target(
+        reading.trust, reading.import_memory, reading.import_time,
+        dim=dim, allow_unknown=allow_unknown,
+    )  # fmt: skip
 
 
 @Parameter(name="*")
@@ -106,7 +151,11 @@ def read_model(model: str, target: Target) -> "Graph":
 
     precision = read_precision(target.precision)
     graph = resolve(
-        model, target.sizes, signature=target.signature, allow_unknown=target.allow_unknown
+        model,
+        target.sizes,
+        signature=target.signature,
+        allow_unknown=target.allow_unknown,
+        limits=target.limits,
     )
     if precision == Precision.AUTO and not _has_tf32(model, target):
         return graph

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -15,6 +14,7 @@ from agent.decoding.config import OneShotTraining
 from agent.decoding.network import OneShotPolicy
 from agent.runs.checkpoint import CheckpointError
 from agent.runs.plain_values import from_plain, to_plain
+from agent.runs.stored_policy import network_of, stored_notes, stored_settings
 from envs.features.observation import (
     DEVICE_COLUMNS,
     EDGE_COLUMNS,
@@ -90,7 +90,7 @@ def load_one_shot(folder: str | Path) -> OneShotCheckpoint:
         meta = json.loads((path / META).read_text(encoding="utf-8"))
         weights = load_file(path / _WEIGHTS)
         optimizer = load_file(path / _OPTIMIZER) if (path / _OPTIMIZER).is_file() else None
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{path}: the policy cannot be read ({error})") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         version = meta.get("format") if isinstance(meta, dict) else None
@@ -103,16 +103,11 @@ def load_one_shot(folder: str | Path) -> OneShotCheckpoint:
             f"{path}: the policy reads other features than this version makes; train it anew"
         )
     try:
-        training = from_plain(OneShotTraining, dict(meta["training"]))
+        training = from_plain(OneShotTraining, stored_settings(meta, "training"))
+        policy = network_of(lambda: OneShotPolicy(training.policy), weights)
     except GraphwrightError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    with torch.random.fork_rng(devices=[]):
-        policy = OneShotPolicy(training.policy)
-    try:
-        policy.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: weights and configuration disagree ({error})") from error
-    return OneShotCheckpoint(policy, training, meta.get("about", {}), optimizer)
+    return OneShotCheckpoint(policy, training, stored_notes(meta), optimizer)
 
 
 def _columns() -> dict[str, Any]:

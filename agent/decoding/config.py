@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from agent.decoding.stream import StreamConfig
+from agent.policy.sizes import check_sizes
 from graphs.errors import GraphwrightError
 from placement.decoding.styles import Noise
 
@@ -12,7 +13,7 @@ class OneShotConfig:
     """Sizes and switches of the network; every mechanism can be switched off.
 
     Raises:
-        GraphwrightError: a width that the heads do not divide.
+        GraphwrightError: a size out of range, or a width that the heads do not divide.
     """
 
     width: int = 64
@@ -31,6 +32,8 @@ class OneShotConfig:
     """Gate every layer by the pooled graph (Cheung et al. 2019, as used by Zhou et al.)."""
 
     def __post_init__(self) -> None:
+        widths = ("width", "heads", "segment_ops", "decoder_width", "affinity_width")
+        check_sizes(self, widths, ("sage_layers", "attention_layers"))
         if self.width % self.heads:
             raise GraphwrightError(
                 f"width {self.width} is not a multiple of {self.heads} heads; choose one that is"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from agent.policy.sizes import check_sizes
 from envs.tasks import Task
 from graphs.errors import GraphwrightError
 
@@ -13,7 +14,8 @@ class PolicyConfig:
     """Sizes and switches of the network.
 
     Raises:
-        GraphwrightError: a width that the heads do not divide, widths that are not two, or no task.
+        GraphwrightError: a size out of range, a width that the heads do not divide, widths that are
+            not two, or no task.
     """
 
     width: int = 64
@@ -44,11 +46,13 @@ class PolicyConfig:
     """How many outputs there are when `device_embeddings` is off."""
 
     def __post_init__(self) -> None:
+        widths = ("width", "heads", "segment_ops", "pair_width", "move_widths", "max_devices")
+        check_sizes(self, widths, ("sage_layers", "attention_layers"))
         if self.width % self.heads:
             raise GraphwrightError(
                 f"width {self.width} is not a multiple of {self.heads} heads; choose one that is"
             )
-        if len(self.move_widths) != 2 or min(self.move_widths) < 1:
+        if len(self.move_widths) != 2:
             raise GraphwrightError(
                 f"move_widths is {list(self.move_widths)}; give the widths of two layers"
             )

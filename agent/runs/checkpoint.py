@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from agent.config import AgentConfig
 from agent.policy.network import Policy
 from agent.runs.plain_values import from_plain, to_plain
+from agent.runs.stored_policy import network_of, stored_notes, stored_settings
 from envs.features.groups import GROUP_COLUMNS, GROUP_PAIR_COLUMNS
 from envs.features.observation import (
     DEVICE_COLUMNS,
@@ -94,7 +95,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         meta = json.loads((path / META).read_text())
         weights = load_file(path / _WEIGHTS)
         optimizer = load_file(path / _OPTIMIZER) if (path / _OPTIMIZER).is_file() else None
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{path}: the policy cannot be read ({error})") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         version = meta.get("format") if isinstance(meta, dict) else None
@@ -109,16 +110,11 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             f"{path}: the policy reads other features than this version makes; train it anew"
         )
     try:
-        config = from_plain(AgentConfig, dict(meta["config"]))
+        config = from_plain(AgentConfig, stored_settings(meta, "config"))
+        policy = network_of(lambda: Policy(config.policy), _with_new_kinds(weights))
     except GraphwrightError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    with torch.random.fork_rng(devices=[]):
-        policy = Policy(config.policy)
-    try:
-        policy.load_state_dict(_with_new_kinds(weights))
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: weights and configuration disagree ({error})") from error
-    return Checkpoint(policy, config, meta.get("about", {}), optimizer)
+    return Checkpoint(policy, config, stored_notes(meta), optimizer)
 
 
 def stored_at(folder: Path) -> Path:
@@ -161,7 +157,7 @@ def restore_optimizer(
 def _with_new_kinds(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Op kinds that came after a policy was trained look to it like custom ops."""
     rows = weights.get(_KINDS)
-    if rows is None or len(rows) >= len(OpKind):
+    if rows is None or rows.ndim != 2 or not OpKind.CUSTOM < len(rows) < len(OpKind):
         return weights
     new = rows[int(OpKind.CUSTOM)].expand(len(OpKind) - len(rows), -1)
     return {**weights, _KINDS: torch.cat([rows, new])}

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 _ELLIPSIS = "..."
+#: numpy takes no more either; each is held against all others.
+_MOST_OPERANDS = 64
 Label = str | int
 
 
@@ -11,10 +13,13 @@ def einsum_flops(equation: str, shapes: Sequence[tuple[int, ...]]) -> float:
     """Flops of `equation` on operands of the given shapes; a multiply-add is two flops.
 
     Raises:
-        ValueError: the equation does not fit the number or ranks of the operands.
+        ValueError: the equation does not fit the number or ranks of the operands, or has more
+            than 64.
     """
     left, arrow, right = equation.replace(" ", "").partition("->")
     written = left.split(",")
+    if len(written) > _MOST_OPERANDS:
+        raise ValueError(f"einsum of {len(written)} operands; at most {_MOST_OPERANDS} are counted")
     if len(written) != len(shapes):
         raise ValueError(f"einsum {equation!r} takes {len(written)} operands, not {len(shapes)}")
     terms = [_labels(term, len(shape)) for term, shape in zip(written, shapes, strict=True)]

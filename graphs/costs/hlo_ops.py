@@ -49,34 +49,34 @@ FUSED_FLOPS: Mapping[str, float] = {
 
 
 def _product(op: Signature) -> Work:
-    return streaming(matmul_flops(op.outputs[0].elements, int(op.attributes["inner"]), 1), op)
+    return streaming(matmul_flops(op.outputs[0].elements, op.integer("inner"), 1), op)
 
 
 def _convolution(op: Signature) -> Work:
     """`taps` are the multiply-adds of an element: of the kernel and of its group's channels."""
-    return streaming(2.0 * op.outputs[0].elements * float(op.attributes["taps"]), op)
+    return streaming(2.0 * op.outputs[0].elements * op.figure("taps"), op)
 
 
 def _reduce(op: Signature) -> Work:
     """Half of the inputs are initial values; the reducer runs once for each element."""
     reduced = sum(tensor.elements for tensor in op.inputs[: len(op.inputs) // 2])
-    return streaming(float(op.attributes["reducer"]) * reduced / max(len(op.outputs), 1), op)
+    return streaming(op.figure("reducer") * reduced / max(len(op.outputs), 1), op)
 
 
 def _reduce_window(op: Signature) -> Work:
-    points = op.outputs[0].elements * int(op.attributes["window"])
-    return streaming(float(op.attributes["reducer"]) * points, op)
+    points = op.outputs[0].elements * op.integer("window")
+    return streaming(op.figure("reducer") * points, op)
 
 
 def _select_and_scatter(op: Signature) -> Work:
     """One comparison for each point of the window and element of the source."""
-    return streaming(float(op.inputs[1].elements * int(op.attributes["window"])), op)
+    return streaming(float(op.inputs[1].elements * op.integer("window")), op)
 
 
 def _sort(op: Signature) -> Work:
     """n log2 n comparisons along the sorted axis."""
     shape = op.inputs[0].shape
-    length = max(shape[int(op.attributes.get("axis", -1))] if shape else 1, 2)
+    length = max(shape[op.integer("axis", len(shape) - 1)] if shape else 1, 2)
     return streaming(op.inputs[0].elements * log2(length), op)
 
 
@@ -102,7 +102,7 @@ def _update_slice(op: Signature) -> Work:
 
 
 def _fourier(op: Signature) -> Work:
-    length = max(int(op.attributes.get("length", 2)), 2)
+    length = max(op.integer("length", 2), 2)
     return streaming(5.0 * max(input_elements(op), output_elements(op)) * log2(length), op)
 
 

@@ -29,6 +29,10 @@ class SizeError(ModelError, ValueError):
     """A tensor that no device could hold, or of fewer than no elements."""
 
 
+class WorkError(ModelError, ValueError):
+    """Work that no device could do, or less than none."""
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Shape and element type of one tensor; all dimensions are known.
@@ -96,6 +100,20 @@ class Signature:
         values = value if isinstance(value, list | tuple) else (value,)
         return tuple(_count(name, item, 0) for item in values)
 
+    def figure(self, name: str) -> float:
+        """An attribute that weighs something.
+
+        Raises:
+            KeyError: it is absent.
+            ValueError: it is no number, or not between 0 and 2**48.
+        """
+        value = self.attributes[name]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"attribute {name} is {value!r:.80}; it must be a number")
+        if not 0 <= value <= LARGEST_COUNT:
+            raise ValueError(f"attribute {name} is {value!r:.80}; it must be from 0 to 2**48")
+        return float(value)
+
     def flag(self, name: str, default: bool = False) -> bool:
         """An attribute that is true or false, or a number that is zero or not.
 
@@ -146,7 +164,11 @@ _MOST_WORK = 1e30
 
 @dataclass(frozen=True)
 class Work:
-    """Floating point operations (a multiply-add is two) and bytes moved to and from memory."""
+    """Floating point operations (a multiply-add is two) and bytes moved to and from memory.
+
+    Raises:
+        WorkError: a figure that is negative, no number, or beyond 1e30.
+    """
 
     flops: float = 0.0
     bytes_read: float = 0.0
@@ -158,7 +180,10 @@ class Work:
     def __post_init__(self) -> None:
         for figure in (self.flops, self.bytes_read, self.bytes_written, self.workspace_bytes):
             if not 0 <= figure <= _MOST_WORK:
-                raise ValueError(f"work of {figure!s:.40} is not from 0 to {_MOST_WORK:.0e}")
+                raise WorkError(
+                    f"work of {figure!s:.40} flops or bytes is not from 0 to {_MOST_WORK:.0e}: "
+                    "check the model's sizes, and how often its loops run"
+                )
 
 
 def repeated(parts: Sequence[Work], trips: int = 1) -> Work:

@@ -17,6 +17,8 @@ ASSUMED_LENGTH = 128
 
 _LONGEST_EXPRESSION = 500
 _LARGEST = 2**48
+#: What a part of an expression may come to: powers of powers would never be done.
+_LARGEST_PART = 2**200
 _BATCH_NAMES = frozenset({"n", "b", "bs", "bsz"})
 _SIDE_NAMES = frozenset({"h", "w"})
 _LENGTH_WORDS = (
@@ -142,6 +144,18 @@ def _parse(expression: str) -> ast.expr | None:
 
 
 def _evaluate(tree: ast.expr, sizes: Mapping[str, int]) -> float:
+    """The value of an expression, none of whose parts is larger than any size can make it.
+
+    Raises:
+        ValueError: no arithmetic, or a part that is too large or no number.
+    """
+    value = _evaluate_part(tree, sizes)
+    if not abs(value) <= _LARGEST_PART:
+        raise ValueError("a part of a dimension is too large")
+    return value
+
+
+def _evaluate_part(tree: ast.expr, sizes: Mapping[str, int]) -> float:
     match tree:
         case ast.Constant(value=int() | float() as value):
             return value
@@ -161,7 +175,10 @@ def _evaluate(tree: ast.expr, sizes: Mapping[str, int]) -> float:
             exponent_value = _evaluate(exponent, sizes)
             if not -1 <= exponent_value <= 8:
                 raise ValueError("an exponent out of range")
-            return _evaluate(base, sizes) ** exponent_value
+            powered = _evaluate(base, sizes)
+            if powered < 0 and exponent_value != int(exponent_value):
+                raise ValueError("a root of a negative number")
+            return powered**exponent_value
         case ast.Call(func=ast.Name(id=name), args=arguments):
             return _FUNCTIONS[name](*(_evaluate(argument, sizes) for argument in arguments))
     raise ValueError("not arithmetic on dimensions")

@@ -357,6 +357,18 @@ def _dtype(spec: dict[str, Any]) -> torch.dtype:
     return dtype
 
 
+def write_tensors(values: Any, path: Path) -> None:
+    """Write by torch.save, whole; a link of that name is replaced, what it points to stays."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{time.time_ns():x}.partial")
+    try:
+        with partial.open("xb") as file:
+            torch.save(values, file)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--manifest", type=Path, default=MANIFEST)
@@ -423,10 +435,10 @@ def _work(runner: Runner, options: argparse.Namespace, manifest: dict[str, Any])
     elif options.outputs or not (options.check or options.time):
         outputs, losses = runner.step()
         if options.outputs and runner.is_last:
-            torch.save(losses if outputs is None else outputs, options.outputs)
+            write_tensors(losses if outputs is None else outputs, Path(options.outputs))
     if options.save:
         options.save.mkdir(parents=True, exist_ok=True)
-        torch.save(runner.relay.stage.state_dict(), options.save / f"stage{runner.rank}.pt")
+        write_tensors(runner.relay.stage.state_dict(), options.save / f"stage{runner.rank}.pt")
 
 
 if __name__ == "__main__":

@@ -1005,7 +1005,7 @@ def _run(model: SplitModel, arguments: argparse.Namespace) -> int:
         arrays: dict[str, Any] = {
             key: array for item in outputs.items() for key, array in _flat(*item)
         }
-        np.savez(arguments.outputs, **arrays)
+        _write_arrays(arguments.outputs, arrays)
     for name, value in outputs.items():
         print(f"{name}: {_described(value)}")
     gap = 0.0
@@ -1026,6 +1026,19 @@ def _run(model: SplitModel, arguments: argparse.Namespace) -> int:
     if arguments.stream:
         _print_stream(model, many_feeds, arguments)
     return 0 if gap <= arguments.tolerance else 1
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write an npz file whole; a link of its name is replaced, and what it points to stays."""
+    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{time.time_ns():x}.partial")
+    try:
+        with partial.open("xb") as file:
+            np.savez(file, **arrays)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def main() -> int:

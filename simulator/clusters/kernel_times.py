@@ -116,21 +116,40 @@ def kernel_times_from_json(text: str, origin: str) -> KernelTimes:
         for row in body["samples"]:
             *key, seconds = row
             samples[_signature(key)] = float(_figures([seconds], origin)[0])
-        return KernelTimes(str(body["machine"]), str(body["device_kind"]), graphs, samples)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return KernelTimes(_text(body["machine"]), _text(body["device_kind"]), graphs, samples)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise ClusterError(f"{origin}: damaged cost table ({error})") from error
 
 
 def _signature(key: Sequence[Any]) -> KernelSignature:
     op_type, kind, dtype, flops, read, written, shape = key
-    sizes = tuple(int(size) for size in shape)
-    return KernelSignature(
-        str(op_type), int(kind), int(dtype), float(flops), float(read), float(written), sizes
-    )
+    sizes = tuple(_count(size) for size in shape)
+    figures = (_figure(flops), _figure(read), _figure(written))
+    return KernelSignature(_text(op_type), _count(kind), _count(dtype), *figures, sizes)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.40} is not text")
+    return value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ValueError(f"{value!r:.40} is not a whole number of 64 bits")
+    return value
+
+
+def _figure(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{value!r:.40} is not a figure")
+    return float(value)
 
 
 def _figures(values: Any, origin: str) -> Float64[np.ndarray, " _"]:
-    seconds = np.array(values, np.float64)
-    if seconds.ndim != 1 or not np.isfinite(seconds).all() or (seconds < 0).any():
+    if not isinstance(values, list):
+        raise ValueError(f"{values!r:.40} is not a list of seconds")
+    seconds = np.array([_figure(value) for value in values], np.float64)
+    if not np.isfinite(seconds).all():
         raise ClusterError(f"{origin}: seconds must be finite and not negative")
     return seconds

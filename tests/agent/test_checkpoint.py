@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from training_samples import largest_difference, tiny_policy
 
 from agent.runs.checkpoint import (
@@ -94,6 +95,16 @@ def test_weights_of_another_network_are_refused(saved: Path) -> None:
         load_checkpoint(saved)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(saved: Path, value: float) -> None:
+    weights = load_file(saved / "policy.safetensors")
+    name = max(weights, key=lambda one: weights[one].numel())
+    weights[name].view(-1)[3] = value
+    save_file(weights, saved / "policy.safetensors")
+    with pytest.raises(CheckpointError, match="not finite"):
+        load_checkpoint(saved)
+
+
 def test_unknown_settings_are_refused(saved: Path) -> None:
     config = json.loads((saved / "policy.json").read_text())["config"]
     config["policy"]["wdith"] = 32
@@ -148,3 +159,38 @@ def test_what_is_no_checkpoint_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds other things than a policy"):
         save_checkpoint(tmp_path, Checkpoint(policy, config, {}))
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "no settings"),
+        (["policy"], "no settings"),
+        (7.5, "no settings"),
+        ({"policy": {"width": 10**9, "heads": 1}}, "width is 1000000000; give 1 to 16384"),
+        ({"policy": {"heads": 0}}, "heads is 0; give 1 to"),
+        ({"policy": {"sage_layers": 10**6}}, "sage_layers is 1000000; give 0 to 64"),
+        ({"policy": {"attention_layers": -1}}, "attention_layers is -1; give 0 to 64"),
+        ({"policy": {"move_widths": [2**31, 4]}}, "move_widths is 2147483648; give 1 to"),
+        ({"policy": {"width": 16384, "heads": 1, "sage_layers": 64}}, "disagree about"),
+    ],
+)
+def test_settings_of_no_sensible_network_are_refused(
+    saved: Path, config: object, message: str
+) -> None:
+    rewrite(saved, config=config)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 8), (200, 8), (3, 8, 2)])
+def test_rows_of_kinds_of_another_shape_are_refused(saved: Path, shape: tuple[int, ...]) -> None:
+    weights = load_file(saved / "policy.safetensors")
+    save_file({**weights, "encoder.kind.weight": torch.zeros(shape)}, saved / "policy.safetensors")
+    with pytest.raises(CheckpointError, match="disagree about"):
+        load_checkpoint(saved)
+
+
+def test_notes_that_are_no_object_are_none(saved: Path) -> None:
+    rewrite(saved, about=[1])
+    assert load_checkpoint(saved).about == {}

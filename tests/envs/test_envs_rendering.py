@@ -1,5 +1,6 @@
 """Pictures of plans: what the table says, and that the chart shows something."""
 
+import matplotlib
 import numpy as np
 import pytest
 from environment_samples import two_chains
@@ -77,3 +78,11 @@ def test_unlike_plans_look_unlike() -> None:
 def test_without_a_mode_nothing_is_drawn() -> None:
     with pytest.warns(UserWarning, match="no render mode; choose one of ansi, rgb_array"):
         assert stepped(None, [0, 1]).render() is None
+
+
+def test_pictures_are_the_same_whatever_settings_lie_about() -> None:
+    plain = chart(stepped("rgb_array", [0, 1]))
+    with matplotlib.rc_context({"figure.facecolor": "red", "text.usetex": True}):
+        again = chart(stepped("rgb_array", [0, 1]))
+        assert matplotlib.rcParams["figure.facecolor"] == "red"
+    assert np.array_equal(plain, again)

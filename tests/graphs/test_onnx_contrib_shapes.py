@@ -14,10 +14,12 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 from graphs import Graph, OpKind
 from graphs.costs.onnx_contrib import MICROSOFT_OPS
 from graphs.costs.onnx_ops import onnx_cost
-from graphs.importers.onnx_models.contrib_shapes.table import RULES
+from graphs.costs.work import TensorSpec
+from graphs.importers.onnx_models.contrib_shapes.table import RULES, contrib_outputs
 from graphs.importers.onnx_models.contrib_shapes.twins import NCHWC, NHWC, standard_twin
 from graphs.importers.onnx_models.model import import_onnx_model
 from graphs.importers.onnx_models.steps import onnx_steps
+from graphs.importers.onnx_models.values import OnnxValue
 
 MS = "com.microsoft"
 DOMAINS = {"": 21, MS: 1, NHWC: 11, NCHWC: 1, "ai.onnx.preview.training": 1}
@@ -391,3 +393,11 @@ def test_sixteen_bit_quantisation_halves_the_bytes() -> None:
     graph = _graph(item)
     (made,) = graph.outputs_of(graph.op_index["op"])
     assert graph.tensor_bytes[made] == 8 * 64 * 2
+
+
+@pytest.mark.parametrize("value", [[7], [], "7", True])
+def test_attributes_of_another_kind_give_no_shape(value: Any) -> None:
+    packed = OnnxValue(TensorSpec((8, 1, 16)), U8)
+    tokens = OnnxValue(TensorSpec((2, 32)), F32)
+    assert contrib_outputs(MS, "MatMulNBits", [tokens, packed], {"K": 32, "N": 8})
+    assert not contrib_outputs(MS, "MatMulNBits", [tokens, packed], {"K": 32, "N": value})

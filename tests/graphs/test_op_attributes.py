@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from onnx_toys import imported, node
 
 from graphs.costs.aten_ops import aten_cost
+from graphs.costs.einsum import einsum_flops
 from graphs.costs.onnx_ops import onnx_cost
 from graphs.costs.tensorflow_ops import TENSORFLOW_OPS
-from graphs.costs.work import FORMULA_ERRORS, Signature, SizeError, TensorSpec, Work
+from graphs.costs.work import (
+    FORMULA_ERRORS,
+    Signature,
+    SizeError,
+    TensorSpec,
+    Work,
+    WorkError,
+    repeated,
+)
 from graphs.errors import ModelError
 
 VALUES = (
@@ -136,3 +145,38 @@ def test_a_model_with_senseless_attributes_is_costed_or_refused(value: Any) -> N
     except ModelError:
         return
     assert graph.report.estimated_ops == {"com.microsoft.MultiHeadAttention": 1}
+
+
+def test_a_weight_of_work_is_a_number() -> None:
+    signature = Signature("A", [], [], {"taps": 2.5, "word": "x", "huge": 1e300, "on": True})
+    assert signature.figure("taps") == 2.5
+    for name in ("word", "huge", "on"):
+        with pytest.raises(ValueError, match=f"attribute {name}"):
+            signature.figure(name)
+    with pytest.raises(KeyError):
+        signature.figure("none")
+
+
+def test_work_beyond_all_devices_is_the_models_fault() -> None:
+    assert issubclass(WorkError, ModelError)
+    with pytest.raises(WorkError, match="how often its loops run"):
+        repeated([Work(flops=1e20)], 2**48)
+
+
+@pytest.mark.parametrize("value", [[1], "one", 1.0])
+def test_attributes_of_another_type_than_the_schemas_are_not_used(value: Any) -> None:
+    scan = node("Scan", ["x"], ["y"], "scan", body=_body(), num_scan_inputs=value)
+    with pytest.raises(ModelError, match="num_scan_inputs=0 of 1"):
+        imported([scan], {"x": [3, 4]}, ["y"])
+
+
+def _body() -> onnx.GraphProto:
+    row = onnx.helper.make_tensor_value_info("row", onnx.TensorProto.FLOAT, [4])
+    out = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, [4])
+    return onnx.helper.make_graph([node("Relu", ["row"], ["out"])], "body", [row], [out])
+
+
+def test_an_einsum_of_very_many_operands_has_no_formula() -> None:
+    equation = ",".join(["i"] * 65) + "->i"
+    with pytest.raises(ValueError, match="at most 64"):
+        einsum_flops(equation, [(2,)] * 65)

@@ -12,8 +12,11 @@ from tensorflow.compiler.mlir.stablehlo import stablehlo
 from graphs import Graph, OpKind
 from graphs.costs.work import TensorSpec
 from graphs.importers.stablehlo.call_modules import CallModules
+from graphs.importers.stablehlo.instructions import Computation, Instruction
+from graphs.importers.stablehlo.loops import Integers
 from graphs.importers.stablehlo.lowering import Lowering, request_for
 from graphs.importers.tensorflow_models.graph import import_graph_def
+from graphs.kinds import DType
 
 Spec = tuple[Sequence[int | None], Any]
 
@@ -352,3 +355,16 @@ def test_what_ends_the_reading_process_ends_no_import() -> None:
     assert read.results == (TensorSpec((8,)),)
     with_process.close()
     assert with_process._process is None
+
+
+@pytest.mark.parametrize("opcode", ["add", "multiply"])
+def test_integers_that_double_at_each_step_are_told_in_no_time(opcode: str) -> None:
+    scalar = (TensorSpec((), DType.INT64),)
+    instructions = {0: Instruction(0, "constant", (), (), scalar, {"value": 3})}
+    for number in range(1, 90):
+        operands = (number - 1, number - 1)
+        instructions[number] = Instruction(number, opcode, operands, (), scalar)
+    leaves = {number: ((number, 0),) for number in instructions}
+    integers = Integers(Computation(instructions, 89, leaves))
+    assert integers.of((4, 0)) == (48 if opcode == "add" else 3**16)
+    assert integers.of((89, 0)) is None  # beyond 64 bits

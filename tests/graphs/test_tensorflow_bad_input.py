@@ -11,10 +11,13 @@ import tensorflow as tf
 from google.protobuf import text_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from planted_files import ROOT
 from tensorflow_samples import training_graph
 
 from graphs import Graph, ModelError, load
 from graphs.importers.tensorflow_models.graph import import_graph_def
+from graphs.importers.tensorflow_models.nodes import parse_nodes
+from graphs.importers.tensorflow_models.prune import chosen_fetches
 
 tf1 = tf.compat.v1
 
@@ -281,3 +284,35 @@ def test_mutated_fields_give_a_graph_or_a_model_error(data: st.DataObject) -> No
 def training_definition() -> Any:
     """A fresh copy of the sample training graph."""
     return tf1.GraphDef.FromString(_TRAINING)
+
+
+def _stacks_less_than_nothing(definition: Any) -> None:
+    stack = next(node for node in definition.node if node.op == "TensorListStack")
+    stack.attr["num_elements"].i = -2
+
+
+def test_a_negative_size_of_tensorflows_inference_is_refused(tmp_path: Path) -> None:
+    definition = tf1.GraphDef.FromString((ROOT / "tests/fuzz/corpus/loop.pb").read_bytes())
+    _stacks_less_than_nothing(definition)
+    path = tmp_path / "loop.pb"
+    path.write_bytes(definition.SerializeToString())
+    with pytest.raises(ModelError, match=r"loop.pb: tensor 'Tensor.*impossible shape"):
+        load(path)
+
+
+@pytest.mark.parametrize("around", [["group"], ["second", "group"]])
+def test_groups_that_group_themselves_are_no_results(around: list[str]) -> None:
+    definition = _small()
+    for name, other in zip(around, [*around[1:], around[0]], strict=True):
+        definition.node.add(name=name, op="NoOp", input=[f"^{other}"])
+    nodes = parse_nodes(definition.node, "g")
+    assert chosen_fetches(nodes)[0] == ["result"]
+
+
+def test_long_chains_of_groups_are_walked() -> None:
+    definition = _small()
+    definition.node.add(name="init", op="NoOp")
+    definition.node.add(name="group0", op="NoOp", input=["^init"])
+    for number in range(1, 3000):
+        definition.node.add(name=f"group{number}", op="NoOp", input=[f"^group{number - 1}"])
+    assert chosen_fetches(parse_nodes(definition.node, "g"))[0] == ["result"]

@@ -68,6 +68,8 @@ def test_two_processes_give_the_outputs_of_one(program: Path, tmp_path: Path) ->
     exported = export_pipeline(halves(program, tmp_path / "out", micro_batches=MICRO_BATCHES))
     whole = inputs_of(MICRO_BATCHES * SAMPLES)
     torch.save(list(whole), tmp_path / "inputs.pt")
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "outputs.pt").symlink_to(tmp_path / "precious")
     results = run_stages(
         exported.files[1], "--inputs", str(tmp_path / "inputs.pt"),
         "--outputs", str(tmp_path / "outputs.pt"), "--check",
@@ -77,6 +79,7 @@ def test_two_processes_give_the_outputs_of_one(program: Path, tmp_path: Path) ->
     outputs = torch.load(tmp_path / "outputs.pt")
     assert set(outputs) == {"logits", "last"}
     torch.testing.assert_close(outputs, chain()(*whole))
+    assert (tmp_path / "precious").read_text() == "kept"
 
 
 @pytest.mark.parametrize("schedule", ["ScheduleGPipe", "Schedule1F1B"])

@@ -409,6 +409,8 @@ def test_every_output_is_stored_and_checked(tmp_path: Path) -> None:
     model = cast_model(tmp_path / "m.onnx", "bfloat16")
     path = split_of(model, tmp_path / "out", {"down": 1, "up": 2})
     outputs = tmp_path / "outputs.npz"
+    (tmp_path / "precious").write_text("kept")
+    outputs.symlink_to(tmp_path / "precious")
     command = [sys.executable, str(path), "--cpu", "--random", "--check", str(model)]
     done = subprocess.run(
         [*command, "--outputs", str(outputs)], capture_output=True, text=True, check=False
@@ -417,6 +419,8 @@ def test_every_output_is_stored_and_checked(tmp_path: Path) -> None:
     assert "a: tensor(bfloat16)[" in done.stdout
     found = np.load(outputs)
     np.testing.assert_array_equal(found["a"].view(ml_dtypes.bfloat16), found["y"])
+    assert not outputs.is_symlink()
+    assert (tmp_path / "precious").read_text() == "kept"
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float8e5m2", "int4"])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from agent.cli.options import Target, read_model
+from agent.cli.options import GUARDED, ImportFlags, read_model, target_of
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from graphs.errors import GraphwrightError
 from graphs.whole_files import write_whole
@@ -20,6 +20,7 @@ def calibrate(
     out: Path,
     dim: tuple[str, ...] = (),
     sizes: tuple[str, ...] = (),
+    reading: ImportFlags = GUARDED,
     runtime: str = "ort",
     devices: int = 0,
     plans: int = 8,
@@ -73,7 +74,7 @@ def calibrate(
             "--plans, --judged and --repeats are at least 2, --devices at least 0"
         )
     calibrator = get_calibrator(runtime)
-    target = Target(None, dim)
+    target = target_of(reading, dim)
     loaded = []
     for model in models:
         if not Path(model).is_file():
@@ -81,7 +82,7 @@ def calibrate(
         graph = read_model(model, target)
         check_runs(runtime, model, graph)
         loaded.append(ModelFile(Path(model), graph, target.sizes))
-    further = _further_sizes(models, dim, sizes)
+    further = _further_sizes(models, dim, sizes, reading)
     prepare(quiet=json)
     cluster = probe_machine(devices or 64)
     config = CalibrationConfig(plans, judged, repeats, seed)
@@ -106,7 +107,7 @@ def calibrate(
 
 
 def _further_sizes(
-    models: tuple[str, ...], dim: tuple[str, ...], sizes: tuple[str, ...]
+    models: tuple[str, ...], dim: tuple[str, ...], sizes: tuple[str, ...], reading: ImportFlags
 ) -> "list[ModelFile]":
     """The models at other sizes of their symbolic dimensions."""
     from placement.runtime.calibration.judging import ModelFile
@@ -118,7 +119,7 @@ def _further_sizes(
             raise GraphwrightError(f"--sizes {text!r}: write a dimension's sizes as batch=4,16")
         others = tuple(item for item in dim if item.partition("=")[0] != name)
         for value in values.split(","):
-            target = Target(None, (*others, f"{name}={value}"))
+            target = target_of(reading, (*others, f"{name}={value}"))
             files += [
                 ModelFile(Path(model), read_model(model, target), target.sizes) for model in models
             ]

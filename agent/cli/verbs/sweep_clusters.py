@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from agent.cli.exit_codes import DONE, INFEASIBLE
-from agent.cli.options import pair, read_seconds
+from agent.cli.options import GUARDED, ImportFlags, pair, read_model, read_seconds, target_of
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
 from agent.cli.verbs.sweep_periods import sweep_periods
@@ -26,6 +26,7 @@ def sweep_clusters(
     price: Annotated[tuple[str, ...], _SEVERAL] = (),
     dim: tuple[str, ...] = (),
     allow_unknown: Annotated[bool, Parameter(negative=())] = False,
+    reading: ImportFlags = GUARDED,
     objective: Objective = "latency",
     overlap: ThroughputFlags = NOT_ASKED,
     placer: str | None = None,
@@ -71,7 +72,6 @@ def sweep_clusters(
         Print one JSON object instead of a table.
     """
     from agent.cli.import_text import import_values, print_import
-    from agent.cli.options import Target, read_model
     from agent.placing.registry import get_placer
     from graphs.whole_files import write_whole
     from placement.report.sweep import efficient, sweep
@@ -88,6 +88,7 @@ def sweep_clusters(
     distinct = {item.digest: item for item in reversed(loaded)}
     clusters = [apply_change(item, change) for item in loaded if distinct[item.digest] is item]
     prices = dict(_price(text) for text in price) if price else None
+    target = target_of(reading, dim, allow_unknown)
     request = overlap.request(objective)
     if request is not None:
         if placer is not None or out is not None:
@@ -95,11 +96,11 @@ def sweep_clusters(
                 "--objective throughput has a search of its own and prints a table: leave out "
                 "--placer and --out"
             )
-        graph = read_model(model, Target(dim=dim, allow_unknown=allow_unknown))
+        graph = read_model(model, target)
         return sweep_periods(graph, clusters, request, seconds, seed, prices, as_json=json)
     placer = placer or "portfolio"
     decide = get_placer(placer, None)
-    graph = read_model(model, Target(dim=dim, allow_unknown=allow_unknown))
+    graph = read_model(model, target)
     prepare(quiet=json)
     with progress(f"{len(clusters)} clusters", quiet=json) as on_progress:
         points = sweep(

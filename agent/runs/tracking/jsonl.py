@@ -51,7 +51,10 @@ class JsonLines:
 
         path = Path(_PICTURES) / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{step}.png"
         (self._folder / _PICTURES).mkdir(exist_ok=True)
-        write_by_name(self._folder / path, lambda partial: imsave(partial, pixels, format="png"))
+        write_by_name(
+            self._folder / path,
+            lambda partial: imsave(partial, pixels, format="png", origin="upper"),
+        )
         self._write(step, {"picture": name, "path": str(path)})
 
     def artifact(

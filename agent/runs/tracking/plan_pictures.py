@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 
 from agent.runs.tracking.tracker import Tracker
 from envs.instance import Instance
+from envs.pictures import drawn_alike
 from envs.rendering import gantt
 from graphs.visible_text import visible_in_picture
 from simulator.plan import Plan
@@ -43,6 +44,7 @@ def device_rows(trace: Trace) -> Sequence[Mapping[str, Any]]:
     ]
 
 
+@drawn_alike
 def placement_picture(
     instance: Instance, plan: Plan, width: int = 960, height: int = 320
 ) -> UInt8[np.ndarray, "height width 3"]:

@@ -88,7 +88,7 @@ def analyse_node(
         ModelError: an input is unknown, or the node does not fit its inputs.
     """
     inputs = [_look_up(name, label, scope, context) if name else None for name in node.input]
-    attributes = attributes_of(node)
+    attributes = attributes_of(node, context.attribute_types(node.domain, node.op_type))
     domain = standard_domain(node.domain)
     phase = _phase(node.op_type, domain)
     specs = [spec for value in inputs if value is not None for spec in value.specs]
@@ -216,10 +216,17 @@ def collect_weights(graph: GraphProto, scope: Scope, context: ImportContext) -> 
     return sum(value.spec.bytes for _, value in values)
 
 
-def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """A node's attributes as plain Python values; bodies are left out."""
+def attributes_of(node: NodeProto, types: Mapping[str, int]) -> dict[str, Any]:
+    """A node's attributes as plain Python values; bodies are left out.
+
+    Args:
+        node: any node.
+        types: what its op's attributes must be; one of another type is left out as well.
+    """
     attributes: dict[str, Any] = {}
     for attribute in node.attribute:
+        if types.get(attribute.name, attribute.type) != attribute.type:
+            continue
         match attribute.type:
             case AttributeProto.INT:
                 attributes[attribute.name] = attribute.i

@@ -45,6 +45,7 @@ class ImportContext:
     must_repeat: bool = False
     """Whether a guess turned out wrong that shapes before it rest on."""
     _schemas: dict[tuple[str, str], defs.OpSchema | None] = field(default_factory=dict)
+    _attribute_types: dict[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)
 
     def note(self, sentence: str) -> None:
         """Keep a sentence for the user, once."""
@@ -96,6 +97,15 @@ class ImportContext:
                 schema = None
             self._schemas[key] = schema or None
         return self._schemas[key]
+
+    def attribute_types(self, domain: str, op_type: str) -> Mapping[str, int]:
+        """The type that each attribute of an op must have; none where onnx has no schema."""
+        key = (standard_domain(domain), op_type)
+        if key not in self._attribute_types:
+            schema = self.schema(domain, op_type)
+            known = {} if schema is None else schema.attributes
+            self._attribute_types[key] = {name: item.type.value for name, item in known.items()}
+        return self._attribute_types[key]
 
     def newest_schema(self, op_type: str) -> defs.OpSchema | None:
         """The schema of a standard op in the model's version, or else in onnx's newest."""

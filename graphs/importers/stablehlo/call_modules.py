@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from graphs.costs.work import TensorSpec
+from graphs.costs.work import FORMULA_ERRORS, TensorSpec
 from graphs.importers.stablehlo.instructions import parse_module
 from graphs.importers.stablehlo.lowering import Lowering, request_for
 from graphs.importers.stablehlo.module_work import ModuleWork, module_work, result_specs
@@ -68,6 +68,6 @@ class CallModules:
         try:
             module = parse_module(hlo_pb2.HloModuleProto.FromString(serialized))
             return ReadModule(module_work(module), result_specs(module))
-        except (IndexError, KeyError, ValueError, ZeroDivisionError, DecodeError) as error:
+        except (*FORMULA_ERRORS, StopIteration, RecursionError, DecodeError) as error:
             self.refused[name] = f"it has an op that is not understood ({error})"
             return None

@@ -7,6 +7,8 @@ from math import ceil
 from graphs.importers.stablehlo.instructions import Computation, Instruction, Leaf
 
 _DEEPEST = 100
+#: A larger number counts no trips.
+_LARGEST = 2**63
 _MAX_TRIPS = 1_000_000
 #: Direction of a comparison to whether it rises towards the limit, and whether it may reach it.
 _RISING = {"LT": (True, False), "LE": (True, True), "GT": (False, False), "GE": (False, True)}
@@ -20,11 +22,19 @@ class Integers:
     computation: Computation
     known: Mapping[Leaf, int] = field(default_factory=dict)
     """Values of parameters."""
+    _told: dict[Leaf, int | None] = field(default_factory=dict)
+    """What was found before: operands that many read are looked at once."""
 
     def of(self, leaf: Leaf, depth: int = 0) -> int | None:
-        """The value of a tensor; None where the run decides it."""
+        """The value of a tensor; None where the run decides it, or beyond 64 bits."""
         if leaf in self.known:
             return self.known[leaf]
+        if leaf not in self._told:
+            value = self._value(leaf, depth)
+            self._told[leaf] = value if value is not None and abs(value) < _LARGEST else None
+        return self._told[leaf]
+
+    def _value(self, leaf: Leaf, depth: int) -> int | None:
         instruction = self.computation.instructions[leaf[0]]
         if instruction.opcode == "constant":
             return instruction.attributes["value"]

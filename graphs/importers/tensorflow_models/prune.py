@@ -87,11 +87,14 @@ def prune(
 def _is_housekeeping(
     node: TensorflowNode, nodes: Mapping[str, TensorflowNode], fed: set[str]
 ) -> bool:
-    if node.op_type == "NoOp":
-        # A group is a result unless what it groups is housekeeping.
-        if _HOUSEKEEPING.search(node.name) or not node.controls:
+    seen = set()
+    while node.op_type == "NoOp":
+        # A group is a result unless what it groups is housekeeping; one that groups itself, or
+        # nothing, is none.
+        seen.add(node.name)
+        if _HOUSEKEEPING.search(node.name) or not node.controls or node.controls[0] in seen:
             return True
-        return all(_is_housekeeping(nodes[name], nodes, fed) for name in node.controls[:1])
+        node = nodes[node.controls[0]]
     if node.op_type in _NEVER_RESULTS or _HOUSEKEEPING.search(node.name):
         return True
     if node.op_type in _INITIALIZERS:

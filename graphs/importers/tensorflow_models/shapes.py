@@ -127,6 +127,21 @@ def infer_scope(
     return inference.run(live_graph)
 
 
+def _inferred_dims(tensor: Any, origin: str) -> Dims:
+    """The dimensions that TensorFlow's inference gives a tensor.
+
+    Raises:
+        ModelError: a negative one, which its C++ part lets through and its Python part refuses.
+    """
+    try:
+        shape = tensor.shape
+    except ValueError as error:
+        raise ModelError(
+            f"{origin}: tensor {tensor.name!r} has an impossible shape ({error})"
+        ) from error
+    return None if shape.rank is None else shape.as_list()
+
+
 class _Round:
     """What is known of the tensors after TensorFlow has inferred once."""
 
@@ -143,9 +158,9 @@ class _Round:
                 continue  # it states a shape
             for number, tensor in enumerate(graph.get_operation_by_name(name).outputs):
                 endpoint = (name, number)
-                shape = tensor.shape
-                dims = None if shape.rank is None else shape.as_list()
-                self.dims[endpoint] = merged(dims, self.dims.get(endpoint))
+                self.dims[endpoint] = merged(
+                    _inferred_dims(tensor, inference.library.origin), self.dims.get(endpoint)
+                )
                 self.enums[endpoint] = tensor.dtype.as_datatype_enum
         for endpoint, pin in inference.pins.items():
             self.dims[endpoint] = list(pin.shape)

@@ -13,6 +13,7 @@ from graphs.importers.torch_models.calls import (
     written_operands,
 )
 from graphs.importers.torch_models.data_sizes import DataSizes, is_unbacked, upper_estimate
+from graphs.importers.torch_models.layout import check_layout
 from graphs.kinds import DType
 
 #: Newest layout of the document that is understood (`SCHEMA_VERSION` of torch's exporter).
@@ -45,8 +46,10 @@ def read_document(
         major = document["schema_version"]["major"]
         if major != _SCHEMA_MAJOR:
             raise ModelError(
-                f"{origin}: exported-program schema {major}; this graphwright reads {_SCHEMA_MAJOR}"
+                f"{origin}: exported-program schema {major!r:.40}; this graphwright reads "
+                f"{_SCHEMA_MAJOR}"
             )
+        check_layout(document)
         module = document["graph_module"]
         sizes, assumed, given = _bind(module, dims, origin)
         reader = _Reader(origin, sizes, assumed, DataSizes(given, _bounds(document)))
@@ -54,7 +57,7 @@ def read_document(
     except _LAYOUT_ERRORS as error:
         raise ModelError(
             f"{origin}: not an exported program of schema {_SCHEMA_MAJOR}, or damaged "
-            f"({type(error).__name__}: {str(error)[:120]})"
+            f"({type(error).__name__}: {str(error)[:240]})"
         ) from error
     except RecursionError as error:
         raise ModelError(f"{origin}: the program is nested too deeply to be read") from error

@@ -64,11 +64,11 @@ def op_cost(op: ExportedOp, specs: Mapping[str, TensorSpec], tally: Tally) -> tu
         return OpKind.CUSTOM, estimate_work(signature)
     try:
         work = cost.formula(signature)
+        if op.bodies:
+            work = _scored(op, work, known, tally)
     except FORMULA_ERRORS:
         tally.estimates[op.target] += 1
         work = ESTIMATE.formula(signature)
-    if op.bodies:
-        work = _scored(op, work, known, tally)
     attributes = {**op.attributes, "group": op.attributes.get("groups", 1)}
     return refined_kind(cost, replace(signature, attributes=attributes)), work
 

@@ -1,5 +1,6 @@
 """Measured costs: tables, fits, predictions and their error, with known answers."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +80,30 @@ def test_kernels_of_sizes_that_were_not_measured_lie_between_those_that_were(
     assert np.allclose(far, 2 * RooflineCosts().seconds(beyond, cluster)[products, 0])
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}'])
+def _table(**changes: object) -> str:
+    sample = ["MatMul", 5, 1, 1e6, 1e3, 1e3, [1, 1, 4, 4], 1e-3]
+    whole = {"schema_version": 1, "machine": "m", "device_kind": "cpu", "graphs": {"0": [1e-3]},
+             "samples": [sample]}  # fmt: skip
+    return json.dumps({**whole, **changes})
+
+
+def test_the_undamaged_table_is_read() -> None:
+    assert kernel_times_from_json(_table(), "costs.json").machine == "m"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", '{"schema_version": 1}',
+        _table(machine=3), _table(graphs={"0": [float("nan")]}), _table(graphs={"0": [[1.0]]}),
+        _table(graphs={"0": "12"}), _table(graphs={"0": [-1.0]}), _table(graphs={"0": [10**400]}),
+        _table(samples=[["MatMul", float("inf"), 1, 1.0, 1.0, 1.0, [], 1e-3]]),
+        _table(samples=[["MatMul", 5, 1, 1.0, 1.0, 1.0, [float("inf")], 1e-3]]),
+        _table(samples=[["MatMul", 5, 1, 1.0, 1.0, 1.0, [True], 1e-3]]),
+        _table(samples=[["MatMul", 5, 1, "1", 1.0, 1.0, [1], 1e-3]]),
+        _table(samples=[[["MatMul"], 5, 1, 1.0, 1.0, 1.0, [1], 1e-3]]),
+    ],
+)  # fmt: skip
 def test_damaged_tables_are_refused(text: str) -> None:
     with pytest.raises(ClusterError):
         kernel_times_from_json(text, "costs.json")

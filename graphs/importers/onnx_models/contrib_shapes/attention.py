@@ -7,6 +7,7 @@ from graphs.importers.onnx_models.contrib_shapes.rules import (
     Rule,
     known_at,
     like,
+    number,
     numbers_at,
     optional,
     required,
@@ -22,7 +23,7 @@ def _with_projection(past_at: int, typed_like: int = 0) -> Rule:
         batch, length = shape_at(inputs, 0)[:2]
         kind = type_at(inputs, typed_like)
         hidden = _value_width(inputs, attributes)
-        heads = attributes["num_heads"]
+        heads = number(attributes, "num_heads")
         past = optional(inputs, past_at)
         total = length
         if past is not None:
@@ -64,7 +65,11 @@ def _multi_head(past_at: int) -> Rule:
     """Projected inputs, or all three packed in five dimensions `[batch, n, heads, 3, size]`."""
 
     def rule(inputs: Inputs, attributes: Attributes) -> Outputs:
-        query, value, heads = required(inputs, 0), optional(inputs, 2), attributes["num_heads"]
+        query, value, heads = (
+            required(inputs, 0),
+            optional(inputs, 2),
+            number(attributes, "num_heads"),
+        )
         batch, length = query.spec.shape[:2]
         width = query.spec.shape[-1] * (heads if len(query.spec.shape) == 5 else 1)
         hidden = width
@@ -88,7 +93,7 @@ def _multi_head(past_at: int) -> Rule:
 
 def _group_query(inputs: Inputs, attributes: Attributes) -> Outputs:
     query, key = required(inputs, 0), optional(inputs, 1)
-    heads, groups = attributes["num_heads"], attributes["kv_num_heads"]
+    heads, groups = number(attributes, "num_heads"), number(attributes, "kv_num_heads")
     batch, length, width = query.spec.shape
     size = width // (heads + 2 * groups) if key is None else width // heads
     past, past_value = optional(inputs, 3), optional(inputs, 4)
@@ -110,7 +115,7 @@ def _group_query(inputs: Inputs, attributes: Attributes) -> Outputs:
 def _sparse(inputs: Inputs, attributes: Attributes) -> Outputs:
     """Caches are as long as they will ever be, and written in place."""
     query, key = required(inputs, 0), optional(inputs, 1)
-    heads, groups = attributes["num_heads"], attributes["kv_num_heads"]
+    heads, groups = number(attributes, "num_heads"), number(attributes, "kv_num_heads")
     batch, length, width = query.spec.shape
     hidden = width if key is not None else width // (heads + 2 * groups) * heads
     return [((batch, length, hidden), query.elem_type), known_at(inputs, 3), known_at(inputs, 4)]
@@ -118,10 +123,10 @@ def _sparse(inputs: Inputs, attributes: Attributes) -> Outputs:
 
 def _paged(inputs: Inputs, attributes: Attributes) -> Outputs:
     query, key = required(inputs, 0), optional(inputs, 1)
-    heads, groups = attributes["num_heads"], attributes["kv_num_heads"]
+    heads, groups = number(attributes, "num_heads"), number(attributes, "kv_num_heads")
     tokens, width = query.spec.shape
     size = width // (heads if key is not None else heads + 2 * groups)
-    value_size = attributes.get("v_head_size") or size
+    value_size = number(attributes, "v_head_size", 0) or size
     caches: Outputs = like(3, 4)(inputs, attributes)
     return [((tokens, heads * value_size), query.elem_type), *caches]
 
@@ -130,7 +135,7 @@ def _decoder(inputs: Inputs, attributes: Attributes) -> Outputs:
     """Time comes first here: `[length, batch, hidden]`."""
     query, key = required(inputs, 0), required(inputs, 1)
     _, batch, hidden = query.spec.shape
-    heads = attributes["num_heads"]
+    heads = number(attributes, "num_heads")
     cache = ((batch, heads, key.spec.shape[0], hidden // heads), query.elem_type)
     return [known_at(inputs, 0), cache, cache]
 
@@ -146,7 +151,7 @@ def _gated_relative_bias(inputs: Inputs, attributes: Attributes) -> Outputs:
     batch, length = shape_at(inputs, 0)[:2]
     if optional(inputs, 6) is not None:  # tokens without padding
         batch, length = shape_at(inputs, 6)[:2]
-    return [((batch, attributes["num_heads"], length, length), type_at(inputs, 0))]
+    return [((batch, number(attributes, "num_heads"), length, length), type_at(inputs, 0))]
 
 
 ATTENTION_RULES: dict[str, Rule] = {

@@ -16,6 +16,7 @@ from graphs.importers.onnx_models.contrib_shapes.rules import (
     Rule,
     broadcast,
     like,
+    number,
     numbers_at,
     reduction,
     required,
@@ -31,7 +32,7 @@ def _normalize(statistics: int, sum_at: int) -> Rule:
     def rule(inputs: Inputs, attributes: Attributes) -> Outputs:
         value = required(inputs, 0)
         shape = value.spec.shape
-        axis = attributes.get("axis", -1) % max(len(shape), 1)
+        axis = number(attributes, "axis", -1) % max(len(shape), 1)
         reduced = ((*shape[:axis], *[1] * (len(shape) - axis)), FLOAT)
         full = (shape, value.elem_type)
         return [full if i in (0, sum_at) else reduced for i in range(max(statistics, sum_at) + 1)]
@@ -65,14 +66,14 @@ def _block_float(inputs: Inputs, attributes: Attributes) -> Outputs:
 
 def _from_block_float(inputs: Inputs, attributes: Attributes) -> Outputs:
     shape = numbers_at(inputs, 1)
-    return [(None if shape is None else tuple(shape), attributes.get("dtype", FLOAT))]
+    return [(None if shape is None else tuple(shape), number(attributes, "dtype", FLOAT))]
 
 
 def _to_type(name: str) -> Rule:
     """Like the first input, in a type that an attribute states."""
 
     def rule(inputs: Inputs, attributes: Attributes) -> Outputs:
-        return [(shape_at(inputs, 0), attributes.get(name, FLOAT))]
+        return [(shape_at(inputs, 0), number(attributes, name, FLOAT))]
 
     return rule
 
@@ -80,7 +81,7 @@ def _to_type(name: str) -> Rule:
 def _concatenate(inputs: Inputs, attributes: Attributes) -> Outputs:
     """`QLinearConcat`: scale and zero point, then triples of tensor, scale and zero point."""
     parts = [shape_at(inputs, position) for position in range(2, len(inputs), 3)]
-    shape, axis = list(parts[0]), attributes["axis"]
+    shape, axis = list(parts[0]), number(attributes, "axis")
     shape[axis] = sum(part[axis] for part in parts)
     return [(tuple(shape), type_at(inputs, 1))]
 
@@ -115,8 +116,8 @@ def _gather_blocks(inputs: Inputs, attributes: Attributes) -> Outputs:
     table, picked = required(inputs, 0), shape_at(inputs, 1)
     shape = list(table.spec.shape)
     if table.elem_type == UINT8:
-        shape[-1] *= 8 // attributes.get("bits", 4)
-    axis = attributes.get("gather_axis", 0) % len(shape)
+        shape[-1] *= 8 // number(attributes, "bits", 4)
+    axis = number(attributes, "gather_axis", 0) % len(shape)
     return [((*shape[:axis], *picked, *shape[axis + 1 :]), type_at(inputs, 2))]
 
 
@@ -136,9 +137,9 @@ def _expand_dims(inputs: Inputs, attributes: Attributes) -> Outputs:
 
 def _unfold(inputs: Inputs, attributes: Attributes) -> Outputs:
     value = required(inputs, 0)
-    shape, size = list(value.spec.shape), attributes["size"]
-    axis = attributes.get("dim", -1) % len(shape)
-    shape[axis] = (shape[axis] - size) // attributes.get("step", 1) + 1
+    shape, size = list(value.spec.shape), number(attributes, "size")
+    axis = number(attributes, "dim", -1) % len(shape)
+    shape[axis] = (shape[axis] - size) // number(attributes, "step", 1) + 1
     return [((*shape, size), value.elem_type)]
 
 
@@ -169,7 +170,7 @@ def _crop(inputs: Inputs, attributes: Attributes) -> Outputs:
 
 
 def _words(inputs: Inputs, attributes: Attributes) -> Outputs:
-    size = attributes.get("embedding_size") or shape_at(inputs, 1)[0]
+    size = number(attributes, "embedding_size", 0) or shape_at(inputs, 1)[0]
     return [((*shape_at(inputs, 0)[:-1], size), type_at(inputs, 1))]
 
 

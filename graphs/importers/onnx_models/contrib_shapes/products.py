@@ -13,6 +13,7 @@ from graphs.importers.onnx_models.contrib_shapes.rules import (
     Shape,
     known_at,
     like,
+    number,
     numbers_at,
     optional,
     required,
@@ -58,7 +59,7 @@ def _quantised_gemm(inputs: Inputs, attributes: Attributes) -> Outputs:
 
 
 def _float8_gemm(inputs: Inputs, attributes: Attributes) -> Outputs:
-    return product(0, 1, elem_type=attributes.get("dtype", FLOAT))(inputs, attributes)
+    return product(0, 1, elem_type=number(attributes, "dtype", FLOAT))(inputs, attributes)
 
 
 def _with_columns(*names: str) -> Rule:
@@ -66,7 +67,9 @@ def _with_columns(*names: str) -> Rule:
 
     def rule(inputs: Inputs, attributes: Attributes) -> Outputs:
         left = required(inputs, 0)
-        return [((*left.spec.shape[:-1], attributes[name]), left.elem_type) for name in names]
+        return [
+            ((*left.spec.shape[:-1], number(attributes, name)), left.elem_type) for name in names
+        ]
 
     return rule
 
@@ -116,7 +119,7 @@ def _signal(inputs: Inputs, attributes: Attributes) -> Outputs:
 def _recurrent(inputs: Inputs, attributes: Attributes) -> Outputs:
     """`DynamicQuantizeLSTM` and `AttnLSTM`: all states, the last one, the last cell."""
     steps, batch = shape_at(inputs, 0)[:2]
-    directions, hidden = shape_at(inputs, 1)[0], attributes["hidden_size"]
+    directions, hidden = shape_at(inputs, 1)[0], number(attributes, "hidden_size")
     kind = type_at(inputs, 0)
     last = ((directions, batch, hidden), kind)
     return [((steps, directions, batch, hidden), kind), last, last]
@@ -128,10 +131,10 @@ def _causal_convolution(inputs: Inputs, attributes: Attributes) -> Outputs:
     past = optional(inputs, 3)
     if past is not None:
         return [known_at(inputs, 0), (past.spec.shape, past.elem_type)]
-    length = (kernel[-1] - 1) * attributes.get("dilation", 1)
+    length = (kernel[-1] - 1) * number(attributes, "dilation", 1)
     last = -1 if attributes.get("channels_last") else 1
     state = (value.spec.shape[0], value.spec.shape[last], length)
-    window = attributes.get("state_window", 0)
+    window = number(attributes, "state_window", 0)
     known = len(value.spec.shape) == 3
     shape = ((window, *state) if window else state) if known else None
     return [known_at(inputs, 0), (shape, value.elem_type)]
@@ -139,12 +142,12 @@ def _causal_convolution(inputs: Inputs, attributes: Attributes) -> Outputs:
 
 def _linear_attention(inputs: Inputs, attributes: Attributes) -> Outputs:
     query, key, value = (required(inputs, position) for position in range(3))
-    heads, groups = attributes["q_num_heads"], attributes["kv_num_heads"]
+    heads, groups = number(attributes, "q_num_heads"), number(attributes, "kv_num_heads")
     batch, length, width = query.spec.shape
     key_size, value_size = width // heads, value.spec.shape[-1] // groups
     past = optional(inputs, 3)
     state = (batch, groups, key_size, value_size)
-    window = attributes.get("state_window", 0)
+    window = number(attributes, "state_window", 0)
     present = (window, *state) if window else state
     return [
         ((batch, length, max(heads, groups) * value_size), query.elem_type),

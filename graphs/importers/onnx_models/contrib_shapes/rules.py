@@ -26,6 +26,33 @@ UINT8 = int(TensorProto.UINT8)
 UINT32 = int(TensorProto.UINT32)
 
 
+def number(attributes: Attributes, name: str, default: int | None = None) -> int:
+    """An attribute that is a whole number; `default` where it is absent.
+
+    Raises:
+        KeyError: it is absent, and there is no default.
+        ValueError: it is something else; the output then stays unknown.
+    """
+    value = attributes.get(name, default)
+    if value is None:
+        raise KeyError(name)
+    return _whole(name, value)
+
+
+def numbers(attributes: Attributes, name: str) -> list[int]:
+    """An attribute that lists whole numbers; errors as of `number`."""
+    values = attributes[name]
+    if not isinstance(values, list):
+        raise ValueError(f"attribute {name} is {values!r:.80}; it must be a list")
+    return [_whole(name, value) for value in values]
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"attribute {name} is {value!r:.80}; it must be a whole number")
+    return value
+
+
 def required(inputs: Inputs, position: int) -> OnnxValue:
     """An input that the rule cannot do without.
 

@@ -11,6 +11,7 @@ from graphs.importers.onnx_models.contrib_shapes.rules import (
     each_like,
     known_at,
     like,
+    number,
     numbers_at,
     optional,
     reduction,
@@ -34,7 +35,7 @@ def _of_stated_shape(shape: int, typed_like: int) -> Rule:
 def _concatenate(inputs: Inputs, attributes: Attributes) -> Outputs:
     """`ConcatTraining` also tells how long each part is."""
     parts = [shape_at(inputs, position) for position in range(len(inputs))]
-    shape, axis = list(parts[0]), attributes["axis"]
+    shape, axis = list(parts[0]), number(attributes, "axis")
     shape[axis] = sum(part[axis] for part in parts)
     return [(tuple(shape), type_at(inputs, 0)), ((len(parts),), INT64)]
 
@@ -43,7 +44,7 @@ def _split(inputs: Inputs, attributes: Attributes) -> Outputs:
     value, sizes = required(inputs, 0), numbers_at(inputs, 1)
     if sizes is None:
         return []
-    axis = attributes.get("axis", 0) % len(value.spec.shape)
+    axis = number(attributes, "axis", 0) % len(value.spec.shape)
     head, tail = value.spec.shape[:axis], value.spec.shape[axis + 1 :]
     return [((*head, size, *tail), value.elem_type) for size in sizes]
 
@@ -60,7 +61,7 @@ def _adam(inputs: Inputs, attributes: Attributes) -> Outputs:
 
 
 def _scaled(inputs: Inputs, attributes: Attributes) -> Outputs:
-    to = attributes.get("to")
+    to = number(attributes, "to", 0)
     rest = [required(inputs, position) for position in range(1, len(inputs))]
     known: list[Known] = [(value.spec.shape, to or value.elem_type) for value in rest]
     return [*known]

@@ -15,6 +15,8 @@ from graphs.importers.onnx_models.contrib_shapes.rules import (
     Inputs,
     Outputs,
     Rule,
+    number,
+    numbers,
     required,
     shape_at,
     type_at,
@@ -103,14 +105,14 @@ def _into_blocks(inputs: Inputs, attributes: Attributes) -> Outputs:
 
 def _out_of_blocks(inputs: Inputs, attributes: Attributes) -> Outputs:
     value = required(inputs, 0)
-    shape = (value.spec.shape[0], attributes["channels"], *value.spec.shape[2:])
+    shape = (value.spec.shape[0], number(attributes, "channels"), *value.spec.shape[2:])
     if attributes.get("channels_last"):
         shape = (shape[0], *shape[2:], shape[1])
     return [(shape, value.elem_type)]
 
 
 def _upsampled(inputs: Inputs, attributes: Attributes) -> Outputs:
-    scales = attributes["scales"]
+    scales = numbers(attributes, "scales")
     shape = [size * scale for size, scale in zip(shape_at(inputs, 0), scales, strict=True)]
     return [(tuple(shape), type_at(inputs, 0))]
 
