@@ -1,5 +1,6 @@
 """Placing a graph in one call, with everything that a caller wants to know of the result."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ from graphs.whole_files import write_whole
 from placement.constraints import Constraints
 from placement.feasibility import why_nothing_fits
 from placement.heuristics.registry import HEURISTICS
-from placement.placer import Budget, OnProgress, Placed, Placer, Stage, silent
+from placement.placer import Budget, OnProgress, Placed, Placer, Stage, WallBudget, silent
 from placement.placers.registry import get_placer
 from placement.placers.warm_up import warm_up
 from placement.problem import Problem
@@ -40,7 +41,7 @@ class Placement:
     placer: str
     budget_seconds: float
     search_seconds: float
-    """CPU seconds that the placer took."""
+    """CPU seconds that the placer took, of all its processes together."""
     seed: int
     simplified: Simplified | None = None
     """What the last pass made of the fastest plan, where there was one; `placed.best` is its
@@ -51,6 +52,10 @@ class Placement:
     """The exported form that the plan was chosen for, where it runs otherwise than simulated."""
     simplify_seconds: float = 0.0
     """CPU seconds of the last pass, beside the budget."""
+    search_wall_seconds: float = 0.0
+    """By the clock, what the placer took."""
+    by_the_clock: bool = False
+    """Whether the budget was of seconds by the clock, rather than of CPU seconds."""
 
     @property
     def failure(self) -> str | None:
@@ -156,7 +161,9 @@ class Placement:
             "rivals": [dict(rival.as_dict()) for rival in self.rivals],
             "peak_bytes": dict(zip(cluster.device_names, evaluation.peak_bytes, strict=True)),
             "search_seconds": self.search_seconds,
+            "search_wall_seconds": self.search_wall_seconds,
             "budget_seconds": self.budget_seconds,
+            "budget_clock": "wall" if self.by_the_clock else "cpu",
             "evaluations": self.placed.evaluations,
             "stages": [
                 {
@@ -220,6 +227,7 @@ def place_problem(
     on_progress: OnProgress = silent,
     simplicity: Simplicity | None = None,
     form: str | None = None,
+    by_the_clock: bool = False,
 ) -> Placement:
     """Run a placer on a problem that may be shared by several, and simplify its plan if asked to.
 
@@ -228,6 +236,7 @@ def place_problem(
 
     Args:
         form: a form of `placement.export.FORMS`: the last pass scores plans by how it would run.
+        by_the_clock: the budget is of seconds that pass, and not of CPU seconds.
 
     Example:
         >>> problem = Problem(graph, cluster)
@@ -238,20 +247,21 @@ def place_problem(
     from placement.export import judge_of
 
     warm_up()
-    budget = Budget(0.0 if hopeless else budget_seconds)
-    placed = placer(problem, budget, seed, on_progress)
-    spent = budget.spent_seconds
+    allowed = 0.0 if hopeless else budget_seconds
+    own, begun = Budget(allowed), time.perf_counter()
+    placed = placer(problem, WallBudget(allowed) if by_the_clock else own, seed, on_progress)
+    spent, passed = own.spent_seconds, time.perf_counter() - begun
     simplified = None
     judge = None if form is None else judge_of(form, problem)
     if simplicity is not None:
         simplified = simplify(problem, placed.best, placed.candidates, simplicity, seed, judge)
-    simplifying = budget.spent_seconds - spent
+    simplifying = own.spent_seconds - spent
     if simplified is not None:
         placed = _with_simplified(problem, placed, simplified, simplifying)
     trace = problem.simulator.trace(placed.best.plan)
     return Placement(
-        problem, placed, trace, name, budget_seconds, spent, seed, simplified, hopeless,
-        None if judge is None else form, simplifying,
+        problem, placed, trace, name, budget_seconds, spent + placed.elsewhere_cpu_seconds, seed,
+        simplified, hopeless, None if judge is None else form, simplifying, passed, by_the_clock,
     )  # fmt: skip
 
 

@@ -30,6 +30,26 @@ class Budget:
     def is_spent(self) -> bool:
         return self.left_seconds <= 0
 
+    @property
+    def by_the_clock(self) -> bool:
+        """Whether seconds are the clock's rather than the processor's."""
+        return False
+
+
+@dataclass(frozen=True)
+class WallBudget(Budget):
+    """Seconds by the clock that a placer may spend: what users wait for."""
+
+    begun: float = field(default_factory=time.perf_counter)
+
+    @property
+    def spent_seconds(self) -> float:
+        return time.perf_counter() - self.begun
+
+    @property
+    def by_the_clock(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -74,6 +94,8 @@ class Placed:
     evaluations: int = 1
     stages: tuple[Stage, ...] = ()
     """In their order, of a placer that has several."""
+    elsewhere_cpu_seconds: float = 0.0
+    """Spent by other processes."""
 
 
 #: Called now and then by any-time placers with the share of the budget that is spent.

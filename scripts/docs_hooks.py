@@ -24,6 +24,7 @@ _FOR_USERS: list[tuple[str, str]] = [
     ("The simulator", "simulator.md"),
     ("Real hardware", "hardware.md"),
     ("File formats", "file_formats.md"),
+    ("Scale", "scale.md"),
     ("Untrusted input and faults", "reliability.md"),
     ("Containers", "containers.md"),
 ]

@@ -139,6 +139,12 @@ def prepare(quiet: bool, overlaps: bool = False) -> None:
     sys.stderr.write(f"graphwright: compiled in {time.monotonic() - begun:.0f} s\n")
 
 
+def compile_first(quiet: bool) -> None:
+    """Compile the kernels if they lie in no cache: before processes start that all need them."""
+    if not _is_compiled():
+        prepare(quiet)
+
+
 def _overlap_once() -> None:
     """Plan a pipeline of three ops."""
     from graphs.builder import GraphBuilder, OpRecord, OutputTensor

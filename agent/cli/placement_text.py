@@ -162,7 +162,7 @@ def show(placement: "Placement") -> None:
     print_text(
         f"plan by {placement.placed.best.origin}: step {step}, "
         f"lower bound {format_seconds(bound)}{' unless fused' if placement.plan.is_fused else ''}, "
-        f"{placement.search_seconds:.1f} CPU s, "
+        f"{placement.search_seconds:.1f} CPU s{_by_the_clock(placement)}, "
         f"{placement.placed.evaluations} plans tried, seed {placement.seed}"
     )
     if text := stages_text(placement.placed.stages):
@@ -178,3 +178,10 @@ def show(placement: "Placement") -> None:
     if placement.failure is not None:
         print_text(f"NOT FEASIBLE: {placement.failure}")
     print_lines(trace_text(placement.trace))
+
+
+def _by_the_clock(placement: "Placement") -> str:
+    """How long it took, where that is not about the CPU seconds."""
+    if not placement.by_the_clock and not placement.placed.elsewhere_cpu_seconds:
+        return ""
+    return f" in {placement.search_wall_seconds:.1f} s by the clock"

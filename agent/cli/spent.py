@@ -1,4 +1,4 @@
-"""What a command spent on what: processor time of this process, and time by the clock."""
+"""What a command spent on what: processor time, and time by the clock."""
 
 import time
 from collections.abc import Mapping
@@ -14,17 +14,22 @@ class Spent:
     """By the clock, when the first part was being measured."""
     _counted: float = 0.0
 
-    def lap(self, name: str, of_which: Mapping[str, float] | None = None) -> None:
+    def lap(
+        self, name: str, of_which: Mapping[str, float] | None = None, elsewhere: float = 0.0
+    ) -> None:
         """Count what was spent since the last lap to a part.
 
         Args:
             of_which: CPU seconds of it that are parts of their own.
+            elsewhere: CPU seconds of other processes, which are a part of their own.
         """
         now = time.process_time()
         own = dict(of_which or {})
         spent = max(now - self._counted - sum(own.values()), 0.0)
         self.parts[name] = self.parts.get(name, 0.0) + spent
         self.parts.update(own)
+        if elsewhere:
+            self.parts["other processes"] = self.parts.get("other processes", 0.0) + elsewhere
         self._counted = now
 
     def as_dict(self) -> Mapping[str, float]:

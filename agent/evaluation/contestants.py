@@ -1,7 +1,6 @@
 """The columns of the table: each a way to place a graph, all under the same budget."""
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import placement
 from agent.baselines.doppler import DopplerPlacer
 from agent.baselines.gdp import GdpPlacer
 from agent.baselines.giph import GiphPlacer
@@ -20,6 +18,7 @@ from agent.baselines.placeto import PlacetoPlacer
 from agent.baselines.tensorflow_default import tensorflow_default
 from agent.config import AgentConfig
 from agent.decoding.placer import one_shot_placer
+from agent.evaluation.code_digest import code_digest, placement_code
 from agent.evaluation.columns import (
     COLUMNS,
     FINE_TUNED,
@@ -162,7 +161,7 @@ def _one_shot_column(
         lambda problem, budget, seed: _place(placer, problem, budget, seed),
         digest,
         placer.updates,
-        hashlib.blake2b(settings + _placement_code(), digest_size=8).hexdigest(),
+        hashlib.blake2b(settings + placement_code(), digest_size=8).hexdigest(),
     )
 
 
@@ -195,7 +194,7 @@ def _column_digest(name: str, config: AgentConfig) -> str:
     if name in PUBLISHED:
         settings = json.dumps(to_plain(_published(name).config), sort_keys=True).encode()
         return hashlib.blake2b(settings, digest_size=8).hexdigest()
-    return "" if name in COLUMNS else _code_digest(name)
+    return "" if name in COLUMNS else code_digest(get_placer(name))
 
 
 def _published(name: str) -> PlacetoPlacer | GiphPlacer | DopplerPlacer:
@@ -203,28 +202,6 @@ def _published(name: str) -> PlacetoPlacer | GiphPlacer | DopplerPlacer:
     if name == PLACETO:
         return PlacetoPlacer()
     return GiphPlacer() if name == GIPH else DopplerPlacer()
-
-
-def _code_digest(name: str) -> str:
-    """Of the module of a placer, and of all that placers are made of."""
-    placer = get_placer(name)
-    module = inspect.getmodule(placer if inspect.isroutine(placer) else type(placer))
-    own = Path(str(module.__file__)) if module is not None and module.__file__ else None
-    state = hashlib.blake2b(_placement_code(), digest_size=8)
-    if own is not None:
-        state.update(own.name.encode())
-        state.update(own.read_bytes())
-    return state.hexdigest()
-
-
-def _placement_code() -> bytes:
-    """Digest of all that placers are made of."""
-    root = Path(str(placement.__file__)).parent
-    state = hashlib.blake2b(digest_size=8)
-    for file in sorted(root.rglob("*.py")):
-        state.update(file.name.encode())
-        state.update(file.read_bytes())
-    return state.digest()
 
 
 def _configured(checkpoint: Checkpoint | None, overlap: Throughput | None) -> AgentConfig:

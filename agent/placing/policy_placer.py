@@ -23,7 +23,16 @@ from agent.policy.state import EpisodeState, begin
 from agent.policy.view import group_instance
 from envs.episodes import Prepared
 from envs.instance import Instance
-from placement.placer import Budget, Candidate, OnProgress, Placed, Placer, Stage, silent
+from placement.placer import (
+    Budget,
+    Candidate,
+    OnProgress,
+    Placed,
+    Placer,
+    Stage,
+    WallBudget,
+    silent,
+)
 from placement.problem import Problem
 
 #: So many passes or steps are no limit.
@@ -142,7 +151,7 @@ class PolicyPlacer:
                 self._propose(policy, progress, seed, on_progress)
                 progress.end_stage("proposals")
             else:
-                self._start_elsewhere(self.starter, progress, seed)
+                self._start_elsewhere(progress, seed)
                 progress.end_stage("decoder's plans")
             self._search(policy, progress, seed, on_progress)
             progress.end_stage("guided search")
@@ -158,14 +167,20 @@ class PolicyPlacer:
             tuple(progress.stages),
         )
 
-    def _start_elsewhere(self, starter: Placer, found: "_Found", seed: int) -> None:
-        """A plan from another placer, if it is better than the best so far."""
-        share = min(_STARTER_SHARE * found.budget.cpu_seconds, found.budget.left_seconds)
-        if share <= 0:
-            return
-        placed = starter(found.state.instance.problem, Budget(share), seed, silent)
-        found.evaluations += placed.evaluations
-        found.offer(placed.best)
+    def start_elsewhere(self, problem: Problem, budget: Budget, seed: int) -> Placed | None:
+        """The starter's plans, in a share of the budget; None without one, or with nothing left."""
+        share = min(_STARTER_SHARE * budget.cpu_seconds, budget.left_seconds)
+        if self.starter is None or share <= 0:
+            return None
+        part = WallBudget(share) if budget.by_the_clock else Budget(share)
+        return self.starter(problem, part, seed, silent)
+
+    def _start_elsewhere(self, found: "_Found", seed: int) -> None:
+        """The starter's plan, if it is better than the best so far."""
+        placed = self.start_elsewhere(found.state.instance.problem, found.budget, seed)
+        if placed is not None:
+            found.evaluations += placed.evaluations
+            found.offer(placed.best)
 
     def _propose(self, policy: Policy, found: "_Found", seed: int, on_progress: OnProgress) -> None:
         """A few passes of the large network, for as long as they bring something."""

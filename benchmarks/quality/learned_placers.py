@@ -13,6 +13,7 @@ what the file has is not run again. Writes `results/learned_placers.md`.
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,12 @@ from agent.evaluation.columns import (
     PORTFOLIO,
     column_of,
 )
-from agent.evaluation.contestants import contestants
+from agent.evaluation.evaluation_job import Entrants, EvaluationJob, evaluated
 from agent.evaluation.ratios import times
-from agent.evaluation.runs import EvaluationRow, Origin, files_digest, key_of, prepare_problem, run
+from agent.evaluation.runs import EvaluationRow, Origin
 from agent.evaluation.tables import cell
+from agent.runs.result_store import ResultStore
+from agent.tasks.in_process import InProcess
 from benchmarks.rows import RESULTS, append_row, commit, read_rows
 from placement.placers.warm_up import warm_up
 from placement.suites import Pair, get_suite
@@ -57,6 +60,7 @@ def main() -> None:
     parser.add_argument("--columns", nargs="+", default=[*LEARNED, *OTHERS])
     parser.add_argument("--one-shot", type=Path, help="another policy than the one that ships")
     parser.add_argument("--out", type=Path, default=ROWS)
+    parser.add_argument("--store", type=Path, help="results that are not worked out again")
     parser.add_argument("--table", action="store_true", help="run nothing")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -79,18 +83,17 @@ def held_out(graphs: Sequence[str]) -> list[Pair]:
 
 def measure(pair: Pair, given: argparse.Namespace) -> None:
     """Rows of a pair that the file lacks, seed by seed."""
-    done = {row.key for row in read(given.out)}
-    entrants = contestants(tuple(given.columns), None, 0, one_shot=given.one_shot)
-    origin = Origin("held out", " ".join(sys.argv), commit())
-    files, problem = files_digest(pair), None
-    for seed in given.seeds:
-        for entrant in entrants:
-            if key_of(pair, entrant, seed, given.budget, files=files) in done:
-                continue
-            problem = problem or prepare_problem(pair)
-            row = run(pair, problem, entrant, seed, given.budget, origin, files=files)
-            append_row(given.out, row.as_dict())
-            print(row.graph, row.cluster, row.column, seed, row.makespan_seconds, flush=True)
+    entrants = Entrants(tuple(given.columns), one_shot=given.one_shot)
+    job = EvaluationJob(entrants, given.budget, Origin("held out", " ".join(sys.argv), commit()))
+
+    def record(row: EvaluationRow) -> None:
+        append_row(given.out, row.as_dict())
+        print(row.graph, row.cluster, row.column, row.seed, row.makespan_seconds, flush=True)
+
+    with ExitStack() as opened:
+        store = None if given.store is None else opened.enter_context(ResultStore(given.store))
+        tasks = job.tasks([pair], given.seeds)
+        evaluated(job, tasks, InProcess(), read(given.out), store, record)
 
 
 def read(path: Path) -> list[EvaluationRow]:

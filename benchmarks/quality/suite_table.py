@@ -13,10 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agent.evaluation.suite_job import SuiteJob, compared
+from agent.runs.result_store import ResultStore
+from agent.tasks.in_process import InProcess
 from benchmarks.rows import append_row, commit, read_rows
 from placement.suites import SUITES
 from placement.suites.ratios import geometric_mean
-from placement.suites.results import COLUMNS, SuiteRow, measure_pair, ratio
+from placement.suites.results import COLUMNS, SuiteRow, ratio
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -27,16 +30,19 @@ def main() -> None:
     parser.add_argument("suite", choices=list(SUITES))
     parser.add_argument("--budget", type=float, default=30.0, help="CPU seconds of search")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--store", type=Path, help="results that are not worked out again")
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     path = RESULTS / f"suite_{arguments.suite}.jsonl"
+    job = SuiteJob(COLUMNS, arguments.budget, arguments.seed)
+    store = None if arguments.store is None else ResultStore(arguments.store)
     rows = read_rows(path)
     done = {(row["graph"], row["cluster"], row["seed"], row["budget_seconds"]) for row in rows}
     for pair in [] if arguments.table else SUITES[arguments.suite].pairs:
         key = (pair.graph_ref, pair.cluster_ref, arguments.seed, arguments.budget)
         if key in done:
             continue
-        measured = measure_pair(pair, COLUMNS, arguments.budget, arguments.seed)
+        (measured,) = compared(job, [pair], InProcess(), store)
         row = {**measured.as_dict(), "commit": commit(), "command": " ".join(sys.argv)}
         rows.append(row)
         append_row(path, row)

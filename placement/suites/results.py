@@ -1,13 +1,14 @@
 """Placers judged by a suite: one row per pair, and what one placer is over another."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from graphs.errors import GraphwrightError
 from placement.place import place_problem
 from placement.placer import OnProgress, Placer, silent
 from placement.placers.registry import get_placer
+from placement.problem import Problem
 from placement.suites import ratios
 from placement.suites.pair import Headroom, Pair
 from placement.suites.pin import Pin
@@ -96,25 +97,48 @@ def measure_pair(
         placers if isinstance(placers, Mapping) else {name: get_placer(name) for name in placers}
     )
     problem = pair.problem()
-    makespans: dict[str, float | None] = {}
-    spent: dict[str, float] = {}
+    rows = []
     for index, (name, placer) in enumerate(decide.items()):
-        placement = place_problem(problem, placer, name, budget_seconds, seed)
-        seconds = placement.trace.evaluation.makespan_seconds
-        makespans[name] = seconds if placement.feasible else None
-        spent[name] = placement.search_seconds
+        rows.append(measure_placer(pair, problem, name, placer, budget_seconds, seed))
         on_progress((index + 1) / len(decide))
+    return joined(rows)
+
+
+def measure_placer(
+    pair: Pair, problem: Problem, name: str, placer: Placer, budget_seconds: float, seed: int
+) -> SuiteRow:
+    """Run one placer on a pair; a row of this placer alone.
+
+    Args:
+        problem: the pair's, which several placers may share.
+
+    Raises:
+        GraphwrightError: constraints leave some op no device.
+    """
+    placement = place_problem(problem, placer, name, budget_seconds, seed)
+    seconds = placement.trace.evaluation.makespan_seconds
     return SuiteRow(
         pair=pair,
         digest=problem.graph.digest,
         ops=problem.graph.op_count,
         devices=problem.cluster.device_count,
-        makespan_seconds=makespans,
-        cpu_seconds=spent,
+        makespan_seconds={name: seconds if placement.feasible else None},
+        cpu_seconds={name: placement.search_seconds},
         lower_bound_seconds=problem.bounds.seconds,
         budget_seconds=budget_seconds,
         seed=seed,
         costs=problem.costs.name,
+    )
+
+
+def joined(rows: Sequence[SuiteRow]) -> SuiteRow:
+    """One row of several placers' rows of a pair, in their order; at least one."""
+    return replace(
+        rows[0],
+        makespan_seconds={
+            name: time for row in rows for name, time in row.makespan_seconds.items()
+        },
+        cpu_seconds={name: spent for row in rows for name, spent in row.cpu_seconds.items()},
     )
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -158,3 +159,39 @@ def test_every_ablation_is_a_configuration() -> None:
     made = {name: change(AgentConfig()) for name, change in variants.items()}
     same = [name for name, config in made.items() if config == AgentConfig()]
     assert same == ["full", "no pretraining"]
+
+
+def test_the_table_of_jobs_by_hand() -> None:
+    jobs = loaded(FOLDER / "quality" / "jobs.py")
+    rows = [
+        {
+            "graph": f"g{pair}", "cluster": "c", "placer": "search", "jobs": count, "seed": seed,
+            "makespan_seconds": 0.1 / count, "evaluations": 100 * count, "cpu_seconds": 2.0 * count,
+            "load_before": 0.0, "cores": 2, "commit": "abc", "command": "jobs.py",
+        }
+        for pair in range(3) for seed in range(2) for count in (1, 2)
+    ]  # fmt: skip
+    text = jobs.table(rows)
+    assert "| g0 | c | 100.0 (100, 2.0 s) | 50.0 (200, 4.0 s) |" in text
+    assert "- search, 2 jobs: 0.5000 (0.5000-0.5000) over 3 pairs, told apart" in text
+    assert "was shared" not in text
+    assert "was shared" in jobs.table([{**row, "load_before": 1.9} for row in rows])
+
+
+def test_what_a_thousand_workers_are_on_paper_by_hand() -> None:
+    task_cost = loaded(FOLDER / "speed" / "task_cost.py")
+    costs = [task_cost.Cost("ray", 5.0, 0.002, 0.001, 0.01)]
+    figures = {
+        "put": 0.004, "get": 0.001, "row": 400.0, "task": 100.0, "learn": 1e-6, "move": 250.0,
+        "network": 25_000.0, "moves": 10_000.0,
+    }  # fmt: skip
+    given = Namespace(jobs=2, rounds=5, tasks=300)
+    text = task_cost.page(costs, figures, 0.1, given)
+    # 10 s / 1 ms; 10 s / 5 ms; 125 MB/s / 500 bytes * 10 s; ten times as much.
+    assert "| 10 CPU s | 10,000 | 2,000 | 2,500,000 | 25,000,000 |" in text
+    assert "keep it busy with runs of 5.00 CPU seconds" in text
+    assert "the larger part of its time is storing rows" in text
+    # 10,000 moves of 1 us: a hundredth of a core for each worker.
+    assert "One core learns all moves of 100 workers; 1,000 would need 10 cores" in text
+    assert "1 Gbit/s carries those of 50 workers" in text
+    assert "the network into the learner is full first at 1 Gbit/s" in text

@@ -18,6 +18,7 @@ from agent.cli.options import (
 )
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
 from agent.cli.placement_text import rival_lines, write_outputs
+from agent.cli.task_flags import TaskFlags
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
 from agent.cli.verbs.compare_periods import compare_periods, compare_suite_periods
 from agent.cli.verbs.compare_suite import compare_suite
@@ -42,6 +43,7 @@ def compare(
     budget: str = "10s",
     seed: int = 0,
     out: Path | None = None,
+    tasks: TaskFlags = TaskFlags(),
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run every placer on a model and show their simulated step times side by side.
@@ -92,13 +94,21 @@ def compare(
         raise GraphwrightError("compare what? Give a model, or --suite with a suite's name")
     if families and suite is None:
         raise GraphwrightError("--families goes with --suite, whose graphs have families")
+    tasks.check()
+    if tasks.is_given and (suite is None or request is not None):
+        raise GraphwrightError(
+            "--store, --jobs and --ray are for the rows of --suite, by the time of one step: leave "
+            "them out with a model or with --objective throughput"
+        )
     if suite is not None:
         if rules != ConstraintFlags() or target.dim or out is not None:
             raise GraphwrightError(
                 "--suite takes neither constraints nor --dim; --out is for one model, and --suite "
                 "prints its table only"
             )
-        return _on_suite(suite, families, target, request, placer, policy, seconds, seed, json)
+        return _on_suite(
+            suite, families, target, request, placer, policy, seconds, seed, json, tasks
+        )
     assert model is not None
     if request is not None:
         asked = Problem(read_model(model, target), read_cluster(model, target), read_rules(rules))
@@ -173,6 +183,7 @@ def _on_suite(
     budget_seconds: float,
     seed: int,
     as_json: bool,
+    tasks: TaskFlags,
 ) -> int:
     """The same for each pair of a suite, or of some of its families."""
     from placement.suites import get_suite, of_families
@@ -180,7 +191,7 @@ def _on_suite(
     chosen = of_families(get_suite(name, (target.cluster,) if target.cluster else ()), families)
     if request is None:
         return compare_suite(
-            chosen, placers, budget_seconds, seed, as_json, policy, target.allow_unknown
+            chosen, placers, budget_seconds, seed, as_json, policy, target.allow_unknown, tasks
         )
     return compare_suite_periods(
         chosen, request.in_flight, request.micro_batches, placers, budget_seconds, seed,

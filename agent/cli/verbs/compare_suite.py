@@ -1,11 +1,13 @@
 """`graphwright compare --suite`: placers on every pair of a suite, as a table like GO's."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.cli.import_text import check_models
 from agent.cli.output import prepare, print_json, print_table, print_text, progress
+from agent.cli.task_flags import TaskFlags
 
 if TYPE_CHECKING:
     from placement.suites import Suite
@@ -20,6 +22,7 @@ def compare_suite(
     as_json: bool,
     policy: Path | None = None,
     allow_unknown: bool = False,
+    tasks: TaskFlags = TaskFlags(),
 ) -> int:
     """Measure all pairs and print the table; 3 if some pair has no plan that fits.
 
@@ -28,19 +31,22 @@ def compare_suite(
         placers: names; the columns of GO's table where empty.
         policy: a checkpoint, for the placer policy.
         allow_unknown: take models of which little is known.
+        tasks: where placers run, and where their results are kept.
     """
-    from agent.placing.registry import get_placer
-    from placement.suites.results import COLUMNS, measure_pair
+    from agent.evaluation.suite_job import SuiteJob, compared
+    from placement.suites.results import COLUMNS
 
-    columns = tuple(placers) or COLUMNS
-    chosen = {column: get_placer(column, policy) for column in columns}
+    columns = tuple(dict.fromkeys(placers)) or COLUMNS
+    job = SuiteJob(columns, budget_seconds, seed, policy)
+    _ = job.placers  # a placer that does not exist is a mistake at once
     imports = check_models(suite.pairs, allow_unknown, quiet=as_json)
-    prepare(quiet=as_json)
-    rows = []
-    with progress(f"{len(suite.pairs)} pairs of {suite.label}", quiet=as_json) as on_progress:
-        for index, pair in enumerate(suite.pairs):
-            rows.append(measure_pair(pair, chosen, budget_seconds, seed))
-            on_progress((index + 1) / len(suite.pairs))
+    with ExitStack() as opened:
+        store = tasks.open_store(opened)
+        prepare(quiet=as_json)
+        label = f"{len(suite.pairs)} pairs of {suite.label}"
+        on_progress = opened.enter_context(progress(label, quiet=as_json))
+        runner = tasks.open_runner(opened)
+        rows = compared(job, suite.pairs, runner, store, on_progress)
     if as_json:
         print_json(
             {"suite": suite.label, "imports": imports, "rows": [row.as_dict() for row in rows]}

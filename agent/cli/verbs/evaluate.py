@@ -2,8 +2,8 @@
 
 import json as json_module
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,33 +13,22 @@ from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import check_models
 from agent.cli.options import read_seconds
 from agent.cli.output import prepare, print_json, print_lines, print_text, progress
+from agent.cli.task_flags import TaskFlags
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
 from agent.runs.commit import current_commit
 from graphs.errors import GraphwrightError
 from graphs.whole_files import add_line, open_to_append, write_whole
 
 if TYPE_CHECKING:
-    from agent.evaluation.contestants import Contestant
-    from agent.evaluation.runs import EvaluationRow, Origin
+    from agent.evaluation.evaluation_job import EvaluationJob
+    from agent.evaluation.runs import EvaluationRow
     from agent.evaluation.tables import Results
-    from placement.suites import Pair, Suite
-    from placement.throughput import Throughput
+    from placement.suites import Suite
 
 _ROWS = "rows.jsonl"
 #: Parts of training steps, as policies are trained with.
 _MICRO_BATCHES = 8
 _SEVERAL = Parameter(consume_multiple=True, negative=())
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is to be run."""
-
-    pairs: tuple["Pair", ...]
-    contestants: tuple["Contestant", ...]
-    seeds: tuple[int, ...]
-    budget_seconds: float
-    origin: "Origin"
 
 
 def evaluate(
@@ -60,6 +49,7 @@ def evaluate(
     updates: int = 50,
     threads: int = 1,
     out: Path | None = None,
+    tasks: TaskFlags = TaskFlags(),
     track: str = "none",
     allow_unknown: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -116,6 +106,7 @@ def evaluate(
     json
         Print one JSON object instead of the table.
     """
+    from agent.evaluation.evaluation_job import Entrants, EvaluationJob, evaluated
     from agent.evaluation.runs import Origin
     from agent.evaluation.tables import Results, markdown, plain
     from agent.runs.tracking.open_tracker import check_choice
@@ -125,6 +116,7 @@ def evaluate(
     whole = of_families(_suite(suite, graphs, clusters), families)
     chosen = _part(whole, headroom, limit)
     check_choice(track)
+    tasks.check()
     if track != "none" and out is None:
         raise GraphwrightError("--track needs --out, a folder for what is tracked")
     if not seeds or min(seeds) < 0:
@@ -132,7 +124,8 @@ def evaluate(
     request = overlap.request(objective)
     if request is not None and overlap.micro_batches is None:
         request = replace(request, micro_batches=_MICRO_BATCHES)
-    entrants = _contestants(policy, only, updates, threads, request, one_shot)
+    entrants = Entrants(only, policy, one_shot, updates, threads, request)
+    contestants = entrants.load()
     command = _command(
         policy, suite, graphs, clusters, budget, seeds, only, headroom, families, limit, updates
     )
@@ -141,22 +134,23 @@ def evaluate(
     if request is not None:
         command += f" --objective throughput --micro-batches {request.micro_batches}"
         command += f" --in-flight {request.in_flight}" if request.in_flight else ""
-    job = _Job(
-        chosen.pairs, entrants, tuple(dict.fromkeys(seeds)), seconds,
-        Origin(chosen.label, command, current_commit(), request),
-    )  # fmt: skip
+    origin = Origin(chosen.label, command, current_commit(), request)
+    job = EvaluationJob(entrants, seconds, origin, contestants)
+    runs = job.tasks(chosen.pairs, tuple(dict.fromkeys(seeds)))
     imports = check_models(chosen.pairs, allow_unknown, quiet=json)
-    prepare(quiet=json, overlaps=request is not None)
-    with (
-        _record(out) as (known, record),
-        progress(f"{len(job.pairs)} pairs of {chosen.label}", quiet=json) as on_progress,
-    ):
-        rows = _run_all(job, known, record, on_progress)
+    with ExitStack() as opened:
+        store = tasks.open_store(opened)
+        prepare(quiet=json, overlaps=request is not None)
+        known, record = opened.enter_context(_record(out))
+        label = f"{len(chosen.pairs)} pairs of {chosen.label}"
+        on_progress = opened.enter_context(progress(label, quiet=json))
+        runner = tasks.open_runner(opened)
+        rows = evaluated(job, runs, runner, known, store, record, on_progress)
     results = Results(tuple(rows))
     text = markdown(results, f"Evaluation on {chosen.label}")
     files = _write_tables(out, results, text) if out is not None else {}
     if out is not None:
-        _tell(out, track, job, results)
+        _tell(out, track, job, seeds, results)
     if json:
         print_json({**plain(results), "suite": chosen.label, "imports": imports, "files": files})
     else:
@@ -200,66 +194,6 @@ def _part(suite: "Suite", kinds: Sequence[str], limit: int | None) -> "Suite":
         last = len(pairs) - 1
         pairs = [pairs[round(index * last / max(limit - 1, 1))] for index in range(limit)]
     return replace(suite, pairs=tuple(pairs))
-
-
-def _contestants(
-    policy: Path | None,
-    only: tuple[str, ...],
-    updates: int,
-    threads: int,
-    request: "Throughput | None",
-    one_shot: Path | None,
-) -> tuple["Contestant", ...]:
-    import torch
-
-    from agent.evaluation.contestants import contestants
-    from agent.placing.registry import load_policy
-    from simulator.threads import set_threads
-
-    for flag, value in (("--updates", updates), ("--threads", threads)):
-        if value < 0:
-            raise GraphwrightError(f"{flag} {value}: give 0 or more")
-    if threads:
-        torch.set_num_threads(threads)
-        set_threads(threads)
-    objective = "latency" if request is None else "throughput"
-    checkpoint = load_policy(policy, objective) if policy is not None else None
-    return contestants(only, checkpoint, updates, request, one_shot)
-
-
-def _run_all(
-    job: _Job,
-    known: Sequence["EvaluationRow"],
-    record: Callable[["EvaluationRow"], None],
-    on_progress: Callable[[float], None],
-) -> list["EvaluationRow"]:
-    """Rows of all runs in order; those that are known are taken as they are."""
-    from agent.evaluation.period_columns import bound_of_period
-    from agent.evaluation.runs import files_digest, key_of, prepare_problem, run
-
-    overlap = job.origin.overlap
-    done = {row.key: row for row in known}
-    rows: list[EvaluationRow] = []
-    total = len(job.pairs) * len(job.seeds) * len(job.contestants)
-    for pair in job.pairs:
-        problem, bound, files = None, None, files_digest(pair)
-        for seed in job.seeds:
-            for contestant in job.contestants:
-                key = key_of(
-                    pair, contestant, seed, job.budget_seconds, job.origin.objective, files
-                )
-                if key not in done:
-                    problem = problem or prepare_problem(pair)
-                    if overlap is not None and bound is None:
-                        bound = bound_of_period(problem, overlap)
-                    done[key] = run(
-                        pair, problem, contestant, seed, job.budget_seconds, job.origin, bound,
-                        files,
-                    )  # fmt: skip
-                    record(done[key])
-                rows.append(done[key])
-                on_progress(len(rows) / total)
-    return rows
 
 
 @contextmanager
@@ -319,7 +253,9 @@ def _write_tables(out: Path, results: "Results", text: str) -> dict[str, str]:
     return {name: str(out / name) for name in (*files, _ROWS)}
 
 
-def _tell(out: Path, track: str, job: _Job, results: "Results") -> None:
+def _tell(
+    out: Path, track: str, job: "EvaluationJob", seeds: Sequence[int], results: "Results"
+) -> None:
     """The table and the ratios to whoever tracks the run."""
     from agent.evaluation.tables import ratios
     from agent.runs.tracking.open_tracker import open_tracker
@@ -327,9 +263,9 @@ def _tell(out: Path, track: str, job: _Job, results: "Results") -> None:
 
     config: dict[str, Any] = {
         **asdict(job.origin),
-        "seeds": list(job.seeds),
+        "seeds": list(dict.fromkeys(seeds)),
         "budget_seconds": job.budget_seconds,
-        "columns": [each.name for each in job.contestants],
+        "columns": list(job.contestants),
     }
     tracker = open_tracker(out, config, TrackOptions(track, job_type="evaluate"))
     tracker.table("evaluation", [row.as_dict() for row in results.rows], 0)

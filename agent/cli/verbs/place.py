@@ -1,6 +1,7 @@
 """`graphwright place`: find a plan for a model."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,12 +18,12 @@ from agent.cli.options import (
     read_cluster,
     read_model,
     read_rules,
-    read_seconds,
     read_simplicity,
 )
-from agent.cli.output import prepare, print_json, print_text, progress
+from agent.cli.output import compile_first, prepare, print_json, print_text, progress
 from agent.cli.placed_pipeline import PlacedPipeline
 from agent.cli.placement_text import show, write_outputs
+from agent.cli.search_time import SearchTime
 from agent.cli.spent import Spent
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags, WholeBatch
 from graphs.errors import GraphwrightError
@@ -47,7 +48,7 @@ def place(
     batch: int | None = None,
     placer: str | None = None,
     policy: Path | None = None,
-    budget: str = "30s",
+    time: SearchTime = SearchTime(),
     seed: int = 0,
     costs: str = "auto",
     fuse: Annotated[bool, Parameter(negative=())] = False,
@@ -79,9 +80,6 @@ def place(
     policy
         Checkpoint or run's folder, for the placer policy. With --objective throughput one that was
         trained for it: its samples compete with the splits.
-    budget
-        CPU time for search, such as 30s or 5min; what start-up, import, simplifying and files take
-        comes on top and is shown.
     seed
         Same seed, same decisions.
     costs
@@ -110,35 +108,59 @@ def place(
     from simulator.clusters.what_if import apply_change
     from simulator.costs.registry import cost_model
 
-    seconds = read_seconds(budget, "--budget")
+    seconds = time.seconds
     request, whole = _request(objective, overlap, batch, form, simplicity.contiguous)
     if request is None:
         name, decide = _placer(placer, policy, fuse)
     else:
+        time.refuse_for_throughput()
         name, decide = _pipeline_placer(request, placer, policy, fuse, form, simplicity)
-    spent.lap("start-up")
-    graph = read_model(model, target)
-    spent.lap("import")
-    cluster = apply_change(read_cluster(model, target), change)
-    problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
-    if form is not None:
-        get_exporter(form)  # a form that does not exist is a mistake at once
     searches = name not in HEURISTICS or form is not None
     wanted = None if request is not None else read_simplicity(simplicity, searches=searches)
-    form = None if request is not None else form
-    prepare(quiet=json, overlaps=request is not None)
-    with progress(f"{name} on {problem.given_cluster.name}", quiet=json) as on_progress:
-        placement = place_problem(problem, decide, name, seconds, seed, on_progress, wanted, form)
-    search = {"search": placement.search_seconds, "simplifying": placement.simplify_seconds}
-    spent.lap("start-up", of_which=search)
+    with ExitStack() as opened:
+        if request is None and time.jobs != 1:
+            compile_first(quiet=json)
+            decide = time.at_once(name, decide, opened)
+        spent.lap("start-up")
+        graph = read_model(model, target)
+        spent.lap("import")
+        cluster = apply_change(read_cluster(model, target), change)
+        problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
+        if form is not None:
+            get_exporter(form)  # a form that does not exist is a mistake at once
+        form = None if request is not None else form
+        prepare(quiet=json, overlaps=request is not None)
+        label = f"{name} on {problem.given_cluster.name}"
+        on_progress = opened.enter_context(progress(label, quiet=json))
+        placement = place_problem(
+            problem, decide, name, seconds, seed, on_progress, wanted, form, time.by_the_clock
+        )
+    elsewhere = placement.placed.elsewhere_cpu_seconds
+    own = placement.search_seconds - elsewhere
+    search = {"search": own, "simplifying": placement.simplify_seconds}
+    spent.lap("start-up", of_which=search, elsewhere=elsewhere)
     pipeline = None
     if isinstance(decide, PipelinePlacer) and decide.pipeline is not None:
         state = state_between_steps(model)
         pipeline = PlacedPipeline(placement, decide.pipeline, decide.request, whole, state)
     written = _write(placement, pipeline, out, target) if out is not None else {}
     spent.lap("files")
-    if json:
-        calibrated = calibrated_prediction(problem.simulator, placement.plan)
+    return _tell(model, placement, pipeline, objective, spent, written, as_json=json)
+
+
+def _tell(
+    model: str,
+    placement: "Placement",
+    pipeline: PlacedPipeline | None,
+    objective: str,
+    spent: Spent,
+    written: Mapping[str, str],
+    *,
+    as_json: bool,
+) -> int:
+    """Print what was found; 3 if it does not fit."""
+    if as_json:
+        calibrated = calibrated_prediction(placement.problem.simulator, placement.plan)
         overlapped = {"objective": objective} if pipeline is None else pipeline.as_dict()
         more = {**overlapped, **calibrated, "spent": spent.as_dict(), "files": written}
         print_json({**placement.summary(), **more})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from graphs.python_process import start_python
 from placement.runtime.errors import RuntimeRefusal
@@ -44,6 +44,16 @@ class _Worker:
     core: int
     process: subprocess.Popen[bytes]
     pipe: Connection
+
+
+@dataclass(frozen=True)
+class Posted(Generic[Answer]):
+    """Messages that were sent and not yet answered."""
+
+    waiting: dict[Connection, int]
+    """By pipe, the number of the worker."""
+    failures: dict[int, str]
+    """Why workers could not be told."""
 
 
 @dataclass
@@ -107,16 +117,31 @@ class WorkerPool:
             WorkerFailure: at least one did not answer or refused. All that did not answer are
                 ended; those that refused live on.
         """
-        deadline = time.monotonic() + timeout_seconds
-        failures: dict[int, str] = {}
-        waiting: dict[Connection, int] = {}
+        return self.collect(self.post(messages, files), timeout_seconds)
+
+    def post(
+        self, messages: Mapping[int, Message[Answer]], files: Mapping[int, int] | None = None
+    ) -> "Posted[Answer]":
+        """Send messages and go on; `collect` waits for the answers. What is sent should be small,
+        for a worker that is starting does not read yet."""
+        posted: Posted[Answer] = Posted({}, {})
         for number, message in messages.items():
             worker = self._workers.get(number) or self._start(number)
             try:
                 self._send(worker, message, (files or {}).get(number))
-                waiting[worker.pipe] = number
+                posted.waiting[worker.pipe] = number
             except OSError:
-                failures[number] = self._end(number)
+                posted.failures[number] = self._end(number)
+        return posted
+
+    def collect(self, posted: "Posted[Answer]", timeout_seconds: float) -> dict[int, Answer]:
+        """The answers to what was posted; raises as `ask` does.
+
+        Raises:
+            WorkerFailure: at least one did not answer or refused.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        waiting, failures = dict(posted.waiting), dict(posted.failures)
         answers: dict[int, Answer | Failed] = {}
         while waiting:
             ready = wait(list(waiting), max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,1 @@
+"""Chains of one search in processes of their own, which tell each other the best plan."""
