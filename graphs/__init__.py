@@ -6,7 +6,7 @@ before anything else is loaded. Reports of libraries to their makers are turned 
 
 from importlib import import_module
 
-from graphs.telemetry import turn_reports_off
+from graphs.telemetry import turn_reports_off as _turn_reports_off
 
 TYPE_CHECKING = False  # what `typing` calls so; type checkers know the name
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _MODULES = {
     "load": "graphs.loading",
 }
 
-turn_reports_off()
+_turn_reports_off()
 
 
 def __getattr__(name: str) -> object:

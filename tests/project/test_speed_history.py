@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.speed import history
 from benchmarks.speed.history import earlier, is_slower, main, ratio_of
-from benchmarks.speed.parts import Part
+from benchmarks.speed.parts import YARDSTICKS, Part
 
 
 def rows(*medians: float, processor: str = "this") -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def test_a_part_is_timed_between_yardsticks(monkeypatch: pytest.MonkeyPatch) -> 
         return lambda: clock.update(now=clock["now"] + seconds)
 
     monkeypatch.setattr(history, "process_time", lambda: clock["now"])
-    monkeypatch.setitem(history.YARDSTICKS, "two seconds", works(2.0))
+    monkeypatch.setitem(YARDSTICKS, "two seconds", works(2.0))
     part = Part("two seconds", lambda _: works(3.0))
     assert ratio_of(part, works(3.0), turns=3) == [1.5, 1.5, 1.5]
     assert ratio_of(part, works(3.0), turns=2, slow=2.0) == [3.0, 3.0]
@@ -55,7 +55,7 @@ def test_the_command_fails_on_a_part_that_is_slower_and_keeps_what_is_measured(
     monkeypatch.setattr(history, "process_time", lambda: clock["now"])
     monkeypatch.setattr(history, "HISTORY", tmp_path / "h.jsonl")
     monkeypatch.setattr(history, "RESULTS", tmp_path)
-    monkeypatch.setitem(history.YARDSTICKS, "one second", works(1.0))
+    monkeypatch.setitem(YARDSTICKS, "one second", works(1.0))
     monkeypatch.setattr(history, "PARTS", {"engine": Part("one second", lambda _: works(1.0))})
     monkeypatch.setattr("sys.argv", ["history"])
     assert main() == 0
