@@ -30,6 +30,11 @@ from simulator.traces.trace import Trace
 if TYPE_CHECKING:
     from placement.export import Exported
 
+#: Of the budget, what is left for simplifying: a share, and no more seconds than so many.
+_LAST_PASS_SHARE, _LAST_PASS_SECONDS = 0.15, 2.0
+#: By so much simplifying may go beyond the budget.
+_GRACE_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -51,7 +56,7 @@ class Placement:
     form: str | None = None
     """The exported form that the plan was chosen for, where it runs otherwise than simulated."""
     simplify_seconds: float = 0.0
-    """CPU seconds of the last pass, beside the budget."""
+    """CPU seconds of the last pass, for which a part of the budget is kept."""
     search_wall_seconds: float = 0.0
     """By the clock, what the placer took."""
     by_the_clock: bool = False
@@ -235,6 +240,7 @@ def place_problem(
     the heuristics' plans says by how much.
 
     Args:
+        budget_seconds: for the placer and, where a plan is to be simple, for simplifying it.
         form: a form of `placement.export.FORMS`: the last pass scores plans by how it would run.
         by_the_clock: the budget is of seconds that pass, and not of CPU seconds.
 
@@ -249,12 +255,17 @@ def place_problem(
     warm_up()
     allowed = 0.0 if hopeless else budget_seconds
     own, begun = Budget(allowed), time.perf_counter()
-    placed = placer(problem, WallBudget(allowed) if by_the_clock else own, seed, on_progress)
+    whole = WallBudget(allowed) if by_the_clock else own
+    reserve = 0.0 if simplicity is None else min(_LAST_PASS_SHARE * allowed, _LAST_PASS_SECONDS)
+    placed = placer(problem, replace(whole, cpu_seconds=allowed - reserve), seed, on_progress)
     spent, passed = own.spent_seconds, time.perf_counter() - begun
     simplified = None
     judge = None if form is None else judge_of(form, problem)
     if simplicity is not None:
-        simplified = simplify(problem, placed.best, placed.candidates, simplicity, seed, judge)
+        until = replace(whole, cpu_seconds=allowed + _GRACE_SECONDS)
+        simplified = simplify(
+            problem, placed.best, placed.candidates, simplicity, seed, judge, until
+        )
     simplifying = own.spent_seconds - spent
     if simplified is not None:
         placed = _with_simplified(problem, placed, simplified, simplifying)

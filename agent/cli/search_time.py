@@ -21,7 +21,8 @@ class SearchTime:
 
     budget: str | None = None
     """CPU time for search, such as 30s or 5min, of all --jobs together; 30s where neither this nor
-    --wall is given. What start-up, import, simplifying and files take comes on top and is shown."""
+    --wall is given, simplifying included. What start-up, import and files take comes on top and is
+    shown."""
     wall: str | None = None
     """Instead of --budget: time for search by the clock, which is what you wait for."""
     jobs: int = 1

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from placement.heuristics.layers import contiguous, unit_layers
-from placement.placer import Candidate
+from placement.placer import Budget, Candidate
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from placement.simplicity.changes import Blocks, Change, blocks_of, changes_of, regions_of
@@ -81,6 +81,7 @@ def simplify(
     rules: Simplicity = WITHIN_ERROR,
     seed: int = 0,
     judge: Judge | None = None,
+    until: Budget | None = None,
 ) -> Simplified:
     """Choose the simplest plan that is about as fast as the best.
 
@@ -90,24 +91,29 @@ def simplify(
         seed: of regions, and of the cuts that are tried for contiguous stages.
         judge: what plans are scored and counted by; the simulator where none is given. Given plans
             are scored by it anew.
+        until: once it is spent nothing further is tried, but for what a limit on crossings asks
+            for; None leaves it to the number of simulations alone.
 
     Raises:
         InfeasibleError: no plan within the rules was found that fits in memory.
     """
     if judge is None:
-        return _Pass(problem, rules, seed, SimulatorJudge(problem)).run(best, candidates)
+        return _Pass(problem, rules, seed, SimulatorJudge(problem), until).run(best, candidates)
     closest = sorted({item.plan: item for item in candidates}.values(), key=lambda c: c.rank_key)
     best, *others = (
         Candidate(item.plan, judge.evaluate(item.plan), item.origin)
         for item in (best, *closest[:_JUDGED_ANEW])
     )
-    return _Pass(problem, rules, seed, judge).run(best, others)
+    return _Pass(problem, rules, seed, judge, until).run(best, others)
 
 
 class _Pass:
     """One run; what changes is the number of simulations that are left."""
 
-    def __init__(self, problem: Problem, rules: Simplicity, seed: int, judge: Judge) -> None:
+    def __init__(
+        self, problem: Problem, rules: Simplicity, seed: int, judge: Judge, until: Budget | None
+    ) -> None:
+        self.until = until
         self.seed = seed
         self.judge = judge
         self.problem = problem
@@ -138,6 +144,7 @@ class _Pass:
             )
         fastest = min(self._score(item) for item in pool)
         chosen = self._simplest(pool, fastest, self.tolerance)
+        self.until = None
         for tolerance in _RELAXED:
             if self._is_allowed(chosen):
                 break
@@ -244,7 +251,8 @@ class _Pass:
         return found if fits and self._score(found) <= self.limit else None
 
     def _candidate(self, plan: Plan, origin: str) -> Candidate:
-        self.left -= 1
+        is_late = self.until is not None and self.until.is_spent
+        self.left = 0 if is_late else self.left - 1
         self.evaluations += 1
         return Candidate(plan, self.judge.evaluate(plan), origin)
 

@@ -13,13 +13,14 @@ from graphs.errors import GraphwrightError
 from graphs.graph import Graph
 from graphs.kinds import OpKind, Phase
 from placement.constraints import Constraints
-from placement.place import place
-from placement.placer import Budget, Candidate, silent
+from placement.place import place, place_problem
+from placement.placer import Budget, Candidate, OnProgress, Placed, silent
 from placement.placers.portfolio import portfolio
 from placement.problem import Problem
 from placement.simplicity import Simplicity, complexity_of, is_contiguous, known_error, simplify
 from placement.simplicity.changes import blocks_of
 from placement.simplicity.crossings import Moves, crossings_saved, tally
+from placement.simplicity.rules import WITHIN_ERROR
 from simulator import preset
 from simulator.clusters.calibration import Calibration, PredictionError
 from simulator.clusters.kernel_times import KernelTimes
@@ -81,6 +82,34 @@ def test_an_op_sent_away_for_nothing_comes_back() -> None:
     assert not kept.changed
     worth = candidate(problem, [0, *[1] * 9])
     assert simplify(problem, worth).best.plan.devices.tolist() == [0, *[1] * 9]
+
+
+def test_where_the_budget_is_spent_little_more_is_tried() -> None:
+    problem = Problem(load_bundled("transformer-xl-2"), preset("4xv100-pcie"))
+    floor = portfolio(problem, Budget(60.0), 0, silent)
+    at_leisure, late = (
+        simplify(problem, floor.best, floor.candidates, Simplicity(min_gain=0.05), until=until)
+        for until in (None, Budget(-1.0))
+    )
+    assert late.evaluations < at_leisure.evaluations / 5
+    assert late.complexity <= late.before_complexity
+    limit = Simplicity(max_crossings=at_leisure.complexity.crossings // 2)
+    found = simplify(problem, floor.best, floor.candidates, limit, until=Budget(-1.0))
+    assert found.complexity.crossings <= at_leisure.complexity.crossings // 2
+
+
+def test_a_part_of_the_budget_is_kept_for_simplifying() -> None:
+    seen = []
+
+    def placer(problem: Problem, budget: Budget, seed: int, on_progress: OnProgress) -> Placed:
+        seen.append(budget.cpu_seconds)
+        return Placed(candidate(problem, [0, 1] * 20))
+
+    problem = Problem(chain(40), toy_cluster(2))
+    for seconds in (1.0, 100.0):
+        place_problem(problem, placer, "custom", seconds, 0, simplicity=WITHIN_ERROR)
+        place_problem(problem, placer, "custom", seconds, 0)
+    assert seen == [pytest.approx(0.85), 1.0, pytest.approx(98.0), 100.0]
 
 
 @pytest.mark.slow
