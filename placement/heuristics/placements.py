@@ -20,6 +20,9 @@ _MEMORY_SHARES = (1.0, 0.9, 0.75, 0.6)
 #: A person leaves devices idle that take this many times as long as the fastest.
 _SLOW_DEVICE = 4.0
 
+#: Graphs of more ops are large: what a heuristic may try on them is weighed against its time.
+_LARGE_OPS = 30_000
+
 #: Yields (name, device of each op); each is answered by whether it fits in memory.
 Placements = Generator[tuple[str, np.ndarray], bool, None]
 Heuristic = Callable[[Problem, int], Placements]
@@ -167,10 +170,25 @@ def heft(problem: Problem, seed: int) -> Placements:
 
 def eft_grid(problem: Problem, seed: int) -> Placements:
     """Earliest finish with contended links, over a grid of weights and of k of D devices: all
-    devices first, for on large graphs there may not be time for all of it."""
+    devices first, for on large graphs there may not be time for all of it. There, one order of ops
+    does nearly as well as three (`benchmarks/results/heuristics_worth.md`)."""
+    large = problem.graph.op_count > _LARGE_OPS
+    yield from _eft(problem, _RANK_WEIGHTS[:1] if large else _RANK_WEIGHTS)
+
+
+def eft_full_grid(problem: Problem, seed: int) -> Placements:
+    """The grid with all orders of ops, however large the graph is."""
+    yield from _eft(problem, _RANK_WEIGHTS)
+
+
+#: How much transfers count in the ranks by which ops are ordered; the first is worth the most.
+_RANK_WEIGHTS = (1.0, 0.0, 3.0)
+
+
+def _eft(problem: Problem, rank_weights: Sequence[float]) -> Placements:
     fastest_first = device_order(problem)
     count = problem.cluster.device_count
-    orders = [(rank_weight, _order(problem, rank_weight)) for rank_weight in (1.0, 0.0, 3.0)]
+    orders = [(rank_weight, _order(problem, rank_weight)) for rank_weight in rank_weights]
     for used in reversed(_subset_sizes(count)):
         mask = np.zeros(count, bool)
         mask[fastest_first[:used]] = True
