@@ -69,6 +69,12 @@ def print_table(
         console.print(table)
 
 
+def say_waiting(device: str) -> None:
+    """Say on the error stream that another measurement has a device."""
+    sys.stderr.write(f"graphwright: another measurement runs on {device}: waiting for its end\n")
+    sys.stderr.flush()
+
+
 def flush_output() -> None:
     """Hand on all that was printed.
 

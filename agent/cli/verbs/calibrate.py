@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from agent.cli.options import GUARDED, ImportFlags, read_model, target_of
-from agent.cli.output import prepare, print_json, print_table, print_text, progress
+from agent.cli.output import (
+    prepare,
+    print_json,
+    print_table,
+    print_text,
+    progress,
+    say_waiting,
+)
 from graphs.errors import GraphwrightError
 from graphs.whole_files import write_whole
 
@@ -62,8 +69,10 @@ def calibrate(
     json
         Print one JSON object instead of text.
     """
+    from agent.runs.device_lock import exclusive
     from placement.runtime.calibration.judging import CalibrationConfig, ModelFile
     from placement.runtime.fingerprint import machine_fingerprint
+    from placement.runtime.processes.workers import usable_cores
     from placement.runtime.registry import check_runs, get_calibrator
     from simulator.cluster_file import dump_cluster
     from simulator.clusters.kernel_times import kernel_times_to_json
@@ -84,9 +93,10 @@ def calibrate(
         loaded.append(ModelFile(Path(model), graph, target.sizes))
     further = _further_sizes(models, dim, sizes, reading)
     prepare(quiet=json)
-    cluster = probe_machine(devices or 64)
     config = CalibrationConfig(plans, judged, repeats, seed)
-    with progress("measuring", quiet=json) as on_progress:
+    cores = [f"core-{core}" for core in usable_cores()[: devices or None]]
+    with exclusive(cores, say_waiting), progress("measuring", quiet=json) as on_progress:
+        cluster = probe_machine(devices or 64)
         machine = machine_fingerprint()
         found, results = calibrator(
             loaded, cluster, machine, "costs.json", config, on_progress, further

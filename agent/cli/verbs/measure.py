@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from agent.cli.exit_codes import DONE, INFEASIBLE
 from agent.cli.import_text import import_values, print_import
 from agent.cli.options import Target, read_cluster, read_model
-from agent.cli.output import prepare, print_json, print_table, print_text
+from agent.cli.output import prepare, print_json, print_table, print_text, say_waiting
 from agent.cli.overlapping import measure_overlapping, step_schedule
 from graphs.errors import GraphwrightError
 from graphs.whole_files import write_whole
@@ -68,7 +68,9 @@ def measure(
     json
         Print one JSON object instead of text.
     """
+    from agent.runs.device_lock import devices_of, exclusive
     from placement.runtime.measurement import Clock
+    from placement.runtime.processes.workers import usable_cores
     from placement.runtime.registry import RUNTIMES, get_runtime, open_runtime
     from placement.runtime.samples import Sampling
 
@@ -88,7 +90,10 @@ def measure(
     plans = [_plan(name, graph, cluster, seed) for name in names]
     chosen = None if clock == "auto" else Clock(clock)
     sampling = Sampling(rounds=repeats, clock=chosen)
-    with open_runtime(runtime, model, graph, cluster, dims=target.sizes, seed=seed) as device:
+    with (
+        exclusive(devices_of(cluster, usable_cores()), say_waiting),
+        open_runtime(runtime, model, graph, cluster, dims=target.sizes, seed=seed) as device,
+    ):
         if schedule is not None:
             overlapped = measure_overlapping(device, names, plans, schedule, sampling)
             overlapped.show(json=json)
