@@ -1,6 +1,7 @@
 """What holds for all tests: checked shapes, no foreign packages, W&B offline, no deadlines."""
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -25,6 +26,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 def pytest_sessionstart() -> None:
+    # Shells start what runs in the background deaf to Ctrl-C, and its children with it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if claims := foreign_claims(packages_distributions()):
         raise pytest.UsageError(
             f"{'; '.join(claims)}: graphwright needs a virtual environment of its own"

@@ -291,6 +291,7 @@ def test_tuning_leaves_the_policy_alone_and_counts_its_plans() -> None:
     assert stopped.updates == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_ends_with_the_same_policy(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     ended = train_one_shot(SMALL_RUN, whole, Silent())

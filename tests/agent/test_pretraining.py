@@ -79,6 +79,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(
     assert told(tmp_path) == told(whole)
 
 
+@pytest.mark.slow
 def test_a_killed_run_repeats_what_came_after_its_checkpoint(
     config: TrainConfig, whole: Path, tmp_path: Path
 ) -> None:

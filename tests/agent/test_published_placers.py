@@ -121,6 +121,7 @@ def test_doppler_is_as_good_as_what_it_imitates_at_once() -> None:
     assert untaught.best.evaluation.makespan_seconds > optimum
 
 
+@pytest.mark.slow
 @EACH
 def test_the_same_seed_gives_the_same_plan_and_no_heuristic_helps(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -197,7 +197,7 @@ def test_a_cluster_that_runs_makes_the_same_table(
     process = started(
         tmp_path, "--ray", ray.get_runtime_context().gcs_address, "--store", "s", "--json"
     )
-    out, said = process.communicate(timeout=300)
+    out, said = process.communicate(timeout=3600)
     assert process.returncode == 0, said
     found = json.loads(out)["rows"]
     with ResultStore(tmp_path / "s") as store:

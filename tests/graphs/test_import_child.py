@@ -67,7 +67,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     ]
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT, request.param, str(path), *names],
-        capture_output=True, env=_environment(), check=False, timeout=300,
+        capture_output=True, env=_environment(), check=False, timeout=3600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     found = json.loads(done.stdout)
@@ -180,7 +180,7 @@ def test_a_signal_ends_the_reading_process_too(number: signal.Signals, tmp_path:
     child = int(told.read_text())
     assert _runs(child)
     parent.send_signal(number)
-    parent.communicate(timeout=60)
+    parent.communicate(timeout=3600)
     assert parent.returncode != 0
     for _ in range(6000):
         if not _runs(child):

@@ -424,6 +424,7 @@ SIZES = st.sampled_from([0, 1, 2, 3, 7, -1, -(2**63), 2**31, 2**62, 2**63 - 1])
 OP_TYPES = st.sampled_from(sorted({s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}))
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.sampled_from(SWAPS), st.integers(0, 63), SIZES, OP_TYPES),

@@ -456,6 +456,7 @@ def test_missing_weight_files_do_no_harm_and_small_ones_are_read(tmp_path: Path)
     assert without.resident_bytes.sum() == 64 * 64 * 4 + 16
 
 
+@pytest.mark.slow
 def test_thousands_of_nodes_import() -> None:
     nodes: list[onnx.NodeProto] = []
     weights = {}

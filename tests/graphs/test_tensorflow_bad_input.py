@@ -254,6 +254,7 @@ def test_mutated_bytes_give_a_graph_or_a_model_error(
         assert "mutated" in str(error)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_mutated_fields_give_a_graph_or_a_model_error(data: st.DataObject) -> None:

@@ -71,6 +71,7 @@ def test_only_the_sparse_updates_of_embeddings_have_unknown_shapes(
     assert len(graph.report.unknown_shapes) <= 12
 
 
+@pytest.mark.slow
 def test_parameters_of_inception_are_the_published_number() -> None:
     workload = inception_v3(InceptionConfig(batch=1))
     assert workload.parameters == 27_161_264

@@ -82,6 +82,7 @@ def test_two_processes_give_the_outputs_of_one(program: Path, tmp_path: Path) ->
     assert (tmp_path / "precious").read_text() == "kept"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["ScheduleGPipe", "Schedule1F1B"])
 def test_two_processes_give_the_gradients_of_one(
     program: Path, tmp_path: Path, schedule: str

@@ -53,6 +53,7 @@ def random_plan(runtime: TensorFlowRuntime, seed: int) -> Plan:
     return Plan.of(devices, random.random(runtime.graph.op_count))
 
 
+@pytest.mark.slow
 @TWO
 def test_training_steps_run_as_planned_and_give_the_same_loss(runtime: TensorFlowRuntime) -> None:
     for found in runtime.measure([random_plan(runtime, seed) for seed in (0, 1)]):

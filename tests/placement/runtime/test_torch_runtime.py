@@ -139,6 +139,7 @@ def test_a_compiled_group_gives_what_its_ops_give() -> None:
 # Plans on cores
 
 
+@pytest.mark.slow
 def test_random_plans_give_what_one_device_gives(runtime: ProgramRuntime, net: Graph) -> None:
     plans = [Plan.of(np.zeros(net.op_count, np.int32))]
     plans += [random_plan(net, seed) for seed in range(3)]
