@@ -24,11 +24,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.faults.remains import Remains, broken_files
 from benchmarks.faults.workplace import TRAIN, Ended, furnish, run
+from benchmarks.rows import RESULTS, append_row, commit, read_rows
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 _PAIR = ("rnnlm-2", "--cluster", "2xv100-pcie")
 _PLACE = ("place", *_PAIR, "--placer", "metis", "--out", "out")
 _SEARCH = ("place", *_PAIR, "--budget", "2s", "--out", "out")
@@ -115,11 +116,13 @@ _OOM = (
     "    return open(f'/proc/{pid}/cmdline').read()\n"
     "def _kill():\n"
     "    while True:\n"
-    "        for task in os.listdir('/proc/self/task'):\n"
-    "            for child in open(f'/proc/self/task/{task}/children').read().split():\n"
+    "        time.sleep(0.05)\n"
+    "        try:\n"
+    "            for child in open('/proc/self/task/%d/children' % os.getpid()).read().split():\n"
     "                if _command(child) != _command('self'):  # a copy of it reads the model\n"
     "                    time.sleep(2.0); os.kill(int(child), 9); return\n"
-    "        time.sleep(0.05)\n"
+    "        except OSError:  # it has ended\n"
+    "            pass\n"
     "threading.Thread(target=_kill, daemon=True).start()"
 )
 _NO_HOME: dict[str, str | None] = {"HOME": "/nonexistent/home", "XDG_CACHE_HOME": None}
@@ -325,12 +328,9 @@ def two_at_once(furnished: Path) -> tuple[Ended, list[str]]:
         return refused, faults
 
 
-def main() -> None:
-    """Try the conditions and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default="", help="conditions whose name holds this")
-    parser.add_argument("--furnished", type=Path, help="a folder of an earlier run to reuse")
-    given = parser.parse_args()
+def table(rows: list[dict[str, Any]]) -> str:
+    """The last row of each condition, as Markdown."""
+    last = {row["condition"]: row for row in rows}
     lines = [
         "# Commands under bad conditions",
         "",
@@ -340,7 +340,21 @@ def main() -> None:
         "| condition | code | what was said | faults |",
         "|---|---|---|---|",
     ]
-    bad = 0
+    for name, row in last.items():
+        said = row["said"].replace("|", "\\|")
+        faults = "; ".join(row["faults"])
+        lines.append(f"| {name} | {row['code']} | {said or '-'} | {faults or '-'} |")
+    bad = sum(bool(row["faults"]) for row in last.values())
+    return "\n".join([*lines, "", f"{len(last)} conditions, {bad} with a fault.", ""])
+
+
+def main() -> None:
+    """Try the conditions and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", help="conditions whose name holds this")
+    parser.add_argument("--furnished", type=Path, help="a folder of an earlier run to reuse")
+    given = parser.parse_args()
+    path = RESULTS / "fault_conditions.jsonl"
     with tempfile.TemporaryDirectory(prefix="graphwright-faults-") as place:
         furnished = given.furnished or Path(place) / "furnished"
         if not furnished.exists():
@@ -351,17 +365,13 @@ def main() -> None:
             if given.only not in name:
                 continue
             ended, faults = attempt()
-            bad += bool(faults)
-            said = (
-                ended.said.replace("|", "\\|").replace(str(place), "")[:220] if ended.code else ""
-            )
+            said = ended.said.replace(str(place), "")[:220] if ended.code else ""
+            row = {"condition": name, "code": ended.code, "said": said, "faults": faults}
+            append_row(path, {**row, "commit": commit()})
             print(name, ended.code, said, faults or "", f"{ended.seconds:.0f} s", flush=True)
-            lines.append(f"| {name} | {ended.code} | {said or '-'} | {'; '.join(faults) or '-'} |")
             if faults:
                 print(ended.error[-1500:], file=sys.stderr, flush=True)
-    lines += ["", f"{len(lines) - 7} conditions, {bad} with a fault."]
-    if not given.only:
-        (RESULTS / "fault_conditions.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (RESULTS / "fault_conditions.md").write_text(table(read_rows(path)), encoding="utf-8")
 
 
 if __name__ == "__main__":

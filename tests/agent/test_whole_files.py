@@ -168,6 +168,29 @@ def test_nothing_is_added_to_what_a_link_points_to(tmp_path: Path) -> None:
         assert (tmp_path / "lines").read_text() == "one\n"
 
 
+def test_a_line_that_does_not_fit_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows"
+    with open_to_append(path) as file:
+        add_line(file, "one")
+        write = os.write
+
+        def half(descriptor: int, data: memoryview) -> int:
+            if len(data) < 4:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(descriptor, data[: len(data) // 2])
+
+        monkeypatch.setattr(os, "write", half)
+        with pytest.raises(OSError, match="No space left") as caught:
+            add_line(file, "a longer line")
+        monkeypatch.undo()
+        assert caught.value.filename == str(path)
+        assert path.read_text() == "one\n"
+        add_line(file, "two")
+    assert path.read_text() == "one\ntwo\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -217,3 +217,14 @@ def _starts(tree: ast.AST) -> list[str]:
         if (name in starters and not of_platform) or (of_subprocess and name == "run"):
             found.append(name)
     return found
+
+
+def test_a_folder_that_is_gone_is_imported_from_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "path", ["", "inside", str(ROOT)])
+    assert trusted_paths() == [str(ROOT)]
