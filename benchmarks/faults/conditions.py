@@ -297,7 +297,8 @@ def _faults(ended: Ended, condition: Condition) -> list[str]:
         faults.append(f"code {ended.code}")
     if "Traceback (most recent call last)" in ended.out + ended.error:
         faults.append("a traceback")
-    if ended.code and not ended.said.startswith("graphwright: "):
+    failed = [line for line in ended.out.splitlines() if "worker" in line or "failed" in line]
+    if ended.code and not (ended.said.startswith("graphwright: ") or failed):
         faults.append("no message of graphwright's")
     return faults
 

@@ -40,7 +40,7 @@ class Ended:
     def said(self) -> str:
         """The line that says what went wrong: the last one of graphwright's own."""
         own = [line for line in self.error.splitlines() if line.startswith("graphwright: ")]
-        return (own or self.error.splitlines() or [""])[-1]
+        return (own or self.error.splitlines() or self.out.splitlines() or [""])[-1]
 
 
 def start(
