@@ -21,9 +21,10 @@ from benchmarks.rows import RESULTS, append_row, commit, read_rows
 
 SIZES = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 200_000)
 FAMILIES = ("rnnlm", "transformer")
-CLUSTER = "4xv100-pcie"
+#: Memory for the largest graph: where nothing fits, repair takes the whole budget, by intent.
+CLUSTER = "4xv100-pcie@512GiB"
 #: A search that is timed by what it does in so many CPU seconds.
-_SEARCH_SECONDS = 20.0
+_SEARCH_SECONDS = 10.0
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
