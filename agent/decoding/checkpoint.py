@@ -12,14 +12,10 @@ from torch import Tensor
 
 from agent.decoding.config import OneShotTraining
 from agent.decoding.network import OneShotPolicy
-from agent.runs.checkpoint import CheckpointError
 from agent.runs.plain_values import from_plain, to_plain
-from agent.runs.stored_policy import (
-    network_of,
-    require_finite,
-    stored_notes,
-    stored_settings,
-)
+from agent.runs.policy_file import ONE_SHOT_META as META
+from agent.runs.policy_file import CheckpointError, stored_notes, stored_settings
+from agent.runs.stored_policy import network_of, require_finite
 from envs.features.observation import (
     DEVICE_COLUMNS,
     EDGE_COLUMNS,
@@ -35,7 +31,7 @@ from placement.decoding.columns import DECISION_COLUMNS
 #: Raised when the network or what it reads changes so that older numbers mean something else.
 FORMAT = 1
 
-_WEIGHTS, META, _OPTIMIZER = "one-shot.safetensors", "one-shot.json", "optimizer.safetensors"
+_WEIGHTS, _OPTIMIZER = "one-shot.safetensors", "optimizer.safetensors"
 
 
 @dataclass(frozen=True, eq=False)

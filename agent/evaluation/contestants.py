@@ -254,7 +254,7 @@ def control(config: AgentConfig, seed: int, checkpoint: Checkpoint | None = None
         GraphwrightError: the checkpoint given has that very network.
     """
     placer = untrained_placer(config, _OTHER_NETWORK + seed)
-    if checkpoint and policy_digest(placer.policy, config) == policy_digest(
+    if checkpoint and policy_digest(placer.network, config) == policy_digest(
         checkpoint.policy, config
     ):
         raise GraphwrightError("the policy given is untrained: it is the control's own network")
@@ -281,7 +281,7 @@ def greedy_decision(trained: PolicyPlacer, instance: Instance, seed: int) -> Can
     for _ in range(state.rules.length):
         batch = collate([state.view(config.policy.reads_trace)], config.policy.segment_ops)
         with torch.no_grad():
-            scores = trained.policy(batch)
+            scores = trained.network(batch)
         choices = greedy(state, scores, batch, 0, episode.whole)
         after, _ = state.step([action_of(choices, state.rules.tasks)], config.reward)
         state = state.at(after[0])

@@ -10,12 +10,12 @@ from training_samples import largest_difference, tiny_policy
 
 from agent.runs.checkpoint import (
     Checkpoint,
-    CheckpointError,
     load_checkpoint,
     optimizer_state,
     restore_optimizer,
     save_checkpoint,
 )
+from agent.runs.policy_file import CheckpointError
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from agent.evaluation.contestants import (
 from agent.evaluation.ratios import stage_shares, times, with_headroom
 from agent.evaluation.runs import EvaluationRow, Origin, run
 from agent.evaluation.tables import Results, cell, csv_text, losses, markdown, plain, ratios
-from agent.learning.rollout import SampleConfig
+from agent.learning.config import SampleConfig
 from agent.placing.policy_placer import PolicyPlacer
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
@@ -354,12 +354,12 @@ def test_greedy_falls_back_to_the_portfolio_and_tells_what_it_decided() -> None:
 def test_the_untrained_control_has_a_network_of_its_own_for_each_seed() -> None:
     checkpoint = small_checkpoint()
     digests = {
-        policy_digest(control(checkpoint.config, seed, checkpoint).policy, checkpoint.config)
+        policy_digest(control(checkpoint.config, seed, checkpoint).network, checkpoint.config)
         for seed in (0, 1, 2)
     }
     assert len(digests) == 3
     assert policy_digest(checkpoint.policy, checkpoint.config) not in digests
-    theirs = control(checkpoint.config, 1).policy
+    theirs = control(checkpoint.config, 1).network
     with pytest.raises(GraphwrightError, match="untrained"):
         control(checkpoint.config, 1, replace(checkpoint, policy=theirs))
 

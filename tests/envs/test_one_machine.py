@@ -19,7 +19,7 @@ from agent.baselines.giph import GiphPlacer
 from agent.baselines.hdp import HdpPlacer
 from agent.baselines.placeto import PlacetoPlacer
 from agent.config import TrainConfig
-from agent.learning.rollout import SampleConfig
+from agent.learning.config import SampleConfig
 from agent.policy.state import EpisodeState
 from agent.training.loop import Pretraining
 from agent.training.workers import Workers

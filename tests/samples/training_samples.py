@@ -7,8 +7,7 @@ import torch
 from graph_samples import graph_of, op
 
 from agent.config import AgentConfig, EpisodeConfig, TrainConfig
-from agent.learning.moves import MoveConfig
-from agent.learning.rollout import SampleConfig
+from agent.learning.config import MoveConfig, SampleConfig
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
 from agent.runs.checkpoint import load_checkpoint
