@@ -123,7 +123,7 @@ def place(
             decide = time.at_once(name, decide, opened)
         spent.lap("start-up")
         graph = read_model(model, target)
-        spent.lap("import")
+        spent.lap("import", with_ended=True)
         cluster = apply_change(read_cluster(model, target), change)
         problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
         if form is not None:
