@@ -24,6 +24,7 @@ from envs.features.observation import (
     OP_COLUMNS,
 )
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file, is_folder, is_there
 from graphs.kinds import OpKind
 from graphs.whole_files import whole_folder, write_whole
 from placement.decoding.columns import DECISION_COLUMNS
@@ -82,9 +83,9 @@ def load_one_shot(folder: str | Path) -> OneShotCheckpoint:
     """
     path = Path(folder)
     old = path.with_name(f".{path.name}.old")
-    if not path.exists() and old.is_dir():
+    if not is_there(path) and is_folder(old):
         path = old
-    if not (path / META).is_file():
+    if not is_file(path / META):
         raise CheckpointError(
             f"{path}: no one-shot policy there; give a folder that holds {META} and {_WEIGHTS}, "
             "such as the best of a run of `graphwright train-one-shot`"

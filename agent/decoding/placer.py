@@ -18,6 +18,7 @@ from agent.decoding.sampling import (
     look_untaught,
 )
 from agent.decoding.subject import ALL_TASKS, PLACEMENT_ALONE, Subject, make_subject
+from graphs.file_presence import is_file
 from placement.placer import Budget, Candidate, OnProgress, Placed, Stage
 from placement.placers.repair import repair
 from placement.problem import Problem
@@ -130,7 +131,7 @@ def policy_at(folder: Path | None) -> Path:
     if folder is None:
         return SHIPPED
     run = RunFolder(folder)
-    if (folder / META).is_file() or not run.config_file.is_file():
+    if is_file(folder / META) or not is_file(run.config_file):
         return folder
     return next((at for at in (run.best, run.checkpoint) if (at / META).is_file()), folder)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file
 from placement.placer import Placer
 from placement.placers.registry import PLACERS
 from placement.placers.registry import get_placer as plain_placer
@@ -43,7 +44,7 @@ def placer_of(policy: Path) -> str:
     from agent.decoding.placer import ONE_SHOT, policy_at
     from agent.runs.policy_file import ONE_SHOT_META as META
 
-    return ONE_SHOT if (policy_at(policy) / META).is_file() else POLICY
+    return ONE_SHOT if is_file(policy_at(policy) / META) else POLICY
 
 
 def has_shipped_policy() -> bool:
@@ -128,7 +129,7 @@ def policy_folder(path: Path) -> Path:
     from agent.runs.run_folder import RunFolder
 
     run = RunFolder(path)
-    if not run.config_file.is_file() or (path / META).is_file():
+    if not is_file(run.config_file) or is_file(path / META):
         return path
     return next((at for at in (run.best, run.checkpoint) if stored_at(at).is_dir()), path)
 

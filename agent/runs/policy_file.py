@@ -24,6 +24,7 @@ from envs.features.observation import (
 )
 from envs.tasks import LEVELS
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file, is_folder, is_there
 from graphs.kinds import OpKind
 from placement.annealing.move_features import MOVE_COLUMNS
 
@@ -53,7 +54,7 @@ class PolicySettings:
 
 def stored_at(folder: Path) -> Path:
     """Where the checkpoint of that folder is: beside it, if writing was interrupted."""
-    return old_of(folder) if not folder.exists() and old_of(folder).is_dir() else folder
+    return old_of(folder) if not is_there(folder) and is_folder(old_of(folder)) else folder
 
 
 def old_of(folder: Path) -> Path:
@@ -67,7 +68,7 @@ def read_settings(path: Path) -> PolicySettings:
     Raises:
         CheckpointError: no policy there, a damaged one, or one of another version.
     """
-    if not (path / META).is_file():
+    if not is_file(path / META):
         raise CheckpointError(
             f"{path}: no policy there; give a folder that holds {META} and {WEIGHTS}, such as "
             "the checkpoint of a run"

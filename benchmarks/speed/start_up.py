@@ -132,7 +132,12 @@ def _run(command: _Command, tree: Path, folder: Path) -> tuple[float, dict[str, 
         raise SystemExit(f"{command.name}: {told.strip()[-400:]}")
     user = after.children_user - before.children_user
     spent = user + after.children_system - before.children_system
-    return spent, json.loads(shown)["spent"] if command.words[0] == "place" else {}
+    if command.words[0] != "place":
+        return spent, {}
+    try:
+        return spent, json.loads(shown)["spent"]
+    except ValueError as error:
+        raise SystemExit(f"{command.name} printed no object alone: {shown[-2000:]!r}") from error
 
 
 def _started(code: str, command: _Command, tree: Path, folder: Path) -> "subprocess.Popen[str]":
