@@ -1,6 +1,6 @@
 """Published learned placers find known optima; TensorFlow's default is what it says."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -29,12 +29,7 @@ PROBLEMS: dict[str, MakeProblem] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("placer", PLACERS.values(), ids=list(PLACERS))

@@ -216,17 +216,24 @@ def test_mistakes_are_json_for_programs(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_faults_of_ours_show_no_traceback(
-    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("wires crossed")
 
     monkeypatch.setattr("simulator.bounds._load_bound", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code = run(["place", model, "-c", "2xv100-pcie", "--placer", "single"])
     shown = capsys.readouterr()
     assert code == 1
     assert "wires crossed" in shown.err
     assert "Traceback" not in shown.err + shown.out
+    (details,) = tmp_path.glob("graphwright-*.txt")
+    assert str(details) in shown.err
+    assert "Traceback" in details.read_text(encoding="utf-8")
 
 
 def test_nothing_is_written_for_a_failed_command(model: str, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 import torch
 from graph_samples import graph_of, op
 from known_optima import two_chains
+from training_samples import write_chains
 
 from agent.cli.app import run as command
 from agent.config import AgentConfig, EpisodeConfig
@@ -54,12 +55,7 @@ from simulator.traces.trace import Trace
 PAIR = ("g", "c")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 #: Columns of the table unless others are asked for.
@@ -396,16 +392,7 @@ def test_what_a_contestant_cannot_do_is_a_row() -> None:
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    for length in (4, 5):
-        records = [
-            op(f"{chain}{step}", 1e12, (f"{chain}{step - 1}",) if step else (), 1000)
-            for chain in "abc"
-            for step in range(length)
-        ]
-        write_graph(graph_of(*records), folder / f"chains-{length}.gwgraph")
-    return folder
+    return write_chains(tmp_path / "models")
 
 
 def evaluate(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, dict[str, Any]]:

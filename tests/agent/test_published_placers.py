@@ -1,7 +1,7 @@
 """Placeto, GiPH and Doppler learn, keep to the rules, and look at what their papers say."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -55,12 +55,7 @@ PROBLEMS: dict[str, Callable[[], tuple[Problem, float]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def best_of_all(problem: Problem) -> float:
