@@ -306,5 +306,6 @@ def test_rows_are_known_by_the_configuration(
     before = contestants((name,), None, 1)[0].column_digest
     assert before
     assert before == contestants((name,), None, 1)[0].column_digest
-    monkeypatch.setattr(f"agent.evaluation.contestants.{type(other).__name__}", lambda: other)
+    kind = type(other)
+    monkeypatch.setattr(f"{kind.__module__}.{kind.__name__}", lambda: other)
     assert contestants((name,), None, 1)[0].column_digest != before

@@ -83,14 +83,14 @@ def test_commands_without_networks_import_no_framework(saved: Path) -> None:
     assert dict(zip(map(" ".join, commands), imported(*commands), strict=True)) == {
         " ".join(words): [] for words in commands
     }
-    # Pages and traces are written with one library, that of their charts.
-    first, *later = imported(
+    # A page's charts are drawn by a script, for which a library is needed the first time.
+    found = imported(
         ["place", graph, *target, "--placer", "heft", "--out", out],
         ["simulate", graph, *plan],
         ["explain", graph, *plan],
         ["report", graph, *plan, "--out", f"{out}/again.html"],
     )
-    assert [first, *later] == [["vl_convert"]] * 4
+    assert {name for names in found for name in names} <= {"vl_convert"}
 
 
 def test_an_onnx_model_takes_onnx_alone(saved: Path) -> None:
