@@ -27,13 +27,21 @@ PROBLEMS: dict[str, MakeProblem] = {
     "fork-join": fork_join,
     "forced split": forced_split,
 }
+#: A fork and join asks for all that two chains do, and is tried each time.
+EACH_PROBLEM = pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(make, id=name, marks=[pytest.mark.slow] if name == "two chains" else [])
+        for name, make in PROBLEMS.items()
+    ],
+)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("placer", PLACERS.values(), ids=list(PLACERS))
-@pytest.mark.parametrize("problem", PROBLEMS.values(), ids=list(PROBLEMS))
+@EACH_PROBLEM
 def test_learned_placers_find_the_best_plan(placer: Placer, problem: MakeProblem) -> None:
     given, optimum = problem()
     placed = placer(given, Rounds(), 0, silent)

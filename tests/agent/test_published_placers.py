@@ -53,6 +53,14 @@ PROBLEMS: dict[str, Callable[[], tuple[Problem, float]]] = {
     "forced split": forced_split,
     "unlike devices": unlike_devices,
 }
+#: A fork and join asks for all that two chains do, and is tried each time.
+EACH_PROBLEM = pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(make, id=name, marks=[pytest.mark.slow] if name == "two chains" else [])
+        for name, make in PROBLEMS.items()
+    ],
+)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -69,7 +77,7 @@ def best_of_all(problem: Problem) -> float:
     return min(found)
 
 
-@pytest.mark.parametrize("problem", PROBLEMS.values(), ids=list(PROBLEMS))
+@EACH_PROBLEM
 @EACH
 def test_they_find_the_best_plan(name: str, problem: Callable[[], tuple[Problem, float]]) -> None:
     """Also where what is fastest without a look at memory does not fit (the forced split)."""
