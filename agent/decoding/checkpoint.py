@@ -12,6 +12,7 @@ from torch import Tensor
 
 from agent.decoding.config import OneShotTraining
 from agent.decoding.network import OneShotPolicy
+from agent.policy.large_buffers import keep_large_buffers
 from agent.runs.plain_values import from_plain, to_plain
 from agent.runs.policy_file import ONE_SHOT_META as META
 from agent.runs.policy_file import CheckpointError, stored_notes, stored_settings
@@ -76,11 +77,12 @@ def _portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_one_shot(folder: str | Path) -> OneShotCheckpoint:
-    """Read a folder that `save_one_shot` wrote.
+    """Read a folder that `save_one_shot` wrote; its network will use large buffers.
 
     Raises:
         CheckpointError: no checkpoint there, a damaged one, or one of another version.
     """
+    keep_large_buffers()
     path = Path(folder)
     old = path.with_name(f".{path.name}.old")
     if not is_there(path) and is_folder(old):
