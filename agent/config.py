@@ -4,10 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agent.learning.moves import MoveConfig
-from agent.learning.outcomes import OutcomeConfig
-from agent.learning.ppo import PpoConfig
-from agent.learning.rollout import SampleConfig
+from agent.learning.config import MoveConfig, OutcomeConfig, PpoConfig, SampleConfig
 from agent.policy.config import PolicyConfig
 from envs.overlapping import OBJECTIVES
 from envs.rewards import REWARDS, Reward, get_reward

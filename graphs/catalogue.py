@@ -5,6 +5,7 @@ from pathlib import Path
 from graphs.bundled_graphs import bundled_names, load_bundled
 from graphs.errors import ModelError
 from graphs.families.reference import graph_of_reference, is_reference
+from graphs.file_presence import is_there
 from graphs.graph import Graph
 from graphs.import_limits import DEFAULT_LIMITS, ImportLimits
 from graphs.loading import load
@@ -28,7 +29,7 @@ def resolve(
     Raises:
         ModelError: neither, or a model that cannot become a graph.
     """
-    if not Path(model).exists():
+    if not is_there(model):
         if str(model) in bundled_names():
             return load_bundled(str(model))
         if is_real_reference(str(model)):
@@ -38,6 +39,6 @@ def resolve(
     try:
         return load(model, dims, signature=signature, allow_unknown=allow_unknown, limits=limits)
     except ModelError as error:
-        if Path(model).exists():
+        if is_there(model):
             raise
         raise ModelError(f"{error}; or a bundled graph: {', '.join(bundled_names())}") from error

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from graphs.errors import ModelError
+from graphs.file_presence import is_folder, is_there
 from graphs.foreign_files import foreign_file
 from graphs.formats import described_formats, file_format, folder_format
 from graphs.graph import Graph
@@ -53,9 +54,9 @@ def _read(
     for name, size in dims.items():
         if size < 1:
             raise ModelError(f"dimension {name}={size}: a dimension must be at least 1")
-    if not path.exists():
+    if not is_there(path):
         raise ModelError(f"{path}: no such file; expected {described_formats()}")
-    if path.is_dir():
+    if is_folder(path):
         form = folder_format(path)
         if form is None:
             raise ModelError(

@@ -1,5 +1,6 @@
 """METIS partitions of the unit graph: least traffic at balanced compute."""
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -94,7 +95,11 @@ def cut(
 
 @contextmanager
 def _quiet_stdout() -> Iterator[None]:
-    """METIS prints its diagnostics to standard output, which belongs to the caller's results."""
+    """METIS prints its diagnostics to standard output, which belongs to the caller's results.
+
+    The C library keeps what is printed to a pipe or a file, and would write it at the end of the
+    process, behind the results: it is told to write it before the real output is back.
+    """
     sys.stdout.flush()
     kept = os.dup(1)
     sink = os.open(os.devnull, os.O_WRONLY)
@@ -102,9 +107,16 @@ def _quiet_stdout() -> Iterator[None]:
         os.dup2(sink, 1)
         yield
     finally:
+        _flush_c_streams()
         os.dup2(kept, 1)
         os.close(sink)
         os.close(kept)
+
+
+def _flush_c_streams() -> None:
+    flush = getattr(ctypes.CDLL(None), "fflush", None)
+    if flush is not None:
+        flush(None)
 
 
 def subgraph(units: UnitGraph, chosen: Int32[np.ndarray, " chosen"]) -> UnitGraph:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from graphs.file_presence import is_file
 from graphs.importers.msr_benchmark import NOMINAL_HOP_BYTES_PER_SECOND
 from simulator.clusters.calibration import calibration_document, calibration_from
 from simulator.clusters.cluster import Cluster, Device, Link
@@ -61,7 +62,7 @@ def load_cluster(name_or_path: str | Path) -> Cluster:
         8
     """
     path = Path(name_or_path)
-    if not path.is_file():
+    if not is_file(path):
         if path.suffix.lower() in (".yaml", ".yml", ".json", ".txt"):
             raise ClusterError(f"{path}: no such file")
         if str(name_or_path) in _named_clusters():

@@ -54,3 +54,17 @@ def wandb_offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
             patch.setenv(name, str(folder))
         yield
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: sums are the same each time, and what others compute is not waited for.
+
+    A file whose tests all want it says `pytestmark = pytest.mark.usefixtures("one_thread")`.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

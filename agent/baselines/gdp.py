@@ -13,9 +13,8 @@ import torch
 
 from agent.baselines.tensorflow_default import first_accelerator
 from agent.config import AgentConfig, EpisodeConfig
+from agent.learning.config import PpoConfig, SampleConfig
 from agent.learning.improving import draw_pass, learn
-from agent.learning.ppo import PpoConfig
-from agent.learning.rollout import SampleConfig
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
 from agent.policy.state import begin

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from graphs.file_presence import is_file
+
 
 def state_between_steps(model: str) -> Sequence[tuple[str, str]]:
     """Inputs of an ONNX model that are outputs of the step before in real use, with these outputs.
 
     Such as attention's keys and values, or what a recurrent net holds; nothing for other models.
     """
-    if Path(model).suffix.lower() != ".onnx" or not Path(model).is_file():
+    if Path(model).suffix.lower() != ".onnx" or not is_file(model):
         return ()
     import onnx
 

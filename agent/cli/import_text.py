@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.output import print_text
+from graphs.file_presence import is_there
 
 if TYPE_CHECKING:
     from graphs.graph import Graph
@@ -45,7 +46,7 @@ def check_models(
     check_pins(pairs)
     found = {}
     for pair in {pair.graph_ref: pair for pair in pairs}.values():
-        if not Path(pair.graph_ref).exists():
+        if not is_there(pair.graph_ref):
             continue
         graph = pair.graph()
         if not allow_unknown:

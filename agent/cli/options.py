@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from agent.runs.tracking.options import TrackOptions
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file, is_there
 
 if TYPE_CHECKING:
     from graphs.graph import Graph
@@ -176,7 +177,7 @@ def read_cluster(model: str, target: Target) -> "Cluster":
 
     if target.cluster is not None:
         return load_cluster(target.cluster)
-    if Path(model).suffix.lower() == ".json" and Path(model).is_file():
+    if Path(model).suffix.lower() == ".json" and is_file(model):
         return load_cluster(model)
     raise GraphwrightError(
         "which devices? Give --cluster with a preset, such as "
@@ -198,7 +199,7 @@ def of_plan(plan: Path, target: Target) -> Target:
     if target.signature is None:
         target = replace(target, signature=flag_of(plan, "signature"))
     beside = plan.parent / "cluster.yaml"
-    if target.cluster is None and plan.exists() and beside.exists():
+    if target.cluster is None and is_there(plan) and beside.exists():
         target = replace(target, cluster=str(beside))
     return target
 

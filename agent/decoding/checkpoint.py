@@ -13,14 +13,10 @@ from torch import Tensor
 from agent.decoding.config import OneShotTraining
 from agent.decoding.network import OneShotPolicy
 from agent.policy.large_buffers import keep_large_buffers
-from agent.runs.checkpoint import CheckpointError
 from agent.runs.plain_values import from_plain, to_plain
-from agent.runs.stored_policy import (
-    network_of,
-    require_finite,
-    stored_notes,
-    stored_settings,
-)
+from agent.runs.policy_file import ONE_SHOT_META as META
+from agent.runs.policy_file import CheckpointError, stored_notes, stored_settings
+from agent.runs.stored_policy import network_of, require_finite
 from envs.features.observation import (
     DEVICE_COLUMNS,
     EDGE_COLUMNS,
@@ -29,6 +25,7 @@ from envs.features.observation import (
     OP_COLUMNS,
 )
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file, is_folder, is_there
 from graphs.kinds import OpKind
 from graphs.whole_files import whole_folder, write_whole
 from placement.decoding.columns import DECISION_COLUMNS
@@ -36,7 +33,7 @@ from placement.decoding.columns import DECISION_COLUMNS
 #: Raised when the network or what it reads changes so that older numbers mean something else.
 FORMAT = 1
 
-_WEIGHTS, META, _OPTIMIZER = "one-shot.safetensors", "one-shot.json", "optimizer.safetensors"
+_WEIGHTS, _OPTIMIZER = "one-shot.safetensors", "optimizer.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +85,9 @@ def load_one_shot(folder: str | Path) -> OneShotCheckpoint:
     keep_large_buffers()
     path = Path(folder)
     old = path.with_name(f".{path.name}.old")
-    if not path.exists() and old.is_dir():
+    if not is_there(path) and is_folder(old):
         path = old
-    if not (path / META).is_file():
+    if not is_file(path / META):
         raise CheckpointError(
             f"{path}: no one-shot policy there; give a folder that holds {META} and {_WEIGHTS}, "
             "such as the best of a run of `graphwright train-one-shot`"

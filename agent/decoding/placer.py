@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from agent.decoding.config import DrawConfig, LearnConfig
-from agent.decoding.network import OneShotPolicy
 from agent.decoding.sampling import (
     Found,
     Look,
@@ -18,10 +18,13 @@ from agent.decoding.sampling import (
     look_untaught,
 )
 from agent.decoding.subject import ALL_TASKS, PLACEMENT_ALONE, Subject, make_subject
-from agent.decoding.tuning import tune_on
+from graphs.file_presence import is_file
 from placement.placer import Budget, Candidate, OnProgress, Placed, Stage
 from placement.placers.repair import repair
 from placement.problem import Problem
+
+if TYPE_CHECKING:
+    from agent.decoding.network import OneShotPolicy
 
 ONE_SHOT, GREEDY, UNTAUGHT = "one-shot", "one-shot-greedy", "one-shot-untaught"
 TUNED, MORE = "one-shot-tuned", "one-shot-more"
@@ -38,7 +41,7 @@ class OneShotPlacer:
     the portfolio's are. It stops early when the budget is spent, after the first plans.
     """
 
-    policy: OneShotPolicy | None
+    policy: "OneShotPolicy | None"
     """None: the same decoder with tuned weights, and nothing learned."""
     draw: DrawConfig = field(default_factory=DrawConfig)
     name: str = ONE_SHOT
@@ -61,6 +64,8 @@ class OneShotPlacer:
         evaluations = 0
         policy = self.policy
         if policy is not None and self.updates:
+            from agent.decoding.tuning import tune_on
+
             tuned = tune_on(
                 policy, subject, self.learn, self.updates, seed, self.device,
                 lambda: not budget.is_spent,
@@ -120,13 +125,13 @@ def one_shot_placer(name: str, folder: Path | None, updates: int = 50) -> OneSho
 
 def policy_at(folder: Path | None) -> Path:
     """The best policy of a run's folder, else its last; any other folder stands for itself."""
-    from agent.decoding.checkpoint import META
+    from agent.runs.policy_file import ONE_SHOT_META as META
     from agent.runs.run_folder import RunFolder
 
     if folder is None:
         return SHIPPED
     run = RunFolder(folder)
-    if (folder / META).is_file() or not run.config_file.is_file():
+    if is_file(folder / META) or not is_file(run.config_file):
         return folder
     return next((at for at in (run.best, run.checkpoint) if (at / META).is_file()), folder)
 

@@ -7,14 +7,13 @@ network itself need not look again.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64, Int32
 
 from agent.decoding.config import DrawConfig
 from agent.decoding.levels import LevelChances, Levels, draw_levels, neutral_levels
-from agent.decoding.network import OneShotPolicy
 from agent.decoding.subject import Subject, choice_slices, collate_choices, op_slices
 from envs.rewards import get_reward
 from envs.rules import Progress, advance, begin
@@ -23,6 +22,9 @@ from placement.decoding.drawing import untaught_scorer
 from placement.decoding.style_weights import STYLE_WEIGHTS
 from placement.decoding.styles import Noise, draw_styles
 from placement.placer import Candidate
+
+if TYPE_CHECKING:
+    from agent.decoding.network import OneShotPolicy
 
 #: Rewards of plans; their order alone matters, which is that of energies.
 REWARD = get_reward("log-speedup")
@@ -55,8 +57,10 @@ class Look:
         return np.argsort(-self.style_chances, kind="stable").astype(np.int32)
 
 
-def look_at(policy: OneShotPolicy, subject: Subject, device: str = "cpu") -> Look:
+def look_at(policy: "OneShotPolicy", subject: Subject, device: str = "cpu") -> Look:
     """One pass of the network."""
+    import torch
+
     batch = collate_choices([subject], policy.config.segment_ops).to(device)
     with torch.no_grad():
         said = policy(batch)

@@ -1,15 +1,16 @@
-"""A graph on a cluster as the one-shot policy meets it: what it sees, and its decoder."""
+"""A graph on a cluster as the one-shot policy meets it: what it sees, and its decoder.
+
+Nothing here needs torch but `collate_choices`, which lays out what the network reads.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Int32
 
-from agent.decoding.network import ChoiceInput
-from agent.policy.inputs import collate_graphs
 from envs.episodes import Prepared
 from envs.features.observation import Observation, observe
 from envs.instance import Instance
@@ -21,6 +22,11 @@ from placement.decoding.styles import Noise, draw_styles
 from placement.priorities import upward_ranks
 from placement.problem import Problem
 from simulator.plan import Plan
+
+if TYPE_CHECKING:
+    import torch
+
+    from agent.decoding.network import ChoiceInput
 
 #: Devices alone are decided, in one step from nothing.
 PLACEMENT_ALONE = Rules((Task.PLACEMENT,), 1, NO_START)
@@ -97,14 +103,19 @@ def unlearned_plan(decoder: Decoder) -> Plan:
     return Plan.of(devices, upward_ranks(problem, devices))
 
 
-def collate_choices(subjects: Sequence[Subject], segment_ops: int) -> ChoiceInput:
+def collate_choices(subjects: Sequence[Subject], segment_ops: int) -> "ChoiceInput":
     """Lay graphs and their choices end to end."""
+    import torch
+
+    from agent.decoding.network import ChoiceInput
+    from agent.policy.inputs import collate_graphs
+
     graphs = collate_graphs([subject.observation for subject in subjects], segment_ops)
     choices = [subject.decoder.choices for subject in subjects]
     first_op = np.concatenate([[0], np.cumsum([len(item.choice_of) for item in choices])])
     counts = np.concatenate([np.bincount(item.choice_of, minlength=item.count) for item in choices])
 
-    def end_to_end(parts: Sequence[np.ndarray]) -> torch.Tensor:
+    def end_to_end(parts: Sequence[np.ndarray]) -> "torch.Tensor":
         shifted = [part + first for part, first in zip(parts, first_op[:-1], strict=True)]
         return torch.from_numpy(np.concatenate(shifted).astype(np.int64))
 

@@ -18,7 +18,8 @@ from agent.decoding.network import LEVEL_HEADS, OneShotPolicy
 from agent.decoding.stream import draw_draft
 from agent.decoding.subject import ALL_TASKS, Subject, make_subject
 from agent.decoding.validation import validate_one_shot, validation_cases
-from agent.runs.checkpoint import CheckpointError, optimizer_state, restore_optimizer
+from agent.runs.checkpoint import optimizer_state, restore_optimizer
+from agent.runs.policy_file import CheckpointError
 from agent.runs.run_folder import BEST, CHECKPOINT
 from agent.runs.tracking.tracker import Tracker
 from agent.training.workers import Workers

@@ -1,23 +1,20 @@
-"""The columns of the table: each a way to place a graph, all under the same budget."""
+"""The columns of the table: each a way to place a graph, all under the same budget.
+
+Torch is imported for the columns that have networks alone (`needs_torch`).
+"""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
-from agent.baselines.doppler import DopplerPlacer
-from agent.baselines.gdp import GdpPlacer
-from agent.baselines.giph import GiphPlacer
-from agent.baselines.hdp import HdpPlacer
-from agent.baselines.placeto import PlacetoPlacer
 from agent.baselines.tensorflow_default import tensorflow_default
 from agent.config import AgentConfig
-from agent.decoding.placer import one_shot_placer
+from agent.decoding.placer import UNTAUGHT, one_shot_placer
 from agent.evaluation.code_digest import code_digest, placement_code
 from agent.evaluation.columns import (
     COLUMNS,
@@ -36,22 +33,28 @@ from agent.evaluation.columns import (
     column_of,
 )
 from agent.evaluation.period_columns import deciding_by_period, period_column_names
-from agent.learning.rollout import greedy
 from agent.placing.policy_placer import PolicyPlacer, untrained_placer, with_starter
-from agent.policy.inputs import collate
-from agent.policy.network import Policy
 from agent.policy.state import EpisodeState, begin
 from agent.policy.view import group_instance
-from agent.runs.checkpoint import Checkpoint
 from agent.runs.plain_values import to_plain
 from envs.actions import action_of
 from envs.episodes import Prepared
 from envs.instance import Instance
 from graphs.errors import GraphwrightError
+from placement.heuristics.registry import HEURISTICS
 from placement.placer import Budget, Candidate, Placed, Placer, silent
-from placement.placers.registry import get_placer
+from placement.placers.registry import SEARCHES, get_placer
 from placement.problem import Problem
 from placement.throughput import Throughput
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from agent.baselines.doppler import DopplerPlacer
+    from agent.baselines.giph import GiphPlacer
+    from agent.baselines.placeto import PlacetoPlacer
+    from agent.policy.network import Policy
+    from agent.runs.checkpoint import Checkpoint
 
 #: Added to the seed of a control's network, so that it is not the one that training began with.
 _OTHER_NETWORK = 1_000_003
@@ -90,9 +93,14 @@ class Contestant:
     table."""
 
 
+def needs_torch(name: str) -> bool:
+    """Whether a column has a network, or may have one: placers of other distributions may."""
+    return name not in (TENSORFLOW, UNTAUGHT, *HEURISTICS, *SEARCHES)
+
+
 def contestants(
     names: tuple[str, ...],
-    checkpoint: Checkpoint | None,
+    checkpoint: "Checkpoint | None",
     updates: int,
     overlap: Throughput | None = None,
     one_shot: Path | None = None,
@@ -165,7 +173,7 @@ def _one_shot_column(
     )
 
 
-def weights_digest(policy: nn.Module, settings: bytes = b"") -> str:
+def weights_digest(policy: "nn.Module", settings: bytes = b"") -> str:
     """Sixteen hexadecimal digits that identify weights, and settings that go with them."""
     state = hashlib.blake2b(settings, digest_size=8)
     for name, values in sorted(policy.state_dict().items()):
@@ -174,7 +182,7 @@ def weights_digest(policy: nn.Module, settings: bytes = b"") -> str:
     return state.hexdigest()
 
 
-def policy_digest(policy: Policy, config: AgentConfig) -> str:
+def policy_digest(policy: "Policy", config: AgentConfig) -> str:
     """Sixteen hexadecimal digits that identify weights and configuration."""
     return weights_digest(policy, _settings_text(config))
 
@@ -197,14 +205,37 @@ def _column_digest(name: str, config: AgentConfig) -> str:
     return "" if name in COLUMNS else code_digest(get_placer(name))
 
 
-def _published(name: str) -> PlacetoPlacer | GiphPlacer | DopplerPlacer:
+def _published(name: str) -> "PlacetoPlacer | GiphPlacer | DopplerPlacer":
     """A placer of `PUBLISHED`, by its name."""
     if name == PLACETO:
+        from agent.baselines.placeto import PlacetoPlacer
+
         return PlacetoPlacer()
-    return GiphPlacer() if name == GIPH else DopplerPlacer()
+    if name == GIPH:
+        from agent.baselines.giph import GiphPlacer
+
+        return GiphPlacer()
+    from agent.baselines.doppler import DopplerPlacer
+
+    return DopplerPlacer()
 
 
-def _configured(checkpoint: Checkpoint | None, overlap: Throughput | None) -> AgentConfig:
+def _without_policy(name: str) -> Placer:
+    """The placer of a column that needs no trained policy."""
+    if name == TENSORFLOW:
+        return tensorflow_default
+    if name == GDP:
+        from agent.baselines.gdp import GdpPlacer
+
+        return GdpPlacer()
+    if name == HDP:
+        from agent.baselines.hdp import HdpPlacer
+
+        return HdpPlacer()
+    return _published(name) if name in PUBLISHED else get_placer(name)
+
+
+def _configured(checkpoint: "Checkpoint | None", overlap: Throughput | None) -> AgentConfig:
     """The policy's configuration, with the steps that overlap."""
     config = checkpoint.config if checkpoint else AgentConfig()
     if overlap is None:
@@ -218,15 +249,9 @@ def _configured(checkpoint: Checkpoint | None, overlap: Throughput | None) -> Ag
 
 
 def _attempting(
-    name: str, checkpoint: Checkpoint | None, updates: int, overlap: Throughput | None
+    name: str, checkpoint: "Checkpoint | None", updates: int, overlap: Throughput | None
 ) -> Attempting:
     config = _configured(checkpoint, overlap)
-    others: Mapping[str, Placer] = {
-        TENSORFLOW: tensorflow_default,
-        GDP: GdpPlacer(),
-        HDP: HdpPlacer(),
-        **{published: _published(published) for published in PUBLISHED},
-    }
     if name == UNTRAINED:
         return lambda problem, budget, seed: _place(
             control(config, seed, checkpoint), problem, budget, seed
@@ -235,7 +260,7 @@ def _attempting(
         decide = deciding_by_period(name, overlap)
         return lambda problem, budget, seed: Attempt(decide(problem, budget, seed))
     if checkpoint is None or not column_of(name).uses_policy:
-        placer = others[name] if name in others else get_placer(name)
+        placer = _without_policy(name)
         return lambda problem, budget, seed: _place(placer, problem, budget, seed)
     trained = with_starter(PolicyPlacer(checkpoint.policy, config))
     if name == GREEDY:
@@ -247,14 +272,14 @@ def _attempting(
     )
 
 
-def control(config: AgentConfig, seed: int, checkpoint: Checkpoint | None = None) -> PolicyPlacer:
+def control(config: AgentConfig, seed: int, checkpoint: "Checkpoint | None" = None) -> PolicyPlacer:
     """The policy's loop with a network that has learned nothing, another one for each seed.
 
     Raises:
         GraphwrightError: the checkpoint given has that very network.
     """
     placer = untrained_placer(config, _OTHER_NETWORK + seed)
-    if checkpoint and policy_digest(placer.policy, config) == policy_digest(
+    if checkpoint and policy_digest(placer.network, config) == policy_digest(
         checkpoint.policy, config
     ):
         raise GraphwrightError("the policy given is untrained: it is the control's own network")
@@ -276,12 +301,17 @@ def greedy_attempt(trained: PolicyPlacer, problem: Problem, seed: int) -> Attemp
 
 def greedy_decision(trained: PolicyPlacer, instance: Instance, seed: int) -> Candidate:
     """The plan after the last greedy step."""
+    import torch
+
+    from agent.learning.rollout import greedy
+    from agent.policy.inputs import collate
+
     config, episode = trained.config, trained.config.episode
     state = begin(group_instance(Prepared(instance), episode.group_sizes, seed), config.rules)
     for _ in range(state.rules.length):
         batch = collate([state.view(config.policy.reads_trace)], config.policy.segment_ops)
         with torch.no_grad():
-            scores = trained.policy(batch)
+            scores = trained.network(batch)
         choices = greedy(state, scores, batch, 0, episode.whole)
         after, _ = state.step([action_of(choices, state.rules.tasks)], config.reward)
         state = state.at(after[0])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.evaluation.contestants import Contestant, contestants
+from agent.evaluation.contestants import Contestant, contestants, needs_torch
 from agent.evaluation.period_columns import bound_of_period
 from agent.evaluation.result_keys import evaluation_key
 from agent.evaluation.runs import EvaluationRow, Origin, files_digest, key_of, prepare_problem, run
@@ -38,8 +38,6 @@ class Entrants:
         Raises:
             GraphwrightError: an unknown column, or a policy that is not there or does not suit.
         """
-        import torch
-
         from agent.placing.registry import load_policy
         from simulator.threads import set_threads
 
@@ -47,8 +45,11 @@ class Entrants:
             if value < 0:
                 raise GraphwrightError(f"{flag} {value}: give 0 or more")
         if self.threads:
-            torch.set_num_threads(self.threads)
             set_threads(self.threads)
+        if self.threads and (not self.names or any(map(needs_torch, self.names))):
+            import torch
+
+            torch.set_num_threads(self.threads)
         objective = "latency" if self.overlap is None else "throughput"
         checkpoint = load_policy(self.policy, objective) if self.policy is not None else None
         return contestants(self.names, checkpoint, self.updates, self.overlap, self.one_shot)

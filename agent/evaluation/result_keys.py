@@ -122,7 +122,7 @@ def _digests(name: str, placer: Placer) -> tuple[str, str]:
         from agent.placing.policy_placer import PolicyPlacer
 
         assert isinstance(placer, PolicyPlacer)
-        return "", policy_digest(placer.policy, placer.config)
+        return "", policy_digest(placer.network, placer.config)
     if name in ONE_SHOTS:
         from agent.decoding.placer import OneShotPlacer
         from agent.evaluation.contestants import weights_digest

@@ -10,6 +10,7 @@ import numpy as np
 
 from agent.runs.plain_values import from_plain
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file, is_folder
 from placement.placer import Budget
 from placement.problem import Problem
 from placement.suites.pair import Pair, memory_rule
@@ -251,9 +252,9 @@ def files_digest(pair: Pair) -> str:
 
 def _files_of(path: Path) -> list[Path]:
     """The file itself, or what a folder holds, as a SavedModel is one."""
-    if path.is_dir():
+    if is_folder(path):
         return sorted(file for file in path.rglob("*") if file.is_file())
-    return [path] if path.is_file() else []
+    return [path] if is_file(path) else []
 
 
 def prepare_problem(pair: Pair) -> Problem:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from agent.learning.moves import Lessons, MoveConfig, draw_lessons, learn_moves
+from agent.learning.config import MoveConfig
+from agent.learning.moves import Lessons, draw_lessons, learn_moves
 from agent.policy.move_network import MoveNetwork
 from placement.annealing.anneal import Chain
 from placement.annealing.guided_anneal import GuidedAnnealer, Harvest

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float16, Float32
 from torch.nn import functional
 
+from agent.learning.config import MoveConfig
 from agent.learning.gradients import clip_gradients, sum_over_workers
 from agent.learning.ranking import ranking_area
 from agent.policy.move_network import MoveNetwork
@@ -22,36 +23,6 @@ from placement.annealing.hierarchy import Hierarchy, build_hierarchy
 from placement.annealing.move_features import MOVE_COLUMNS
 from placement.problem import Problem
 from simulator.plan import Plan
-
-
-@dataclass(frozen=True)
-class MoveConfig:
-    """What is tried, remembered and learned from."""
-
-    lr: float = 2e-3
-    """At first; falls linearly to a fiftieth."""
-    least_evaluations: int = 2000
-    """The fewest evaluations of a search that is learned from; their number is drawn evenly on a
-    logarithmic scale."""
-    most_evaluations: int = 20000
-    kept: int = 4000
-    """Moves kept of each search, drawn from all that it tried."""
-    remembered: int = 2_000_000
-    """Moves that are learned from, the last ones of all searches."""
-    updates: int = 150
-    """Steps of the optimizer in each round."""
-    batch: int = 4096
-    """Moves of a step."""
-    gain_power: float = 0.5
-    """An improvement weighs as much as its gain over 0.0003 to this power."""
-    random_share: float = 0.2
-    """How often a search that is learned from tries a move whatever its score."""
-    fused_share: float = 0.25
-    """How often a search places fused kernels in place of ops."""
-    overlaid_share: float = 0.5
-    """How often a search is gone on with from its best plan, with the groups that this plan and the
-    first one suggest (`placement.annealing.overlay`)."""
-
 
 #: Changes of the logarithm of step time above this are no improvement.
 _LEAST_GAIN = 1e-6

@@ -15,27 +15,18 @@ from jaxtyping import Float32, Int32
 from torch import nn
 from torch.nn import functional
 
+from agent.learning.config import OutcomeConfig
 from agent.learning.gradients import clip_gradients, sum_over_workers
 from agent.learning.ranking import ranking_area
 from agent.learning.rollout import task_scores
-from agent.policy.inputs import View, collate
+from agent.policy.inputs import collate
 from agent.policy.state import EpisodeState, begin
+from agent.policy.view import View
 from envs.rewards import LogImprovement
 from envs.tasks import Task
 from placement.annealing.anneal import Annealer
 from placement.placers.search import DEFAULT as SEARCH
 from simulator.plan import Plan
-
-
-@dataclass(frozen=True)
-class OutcomeConfig:
-    """What is tried and learned from."""
-
-    moves_per_level: int = 80
-    least_gain: float = 1e-4
-    """Fall of the energy that counts as an improvement."""
-    max_depth: int = 3000
-    """Evaluations of annealing between states at most: plans as search meets them later on."""
 
 
 @dataclass(frozen=True, eq=False)

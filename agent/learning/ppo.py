@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
+from agent.learning.config import PpoConfig
 from agent.learning.gradients import clip_gradients, sum_over_workers
 from agent.learning.rollout import Rollout, task_scores
 from agent.policy.choices import Draw, chance_of, log_chances
@@ -21,27 +22,6 @@ from agent.policy.network import Scores
 
 #: Of a choice's chances now and when it was drawn, where it turned out bad.
 _MAX_RATIO = 3.0
-
-
-@dataclass(frozen=True)
-class PpoConfig:
-    """The update."""
-
-    lr: float = 1e-3
-    epochs: int = 3
-    """Passes over the same samples."""
-    clip: float = 0.2
-    entropy: float = 0.5
-    """Weight of the entropy at the beginning, in standard deviations per nat, for samples of one
-    choice: one that is a deviation better than another becomes exp(1 / weight) times as likely. Of
-    a sample of N choices each explains but a share of the spread, about 1 / sqrt(N), and its
-    entropy weighs as much less: the same setting is for moves, of one or two choices, and for
-    whole decisions, of hundreds (0.02 per choice of 600)."""
-    entropy_end: float = 0.05
-    max_kl: float = 0.05
-    """No further epoch once the policy has moved so far, in nats per draw, the mean over tasks."""
-    max_grad_norm: float = 1.0
-    max_advantage: float = 4.0
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from agent.learning.config import SampleConfig
 from agent.policy.choices import (
     KEEP,
     Draw,
@@ -29,18 +30,6 @@ from envs.scoring import Scores as PlanScores
 from envs.tasks import Task
 
 _IS_HERE = GROUP_PAIR_COLUMNS.index("is_here")
-
-
-@dataclass(frozen=True)
-class SampleConfig:
-    """How decisions are drawn."""
-
-    samples: int = 48
-    """Plans per graph and forward pass."""
-    moves: tuple[int, ...] = (1, 2)
-    """How many groups a sample moves; drawn for each level."""
-    merged: int = 8
-    """How many of the samples that improve are tried together: the best two, the best three, ..."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,11 @@ of chains, and a last chain from the best of them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from agent.config import AgentConfig
-from agent.learning.move_tuning import MoveTuner
-from agent.policy.network import Policy
 from agent.policy.state import EpisodeState
 from placement.annealing.anneal import Annealer, Chain
 from placement.annealing.guided_anneal import GuidedAnnealer
@@ -22,6 +21,11 @@ from placement.annealing.overlay import overlaid
 from placement.placer import Budget
 from placement.placers.search import DEFAULT as SEARCH
 from simulator.plan import Plan
+
+if TYPE_CHECKING:
+    from agent.learning.move_tuning import MoveTuner
+    from agent.policy.network import Policy
+    from agent.runs.unbuilt_policy import UnbuiltPolicy
 
 _FIRST_EVALUATIONS = 50
 #: Evaluations that tell how long one takes, and how many times as long a guided one takes.
@@ -49,7 +53,7 @@ class Guided:
 
 
 def guided_search(
-    policy: Policy,
+    policy: "Policy | UnbuiltPolicy",
     state: EpisodeState,
     budget: Budget,
     seed: int,
@@ -57,7 +61,7 @@ def guided_search(
     on_step: Callable[[Guided], None],
     max_steps: int | None = None,
     evaluations_per_step: int = _FIRST_EVALUATIONS,
-    tuner: MoveTuner | None = None,
+    tuner: "MoveTuner | None" = None,
 ) -> Guided:
     """Anneal from a state until the budget or the steps are spent.
 
@@ -78,13 +82,13 @@ class _Search:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: "Policy | UnbuiltPolicy",
         state: EpisodeState,
         budget: Budget,
         seed: int,
         config: AgentConfig,
         on_step: Callable[[Guided], None],
-        tuner: MoveTuner | None,
+        tuner: "MoveTuner | None",
     ) -> None:
         self.policy = policy
         self.state = state

@@ -9,18 +9,16 @@ proposals until the end. Evaluations are periods then (`envs.overlapping.Overlap
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from agent.config import AgentConfig
 from agent.decoding.placer import UNTAUGHT, OneShotPlacer
-from agent.learning.improving import Pass, draw_pass, learn
-from agent.learning.move_tuning import MoveTuner
 from agent.placing.guided_search import Guided, guided_search
-from agent.policy.network import Policy
 from agent.policy.state import EpisodeState, begin
 from agent.policy.view import group_instance
+from agent.runs.unbuilt_policy import UnbuiltPolicy
 from envs.episodes import Prepared
 from envs.instance import Instance
 from placement.placer import (
@@ -34,6 +32,10 @@ from placement.placer import (
     silent,
 )
 from placement.problem import Problem
+
+if TYPE_CHECKING:
+    from agent.learning.improving import Pass
+    from agent.policy.network import Policy
 
 #: So many passes or steps are no limit.
 _ENDLESS = 1_000_000
@@ -62,10 +64,10 @@ def _watch_nothing(_number: int, _state: EpisodeState, _update: Mapping[str, flo
 
 
 #: Told a policy that nobody else holds.
-HandOver = Callable[[Policy], None]
+HandOver = Callable[["Policy"], None]
 
 
-def _kept(_policy: Policy) -> None:
+def _kept(_policy: "Policy") -> None:
     """A `HandOver` to nobody."""
 
 
@@ -114,7 +116,8 @@ class PolicyPlacer:
     The policy itself is not changed: fine-tuning works on a copy.
     """
 
-    policy: Policy
+    policy: "Policy | UnbuiltPolicy"
+    """One that is not built yet is built where more than its small network is needed."""
     config: AgentConfig
     effort: Effort = Effort()
     name: str = "policy"
@@ -136,29 +139,31 @@ class PolicyPlacer:
         start = instance.portfolio
         if problem.cluster.device_count == 1 and self.config.policy.tasks == ("placement",):
             return Placed(start, (start,), ((budget.spent_seconds, _seconds(start)),))
-        policy = self._own_policy()
         subject = group_instance(Prepared(instance), self.config.episode.group_sizes, seed)
         state = begin(subject, replace(self.config.rules, steps=max(self.effort.max_passes, 1)))
         progress = _Found(start, budget, state)
         learns = self.effort.max_updates > 0
+        policy = None if self._reads_moves_alone else self._own_policy()
         if self.config.guides_search and not learns and problem.leaves_nothing(start.evaluation):
             return Placed(
                 start, tuple(instance.heuristic_plans), tuple(progress.progress),
                 len(instance.heuristic_plans), tuple(progress.stages),
             )  # fmt: skip
         if self.config.guides_search:
-            if self.starter is None:
+            if policy is not None and self.starter is None:
                 self._propose(policy, progress, seed, on_progress)
                 progress.end_stage("proposals")
             else:
                 self._start_elsewhere(progress, seed)
                 progress.end_stage("decoder's plans")
-            self._search(policy, progress, seed, on_progress)
+            self._search(policy or self.policy, progress, seed, on_progress)
             progress.end_stage("guided search")
         else:
+            assert policy is not None, "passes are of the large network"
             self._pass(policy, progress, seed, on_progress)
             progress.end_stage("passes")
-        self.hand_over(policy)
+        if policy is not None:
+            self.hand_over(policy)
         return Placed(
             progress.best,
             (*instance.heuristic_plans, progress.best),
@@ -182,7 +187,9 @@ class PolicyPlacer:
             found.evaluations += placed.evaluations
             found.offer(placed.best)
 
-    def _propose(self, policy: Policy, found: "_Found", seed: int, on_progress: OnProgress) -> None:
+    def _propose(
+        self, policy: "Policy", found: "_Found", seed: int, on_progress: OnProgress
+    ) -> None:
         """A few passes of the large network, for as long as they bring something."""
         if self.effort.max_passes < _ENDLESS:
             wanted, until = 1, np.inf
@@ -201,8 +208,12 @@ class PolicyPlacer:
             if found.best is best or found.budget.spent_seconds + took - begun > until:
                 return
 
-    def _pass(self, policy: Policy, found: "_Found", seed: int, on_progress: OnProgress) -> None:
+    def _pass(self, policy: "Policy", found: "_Found", seed: int, on_progress: OnProgress) -> None:
         """Samples of whole plans or moves, the best of each pass kept; learning from them first."""
+        import torch
+
+        from agent.learning.improving import learn
+
         optimizer = torch.optim.Adam(policy.parameters(), lr=self.effort.lr or self.config.ppo.lr)
         limit = self.effort.max_passes
         for number in range(limit):
@@ -216,7 +227,9 @@ class PolicyPlacer:
             self.watch(number + 1, found.state, update)
             on_progress(max(found.budget.spent_seconds / found.budget.cpu_seconds, number / limit))
 
-    def _one_pass(self, policy: Policy, found: "_Found", seed: int, number: int) -> Pass:
+    def _one_pass(self, policy: "Policy", found: "_Found", seed: int, number: int) -> "Pass":
+        from agent.learning.improving import draw_pass
+
         rng = np.random.default_rng([seed, number])
         passed = draw_pass(policy, self.config, [found.state], [rng], self.device)
         found.evaluations += self.config.sample.samples
@@ -225,7 +238,13 @@ class PolicyPlacer:
             found.offer(found.state.candidate(self.name))
         return passed
 
-    def _search(self, policy: Policy, found: "_Found", seed: int, on_progress: OnProgress) -> None:
+    def _search(
+        self,
+        policy: "Policy | UnbuiltPolicy",
+        found: "_Found",
+        seed: int,
+        on_progress: OnProgress,
+    ) -> None:
         """Search that the policy guides, with what is left of the budget."""
         before, limit = found.evaluations, self.effort.max_steps
         subject, rules = found.state.subject, found.state.rules
@@ -233,6 +252,9 @@ class PolicyPlacer:
         updates: list[Mapping[str, float]] = []
         tuner = None
         if self.effort.max_updates:
+            from agent.learning.move_tuning import MoveTuner
+
+            assert not isinstance(policy, UnbuiltPolicy), "learning changes a network's own copy"
             lr = self.effort.lr or self.config.moves.lr / 10
             tuner = MoveTuner(
                 policy.moves,
@@ -272,14 +294,35 @@ class PolicyPlacer:
         effort = replace(self.effort, max_updates=updates, lr=lr)
         return replace(self, effort=effort, name=f"{self.name}-fine-tuned")
 
-    def _own_policy(self) -> Policy:
+    @property
+    def network(self) -> "Policy":
+        """The policy, built.
+
+        Raises:
+            CheckpointError: weights of one that was not built yet do not fit its settings.
+        """
+        return self.policy.network if isinstance(self.policy, UnbuiltPolicy) else self.policy
+
+    @property
+    def _reads_moves_alone(self) -> bool:
+        """Whether of the policy no more than the small network is read, and nothing is changed."""
+        guides = self.config.guides_search and self.starter is not None
+        return guides and self.effort.max_updates == 0 and self.hand_over is _kept
+
+    def _own_policy(self) -> "Policy":
+        from agent.policy.network import Policy
+
         own = Policy(self.config.policy)
-        own.load_state_dict(self.policy.state_dict())
+        own.load_state_dict(self.network.state_dict())
         return own.to(self.device)
 
 
 def untrained_placer(config: AgentConfig, seed: int, name: str = "untrained") -> PolicyPlacer:
     """The same loop with a network that has learned nothing: the control of every table."""
+    import torch
+
+    from agent.policy.network import Policy
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return with_starter(PolicyPlacer(Policy(config.policy), config, name=name))

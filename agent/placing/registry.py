@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file
 from placement.placer import Placer
 from placement.placers.registry import PLACERS
 from placement.placers.registry import get_placer as plain_placer
 
 if TYPE_CHECKING:
+    from agent.config import AgentConfig
     from agent.runs.checkpoint import Checkpoint
+    from agent.runs.unbuilt_policy import UnbuiltPolicy
 
 POLICY, UNTRAINED = "policy", "policy-untrained"
 #: Placers of the one-shot policy (`agent.decoding.placer`): the policy, one plan of it, its
@@ -38,10 +41,10 @@ def default_placer() -> str:
 
 def placer_of(policy: Path) -> str:
     """The placer that a checkpoint or a run's folder is for."""
-    from agent.decoding.checkpoint import META
     from agent.decoding.placer import ONE_SHOT, policy_at
+    from agent.runs.policy_file import ONE_SHOT_META as META
 
-    return ONE_SHOT if (policy_at(policy) / META).is_file() else POLICY
+    return ONE_SHOT if is_file(policy_at(policy) / META) else POLICY
 
 
 def has_shipped_policy() -> bool:
@@ -49,7 +52,9 @@ def has_shipped_policy() -> bool:
 
 
 def get_placer(name: str, policy: Path | None = None) -> Placer:
-    """A placer by name, for the time of one step; torch is imported for policies only.
+    """A placer by name, for the time of one step.
+
+    Torch is imported only where a network is built, and a search that a policy guides needs none.
 
     Args:
         policy: a checkpoint or a run's folder, for `policy` and `policy-untrained`; of
@@ -61,8 +66,8 @@ def get_placer(name: str, policy: Path | None = None) -> Placer:
     if name == POLICY:
         from agent.placing.policy_placer import PolicyPlacer, with_starter
 
-        checkpoint = load_policy(policy, "latency")
-        return with_starter(PolicyPlacer(checkpoint.policy, checkpoint.config))
+        unbuilt = _find_policy(policy)
+        return with_starter(PolicyPlacer(unbuilt, unbuilt.config))
     if name == UNTRAINED:
         return _make_untrained(policy)
     if name in ONE_SHOTS:
@@ -85,29 +90,46 @@ def load_policy(policy: Path | None, objective: str | None = None) -> "Checkpoin
     """
     from agent.runs.checkpoint import load_checkpoint
 
+    checkpoint = load_checkpoint(_folder_of(policy))
+    _require_objective(checkpoint.config, objective, policy)
+    return checkpoint
+
+
+def _find_policy(policy: Path | None) -> "UnbuiltPolicy":
+    """The same for the time of one step, with the large network left on disk."""
+    from agent.runs.unbuilt_policy import find_policy
+
+    unbuilt = find_policy(_folder_of(policy))
+    _require_objective(unbuilt.config, "latency", policy)
+    return unbuilt
+
+
+def _folder_of(policy: Path | None) -> Path:
     if policy is None and not has_shipped_policy():
         raise GraphwrightError(
             "which policy? None comes with this version; give --policy with a checkpoint or a "
             "run's folder: `graphwright train --out runs/mine` makes one"
         )
-    checkpoint = load_checkpoint(SHIPPED if policy is None else policy_folder(policy))
-    trained_for = checkpoint.config.objective
+    return SHIPPED if policy is None else policy_folder(policy)
+
+
+def _require_objective(config: "AgentConfig", objective: str | None, policy: Path | None) -> None:
+    trained_for = config.objective
     if objective is not None and trained_for != objective:
         whose = "the policy that comes with this version" if policy is None else f"policy {policy}"
         raise GraphwrightError(
             f"{whose} was trained for {trained_for}, not for {objective}: ask for --objective "
             f"{trained_for}, or train another with `graphwright train --objective {objective}`"
         )
-    return checkpoint
 
 
 def policy_folder(path: Path) -> Path:
     """The best policy of a run's folder, else its last; any other path stands for itself."""
-    from agent.runs.checkpoint import META, stored_at
+    from agent.runs.policy_file import META, stored_at
     from agent.runs.run_folder import RunFolder
 
     run = RunFolder(path)
-    if not run.config_file.is_file() or (path / META).is_file():
+    if not is_file(run.config_file) or is_file(path / META):
         return path
     return next((at for at in (run.best, run.checkpoint) if stored_at(at).is_dir()), path)
 
@@ -119,5 +141,5 @@ def _make_untrained(policy: Path | None) -> Placer:
 
     config = AgentConfig()
     if policy is not None or has_shipped_policy():
-        config = load_policy(policy, "latency").config
+        config = _find_policy(policy).config
     return untrained_placer(config, seed=0, name=UNTRAINED)

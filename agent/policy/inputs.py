@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from envs.features.groups import GroupFeatures, Groups
+from agent.policy.view import View
 from envs.features.observation import Observation
 
 #: Graphs alone, or with groups.
@@ -76,15 +76,6 @@ class PolicyInput(GraphInput):
     groups: Float[Tensor, "groups group_columns"]
     group_pairs: Float[Tensor, "groups devices group_pair_columns"]
     allowed: Bool[Tensor, "groups devices"]
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """One graph as the policy sees it."""
-
-    observation: Observation
-    groups: Groups
-    features: GroupFeatures
 
 
 def collate_graphs(seen: Sequence[Observation], segment_ops: int) -> GraphInput:

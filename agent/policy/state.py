@@ -7,8 +7,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int32
 
-from agent.policy.inputs import View
-from agent.policy.view import GroupedInstance, look
+from agent.policy.view import GroupedInstance, View, look
 from envs.instance import Instance
 from envs.rewards import Reward
 from envs.rules import Progress, Rules, advance, previous_of, standing

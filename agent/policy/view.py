@@ -4,16 +4,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agent.policy.inputs import View
 from envs.episodes import Prepared
 from envs.features.groups import (
     GROUP_COLUMNS,
     GROUP_PAIR_COLUMNS,
+    GroupFeatures,
     Groups,
     group_features,
     make_groups,
 )
-from envs.features.observation import Previous, observe
+from envs.features.observation import Observation, Previous, observe
 from envs.features.static_features import (
     DEVICE_FEATURES,
     EDGE_FEATURES,
@@ -31,6 +31,15 @@ _PLAN_PAIR_COLUMNS = (
     "seconds", "pace", "is_here", "pull_seconds", "push_seconds", "communication_change",
     "inputs_here", "outputs_here",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One graph as the policy sees it."""
+
+    observation: Observation
+    groups: Groups
+    features: GroupFeatures
 
 
 @dataclass(frozen=True, eq=False)

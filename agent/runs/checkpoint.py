@@ -7,44 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from agent.config import AgentConfig
 from agent.policy.network import Policy
-from agent.runs.plain_values import from_plain, to_plain
-from agent.runs.stored_policy import (
-    network_of,
-    require_finite,
-    stored_notes,
-    stored_settings,
+from agent.runs.plain_values import to_plain
+from agent.runs.policy_file import (
+    FORMAT,
+    META,
+    OPTIMIZER,
+    UNREADABLE,
+    WEIGHTS,
+    CheckpointError,
+    columns,
+    old_of,
+    read_settings,
+    stored_at,
+    unreadable,
 )
-from envs.features.groups import GROUP_COLUMNS, GROUP_PAIR_COLUMNS
-from envs.features.observation import (
-    DEVICE_COLUMNS,
-    EDGE_COLUMNS,
-    GRAPH_COLUMNS,
-    LINK_COLUMNS,
-    OP_COLUMNS,
-)
-from envs.tasks import LEVELS
+from agent.runs.stored_policy import network_of, require_finite
 from graphs.errors import GraphwrightError
 from graphs.kinds import OpKind
 from graphs.whole_files import whole_folder, write_whole
-from placement.annealing.move_features import MOVE_COLUMNS
 
-#: Raised when the network or what it reads changes so that older numbers mean something else.
-FORMAT = 2
 #: The parameter with a row for each op kind.
 _KINDS = "encoder.kind.weight"
 
-_WEIGHTS, META, _OPTIMIZER = "policy.safetensors", "policy.json", "optimizer.safetensors"
-_OWN = {_WEIGHTS, META, _OPTIMIZER}
-
-
-class CheckpointError(GraphwrightError):
-    """A checkpoint that cannot be read, or that is of another version."""
+_OWN = {WEIGHTS, META, OPTIMIZER}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +62,16 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     meta = {
         "format": FORMAT,
         "config": to_plain(checkpoint.config),
-        "columns": _columns(),
+        "columns": columns(),
         "about": dict(checkpoint.about),
     }
     require_finite(checkpoint.policy.state_dict())
-    with whole_folder(folder, _old(folder)) as part:
+    with whole_folder(folder, old_of(folder)) as part:
         weights = {name: _portable(value) for name, value in checkpoint.policy.state_dict().items()}
-        save_file(weights, part / _WEIGHTS)
+        save_file(weights, part / WEIGHTS)
         if checkpoint.optimizer is not None:
             state = {name: _portable(value) for name, value in checkpoint.optimizer.items()}
-            save_file(state, part / _OPTIMIZER)
+            save_file(state, part / OPTIMIZER)
         write_whole(part / META, json.dumps(meta, indent=1) + "\n")
     return folder
 
@@ -93,40 +83,18 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         CheckpointError: no checkpoint there, a damaged one, or one of another version.
     """
     path = stored_at(Path(folder))
-    if not (path / META).is_file():
-        raise CheckpointError(
-            f"{path}: no policy there; give a folder that holds {META} and {_WEIGHTS}, such as "
-            "the checkpoint of a run"
-        )
+    settings = read_settings(path)
+    config = settings.config
     try:
-        meta = json.loads((path / META).read_text())
-        weights = load_file(path / _WEIGHTS)
-        optimizer = load_file(path / _OPTIMIZER) if (path / _OPTIMIZER).is_file() else None
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: the policy cannot be read ({error})") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        version = meta.get("format") if isinstance(meta, dict) else None
-        raise CheckpointError(
-            f"{path}: a policy of format {version}; this version reads format {FORMAT}: train it "
-            "anew, or use the version that wrote it"
-        )
-    columns = meta.get("columns")
-    kinds = columns.get("kinds") if isinstance(columns, dict) else None
-    if not isinstance(kinds, int) or kinds > len(OpKind) or columns != _columns(kinds):
-        raise CheckpointError(
-            f"{path}: the policy reads other features than this version makes; train it anew"
-        )
+        weights = load_file(path / WEIGHTS)
+        optimizer = load_file(path / OPTIMIZER) if (path / OPTIMIZER).is_file() else None
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
     try:
-        config = from_plain(AgentConfig, stored_settings(meta, "config"))
         policy = network_of(lambda: Policy(config.policy), _with_new_kinds(weights))
     except GraphwrightError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return Checkpoint(policy, config, stored_notes(meta), optimizer)
-
-
-def stored_at(folder: Path) -> Path:
-    """Where the checkpoint of that folder is: beside it, if writing was interrupted."""
-    return _old(folder) if not folder.exists() and _old(folder).is_dir() else folder
+    return Checkpoint(policy, config, settings.about, optimizer)
 
 
 def optimizer_state(
@@ -170,28 +138,8 @@ def _with_new_kinds(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return {**weights, _KINDS: torch.cat([rows, new])}
 
 
-def _columns(kinds: int = len(OpKind)) -> dict[str, Any]:
-    """What each number that a policy reads means; `kinds` op kinds were known to it."""
-    return {
-        "ops": list(OP_COLUMNS),
-        "edges": list(EDGE_COLUMNS),
-        "devices": list(DEVICE_COLUMNS),
-        "links": list(LINK_COLUMNS),
-        "graph": list(GRAPH_COLUMNS),
-        "groups": list(GROUP_COLUMNS),
-        "group_pairs": list(GROUP_PAIR_COLUMNS),
-        "moves": list(MOVE_COLUMNS),
-        "kinds": kinds,
-        "levels": LEVELS,
-    }
-
-
 def _portable(value: Tensor) -> Tensor:
     return value.detach().cpu().contiguous()
-
-
-def _old(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
 
 
 def _names(folder: Path) -> set[str]:

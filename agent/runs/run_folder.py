@@ -11,9 +11,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from agent.runs.checkpoint import META, stored_at
 from agent.runs.commit import current_commit
 from agent.runs.plain_values import to_plain
+from agent.runs.policy_file import META, stored_at
 from graphs.errors import GraphwrightError
 from graphs.whole_files import write_whole
 from placement.suites import Suite, get_suite

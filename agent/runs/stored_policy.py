@@ -1,7 +1,7 @@
-"""What a checkpoint's JSON and weights must be before a network is made of them."""
+"""What a checkpoint's weights must be before a network is made of them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,24 +9,6 @@ from torch import Tensor, nn
 from graphs.errors import GraphwrightError
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
-def stored_settings(meta: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """A group of settings in a checkpoint's JSON.
-
-    Raises:
-        GraphwrightError: there is none.
-    """
-    settings = meta.get(key)
-    if not isinstance(settings, dict):
-        raise GraphwrightError(f"it has no settings: {key!r} is {settings!r:.40}")
-    return settings
-
-
-def stored_notes(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a checkpoint says of where it comes from; nothing where that is no object."""
-    about = meta.get("about", {})
-    return about if isinstance(about, dict) else {}
 
 
 def require_finite(weights: Mapping[str, Tensor]) -> None:

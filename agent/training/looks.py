@@ -12,7 +12,8 @@ import torch
 
 from agent.config import TrainConfig
 from agent.policy.network import Policy
-from agent.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, stored_at
+from agent.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from agent.runs.policy_file import stored_at
 from agent.runs.run_folder import BEST
 from agent.runs.tracking.plan_pictures import track_plan
 from agent.runs.tracking.tracker import Tracker

@@ -19,13 +19,13 @@ from agent.learning.moves import Lessons
 from agent.policy.network import Policy
 from agent.runs.checkpoint import (
     Checkpoint,
-    CheckpointError,
     load_checkpoint,
     optimizer_state,
     restore_optimizer,
     save_checkpoint,
 )
 from agent.runs.plain_values import to_plain
+from agent.runs.policy_file import CheckpointError
 from agent.runs.run_folder import CHECKPOINT
 from agent.runs.tracking.tracker import Tracker
 from agent.training.batch import Batch

@@ -163,7 +163,7 @@ def learner() -> dict[str, float]:
     torch.set_num_threads(1)
     policy = any_placer("policy")
     assert isinstance(policy, PolicyPlacer)
-    network = policy.policy.moves
+    network = policy.network.moves
     problem = PAIR.problem()
     annealer = Annealer(problem, build_hierarchy(problem, 0))
     plan = portfolio(problem, Budget(5.0), 0, silent).best.plan

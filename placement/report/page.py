@@ -9,6 +9,7 @@ from typing import Any
 
 from graphs.visible_text import visible
 from placement.report.blocks import Chart, Map, Section, Table, Text
+from placement.report.chart_library import chart_library
 
 _ZOOM = (
     '<div class="zoom" role="group" aria-label="Zoom of the schedule">'
@@ -58,7 +59,7 @@ def page_html(title: str, head: str, sections: Sequence[Section]) -> str:
         "<noscript><p>Charts need JavaScript; all figures are in the tables.</p></noscript>\n"
         f"{body}</main>\n"
         f'<script type="application/json" id="data">{_json(data)}</script>\n'
-        f"<script>{_library()}</script>\n<script>{_asset('page.js')}</script>\n</body>\n</html>\n"
+        f"<script>{chart_library()}</script>\n<script>{_asset('page.js')}</script>\n</body>\n</html>\n"
     )
 
 
@@ -149,12 +150,3 @@ def _visible(value: Any) -> Any:
 @cache
 def _asset(name: str) -> str:
     return (files("placement") / "report" / name).read_text(encoding="utf-8")
-
-
-@cache
-def _library() -> str:
-    """Vega, Vega-Lite and vega-embed, bundled; a second of work."""
-    import vl_convert
-
-    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
-    return bundle.replace("</script", "<\\/script")

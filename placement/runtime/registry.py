@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from graphs.file_presence import is_file
 from placement.runtime.errors import RuntimeRefusal
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def check_runs(name: str, model: str, graph: "Graph") -> None:
     wanted, found = get_runtime(name).source_format, graph.report.source_format
     if wanted is None:
         return
-    if not Path(model).is_file():
+    if not is_file(model):
         raise RuntimeRefusal(
             f"{model}: --runtime {name} runs {wanted} files; bundled and generated graphs have no "
             f"kernels of their own{_instead(None)}"

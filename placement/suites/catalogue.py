@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file, is_folder
 from placement.suites.added import added_suites, load_added
 from placement.suites.folder import suite_from_folder
 from placement.suites.pair import Headroom, Pair, Suite
@@ -175,9 +176,9 @@ def get_suite(name: str, clusters: Sequence[str] = ()) -> Suite:
     if name in pinned_names():
         return load_pinned(name)
     path = Path(name)
-    if path.is_dir():
+    if is_folder(path):
         return suite_from_folder(name, clusters)
-    if path.is_file() or path.suffix.lower() in SUFFIXES:
+    if is_file(path) or path.suffix.lower() in SUFFIXES:
         return read_suite(path)
     added = added_suites()
     if name in added:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from graphs.errors import ModelError
+from graphs.file_presence import is_folder
 from graphs.formats import folder_format, model_suffixes
 from placement.suites.pair import Headroom, Pair, Suite, memory_rule
 from simulator.cluster_file import load_cluster
@@ -22,7 +23,7 @@ def suite_from_folder(folder: str | Path, clusters: Sequence[str]) -> Suite:
         ClusterError: no clusters, or one that does not exist.
     """
     path = Path(folder)
-    if not path.is_dir():
+    if not is_folder(path):
         raise ModelError(f"{path}: no such folder; give a folder that holds models")
     models = sorted(_models(path))
     if not models:

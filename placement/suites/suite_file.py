@@ -15,6 +15,7 @@ from typing import Any
 from graphs.bundled_graphs import bundled_names
 from graphs.errors import GraphwrightError
 from graphs.families.reference import is_reference
+from graphs.file_presence import is_file, is_there
 from graphs.real_graphs import PREFIX, is_real_reference, real_graphs
 from placement.suites.folder import headroom_of
 from placement.suites.pair import RULE, Headroom, Pair, Suite, memory_rule
@@ -87,7 +88,7 @@ def suite_text(suite: Suite, folder: Path) -> str:
 
 
 def _document(file: Path) -> Any:
-    if not file.is_file():
+    if not is_file(file):
         raise GraphwrightError(f"{file}: no such file; give a suite's name or file")
     if file.stat().st_size > _MAX_FILE_BYTES:
         raise GraphwrightError(f"{file}: larger than {_MAX_FILE_BYTES} bytes; not a suite")
@@ -148,14 +149,14 @@ def _is_name(graph: str) -> bool:
 
 
 def _graph_ref(graph: str, folder: Path) -> str:
-    if _is_name(graph) or not (folder / graph).exists():
+    if _is_name(graph) or not is_there(folder / graph):
         return graph
     return str(folder / graph)
 
 
 def _cluster_ref(cluster: str, folder: Path) -> str:
     base, rule, factor = cluster.partition(RULE)
-    return f"{folder / base}{rule}{factor}" if (folder / base).is_file() else cluster
+    return f"{folder / base}{rule}{factor}" if is_file(folder / base) else cluster
 
 
 def _written(pair: Pair, folder: Path) -> Mapping[str, Any]:
@@ -171,7 +172,7 @@ def _written(pair: Pair, folder: Path) -> Mapping[str, Any]:
 def _from_folder(reference: str, folder: Path) -> str:
     """A file's path from a folder that it lies below, else its whole path; a name as it is."""
     path = Path(reference)
-    if not path.exists():
+    if not is_there(path):
         return reference
     whole, home = path.resolve(), folder.resolve()
     return str(whole.relative_to(home)) if whole.is_relative_to(home) else str(whole)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor, nn
 
+from graphs.file_presence import is_file
 from graphs.graph import Graph
 from graphs.kinds import FREE_KINDS, OpKind
 from graphs.whole_files import write_by_name
@@ -251,7 +252,7 @@ def load_learned_costs(path: Path | None = None) -> LearnedCosts:
 
     if path is None:
         path = Path(str(files("simulator") / "pretrained" / "cpu_core.safetensors"))
-    if not path.is_file():
+    if not is_file(path):
         raise ClusterError(
             f"{path}: no such file; benchmarks/hardware/train_costs.py makes cost models"
         )

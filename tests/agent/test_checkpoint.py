@@ -1,6 +1,7 @@
 """Checkpoints: numbers come back as they were, damage is noticed, interruption harmless."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,13 @@ from training_samples import largest_difference, tiny_policy
 
 from agent.runs.checkpoint import (
     Checkpoint,
-    CheckpointError,
     load_checkpoint,
     optimizer_state,
     restore_optimizer,
     save_checkpoint,
 )
+from agent.runs.policy_file import CheckpointError
+from agent.runs.unbuilt_policy import find_policy
 
 
 @pytest.fixture
@@ -194,3 +196,43 @@ def test_rows_of_kinds_of_another_shape_are_refused(saved: Path, shape: tuple[in
 def test_notes_that_are_no_object_are_none(saved: Path) -> None:
     rewrite(saved, about=[1])
     assert load_checkpoint(saved).about == {}
+
+
+def test_a_policy_that_is_not_built_scores_moves_the_same(saved: Path) -> None:
+    unbuilt, built = find_policy(saved), load_checkpoint(saved)
+    assert unbuilt.config == built.config
+    for mine, theirs in zip(unbuilt.moves.as_scorer(), built.policy.moves.as_scorer(), strict=True):
+        assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+        assert mine.tobytes() == theirs.tobytes()
+        assert mine.flags["C_CONTIGUOUS"]
+    whole = unbuilt.network.state_dict()
+    assert all(torch.equal(value, whole[n]) for n, value in built.policy.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.pop("moves.first.bias"), "disagree about moves.first.bias"),
+        (lambda weights: weights.update({"moves.scale": torch.zeros(3)}), "disagree about moves"),
+        (lambda weights: weights["moves.last.bias"].fill_(torch.inf), "last.bias are not finite"),
+        (lambda weights: weights["encoder.mix.bias"].fill_(torch.nan), "mix.bias are not finite"),
+    ],
+)
+def test_a_policy_that_is_not_built_is_looked_at(
+    saved: Path, change: Callable[[dict[str, torch.Tensor]], object], message: str
+) -> None:
+    weights = load_file(saved / "policy.safetensors")
+    change(weights)
+    save_file(weights, saved / "policy.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        find_policy(saved)
+
+
+@pytest.mark.parametrize("name", ["policy.json", "policy.safetensors"])
+def test_a_policy_that_is_not_built_may_be_damaged(saved: Path, name: str) -> None:
+    (saved / name).write_bytes(b"{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        find_policy(saved)
+    (saved / name).unlink()
+    with pytest.raises(CheckpointError):
+        find_policy(saved)

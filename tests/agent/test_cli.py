@@ -216,17 +216,24 @@ def test_mistakes_are_json_for_programs(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_faults_of_ours_show_no_traceback(
-    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("wires crossed")
 
     monkeypatch.setattr("simulator.bounds._load_bound", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code = run(["place", model, "-c", "2xv100-pcie", "--placer", "single"])
     shown = capsys.readouterr()
     assert code == 1
     assert "wires crossed" in shown.err
     assert "Traceback" not in shown.err + shown.out
+    (details,) = tmp_path.glob("graphwright-*.txt")
+    assert str(details) in shown.err
+    assert "Traceback" in details.read_text(encoding="utf-8")
 
 
 def test_nothing_is_written_for_a_failed_command(model: str, tmp_path: Path) -> None:
@@ -291,3 +298,37 @@ def test_place_takes_what_ifs(model: str, capsys: pytest.CaptureFixture[str]) ->
     code, after = run_json(capsys, *place, "--set", "device.flops=2x", "device.launch=0us")
     assert code == 0
     assert after["makespan_seconds"] < before["makespan_seconds"] / 1.9
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["place", "{name}", "-c", "2xv100-pcie"],
+        ["place", "resnet-50", "-c", "{name}"],
+        ["place", "resnet-50", "-c", "2xv100-pcie", "--policy", "{name}"],
+        ["place", "resnet-50", "-c", "2xv100-pcie", "--costs", "{name}"],
+        ["simulate", "resnet-50", "-c", "2xv100-pcie", "--plan", "{name}"],
+        ["compare", "--suite", "{name}"],
+        ["compare", "--suite", "{suite}"],
+        ["evaluate", "--suite", "{name}", "--out", "{out}"],
+        ["evaluate", "--graphs", "{name}", "--clusters", "2xv100-pcie", "--out", "{out}"],
+        ["export", "{name}", "--plan", "{name}", "--out", "{out}"],
+        ["measure", "{name}", "--plan", "{name}"],
+        ["calibrate", "{name}", "--out", "{out}"],
+        ["clusters", "show", "{name}"],
+        ["graphs", "show", "{name}"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_no_file_can_have_is_a_mistake_that_is_explained(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "long" * 100
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(f"- [{name}, 2xv100-pcie]\n", encoding="utf-8")
+    given = {"name": name, "suite": str(suite), "out": str(tmp_path / "out")}
+    assert run([word.format(**given) for word in words]) == 2
+    said = capsys.readouterr().err
+    assert name in said
+    assert not said.startswith(f"graphwright: {name}: File name too long")  # nobody's error
+    assert "fault of graphwright" not in said

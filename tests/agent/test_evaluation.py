@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 import torch
 from graph_samples import graph_of, op
 from known_optima import two_chains
+from training_samples import write_chains
 
 from agent.cli.app import run as command
 from agent.config import AgentConfig, EpisodeConfig
@@ -26,7 +27,7 @@ from agent.evaluation.contestants import (
 from agent.evaluation.ratios import stage_shares, times, with_headroom
 from agent.evaluation.runs import EvaluationRow, Origin, run
 from agent.evaluation.tables import Results, cell, csv_text, losses, markdown, plain, ratios
-from agent.learning.rollout import SampleConfig
+from agent.learning.config import SampleConfig
 from agent.placing.policy_placer import PolicyPlacer
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
@@ -54,12 +55,7 @@ from simulator.traces.trace import Trace
 PAIR = ("g", "c")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 #: Columns of the table unless others are asked for.
@@ -354,12 +350,12 @@ def test_greedy_falls_back_to_the_portfolio_and_tells_what_it_decided() -> None:
 def test_the_untrained_control_has_a_network_of_its_own_for_each_seed() -> None:
     checkpoint = small_checkpoint()
     digests = {
-        policy_digest(control(checkpoint.config, seed, checkpoint).policy, checkpoint.config)
+        policy_digest(control(checkpoint.config, seed, checkpoint).network, checkpoint.config)
         for seed in (0, 1, 2)
     }
     assert len(digests) == 3
     assert policy_digest(checkpoint.policy, checkpoint.config) not in digests
-    theirs = control(checkpoint.config, 1).policy
+    theirs = control(checkpoint.config, 1).network
     with pytest.raises(GraphwrightError, match="untrained"):
         control(checkpoint.config, 1, replace(checkpoint, policy=theirs))
 
@@ -396,16 +392,7 @@ def test_what_a_contestant_cannot_do_is_a_row() -> None:
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    for length in (4, 5):
-        records = [
-            op(f"{chain}{step}", 1e12, (f"{chain}{step - 1}",) if step else (), 1000)
-            for chain in "abc"
-            for step in range(length)
-        ]
-        write_graph(graph_of(*records), folder / f"chains-{length}.gwgraph")
-    return folder
+    return write_chains(tmp_path / "models")
 
 
 def evaluate(capsys: pytest.CaptureFixture[str], *tokens: str) -> tuple[int, dict[str, Any]]:

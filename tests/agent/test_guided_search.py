@@ -12,7 +12,8 @@ from agent.cli.placement_text import stages_text
 from agent.config import AgentConfig, EpisodeConfig, GuideConfig
 from agent.decoding.config import DrawConfig
 from agent.decoding.placer import OneShotPlacer
-from agent.learning.outcomes import OutcomeConfig, anneal_from, learn_outcomes, try_moves
+from agent.learning.config import OutcomeConfig
+from agent.learning.outcomes import anneal_from, learn_outcomes, try_moves
 from agent.learning.ranking import ranking_area
 from agent.placing.guided_search import Guided, guided_search
 from agent.placing.policy_placer import Effort, PolicyPlacer, untrained_placer

@@ -18,7 +18,7 @@ from known_optima import (
 )
 
 from agent.config import AgentConfig
-from agent.learning.rollout import SampleConfig
+from agent.learning.config import SampleConfig
 from agent.policy.state import begin
 from envs.instance import Instance
 from placement.problem import Problem

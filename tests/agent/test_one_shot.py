@@ -26,7 +26,7 @@ from agent.decoding.subject import ALL_TASKS, choice_slices, collate_choices, ma
 from agent.decoding.training import train_one_shot
 from agent.decoding.tuning import tune_on
 from agent.placing.registry import get_placer, placer_of
-from agent.runs.checkpoint import CheckpointError
+from agent.runs.policy_file import CheckpointError
 from agent.runs.tracking.tracker import Silent
 from envs.tasks import FUSED_LEVEL, NEUTRAL_LEVEL
 from graphs.errors import GraphwrightError

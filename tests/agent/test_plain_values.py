@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from agent.config import AgentConfig, EpisodeConfig, TrainConfig
-from agent.learning.rollout import SampleConfig
+from agent.learning.config import SampleConfig
 from agent.runs.plain_values import from_plain, to_plain
 from graphs.errors import GraphwrightError
 

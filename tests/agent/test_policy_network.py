@@ -11,11 +11,11 @@ from graph_samples import random_graph, toy_cluster
 from agent.policy.attention import SegmentAttention
 from agent.policy.config import PolicyConfig
 from agent.policy.heads import DeviceHead
-from agent.policy.inputs import PolicyInput, View, collate
+from agent.policy.inputs import PolicyInput, collate
 from agent.policy.network import Policy
 from agent.policy.state import begin
 from agent.policy.superposition import Gate
-from agent.policy.view import group_instance, look
+from agent.policy.view import View, group_instance, look
 from envs.episodes import Prepared
 from envs.instance import Instance
 from envs.rules import Rules

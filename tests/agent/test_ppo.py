@@ -8,9 +8,10 @@ import torch
 from known_optima import agent_config, start, two_chains
 from torch import nn
 
+from agent.learning.config import PpoConfig, SampleConfig
 from agent.learning.improving import draw_pass, learn
-from agent.learning.ppo import PpoConfig, _clip, advantages, entropy_of, update
-from agent.learning.rollout import Rollout, SampleConfig
+from agent.learning.ppo import _clip, advantages, entropy_of, update
+from agent.learning.rollout import Rollout
 from agent.policy.choices import Draw, chance_of, draw, log_chances
 from agent.policy.inputs import PolicyInput
 from agent.policy.network import Policy

@@ -11,10 +11,11 @@ import torch
 from training_samples import largest_difference, tiny_config, write_models
 
 from agent.config import AgentConfig, TrainConfig
-from agent.learning.ppo import PpoConfig
+from agent.learning.config import PpoConfig
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
-from agent.runs.checkpoint import CheckpointError, load_checkpoint
+from agent.runs.checkpoint import load_checkpoint
+from agent.runs.policy_file import CheckpointError
 from agent.runs.tracking.jsonl import JsonLines, read_lines
 from agent.runs.tracking.tracker import Silent
 from agent.training.best import Best

@@ -1,7 +1,7 @@
 """Placeto, GiPH and Doppler learn, keep to the rules, and look at what their papers say."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -53,14 +53,17 @@ PROBLEMS: dict[str, Callable[[], tuple[Problem, float]]] = {
     "forced split": forced_split,
     "unlike devices": unlike_devices,
 }
+#: A fork and join asks for all that two chains do, and is tried each time.
+EACH_PROBLEM = pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(make, id=name, marks=[pytest.mark.slow] if name == "two chains" else [])
+        for name, make in PROBLEMS.items()
+    ],
+)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def best_of_all(problem: Problem) -> float:
@@ -74,7 +77,7 @@ def best_of_all(problem: Problem) -> float:
     return min(found)
 
 
-@pytest.mark.parametrize("problem", PROBLEMS.values(), ids=list(PROBLEMS))
+@EACH_PROBLEM
 @EACH
 def test_they_find_the_best_plan(name: str, problem: Callable[[], tuple[Problem, float]]) -> None:
     """Also where what is fastest without a look at memory does not fit (the forced split)."""
@@ -311,5 +314,6 @@ def test_rows_are_known_by_the_configuration(
     before = contestants((name,), None, 1)[0].column_digest
     assert before
     assert before == contestants((name,), None, 1)[0].column_digest
-    monkeypatch.setattr(f"agent.evaluation.contestants.{type(other).__name__}", lambda: other)
+    kind = type(other)
+    monkeypatch.setattr(f"{kind.__module__}.{kind.__name__}", lambda: other)
     assert contestants((name,), None, 1)[0].column_digest != before

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graph_samples import graph_of, op
 from planted_files import ROOT
 from toy_tasks import Squares
+from training_samples import write_chains
 
 from agent.cli.app import run as command
 from agent.evaluation.suite_job import SuiteJob, compared
@@ -27,7 +27,6 @@ from agent.tasks.in_process import InProcess
 from agent.tasks.ray_tasks import RayTasks
 from agent.tasks.task_runner import TaskError
 from graphs.errors import GraphwrightError
-from graphs.graph_file import write_graph
 from placement.placers.warm_up import warm_up
 from placement.suites import suite_from_folder
 
@@ -128,16 +127,7 @@ def test_a_worker_that_is_killed_loses_nothing(runner: RayTasks, tmp_path: Path)
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    for length in (4, 5):
-        records = [
-            op(f"{chain}{step}", 1e12, (f"{chain}{step - 1}",) if step else (), 1000)
-            for chain in "abc"
-            for step in range(length)
-        ]
-        write_graph(graph_of(*records), folder / f"chains-{length}.gwgraph")
-    return folder
+    return write_chains(tmp_path / "models")
 
 
 def words(*more: str) -> list[str]:

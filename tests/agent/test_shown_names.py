@@ -6,10 +6,13 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import onnx
 import pytest
 from graph_samples import graph_of, op
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from onnx import helper
+from onnx_toys import toy_model
 
 from agent.cli.app import run
 from agent.cli.output import print_lines, print_table, print_text
@@ -95,6 +98,39 @@ def test_nothing_that_a_name_holds_works_on_a_terminal_or_a_page(
         check_page((folder / "out" / page).read_text(encoding="utf-8"))
 
 
+def test_what_learns_and_what_is_exported_shows_names_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table of models in files that are called so, a policy that learns on one, and parts."""
+    models = tmp_path / "models"
+    models.mkdir()
+    names = [name for name in HOSTILE if "/" not in name]
+    for name in (names[0], names[2]):
+        model_with(tmp_path, names).rename(models / f"{name}.gwgraph")
+    model = str(models / f"{names[2]}.gwgraph")
+    relus = [
+        helper.make_node("Relu", [before], [name], name)
+        for before, name in zip(["x", *names[:-1]], names, strict=True)
+    ]
+    onnx.save(toy_model(relus, {"x": [2]}, [names[-1]]), tmp_path / "chain.onnx")
+    foreign, target = str(tmp_path / "chain.onnx"), ["--cluster", "2xv100-pcie"]
+    out = str(tmp_path / "out")
+    commands = [
+        ["evaluate", "--graphs", str(models), "--clusters", "2xv100-pcie", "--only", "single",
+         "heft", "--seeds", "0", "--budget", "0.1", "--out", str(tmp_path / "table")],
+        ["finetune", model, *target, "--updates", "1", "--budget", "0.2", "--out",
+         str(tmp_path / "tuned"), "--track", "none"],
+        ["place", foreign, *target, "--placer", "round-robin", "--out", out],
+        ["export", foreign, *target, "--plan", f"{out}/plan.json", "--out",
+         str(tmp_path / "parts")],
+    ]  # fmt: skip
+    for words in commands:
+        assert run(words) == 0, (words, capsys.readouterr().err)
+    shown = capsys.readouterr()
+    assert visible(names[0]) in shown.out
+    assert all(line.isprintable() for line in (shown.out + shown.err).split("\n")), repr(shown)
+
+
 class _Elements(HTMLParser):
     """Collects what a browser would make of a page: elements, attributes, text."""
 
@@ -170,6 +206,14 @@ def test_mistakes_quote_names_without_their_effects(
         ["place", model, "--cluster", "2xv100-pcie", "--placer", name],
         ["place", model, "--cluster", "2xv100-pcie", f"--{name}"],
         ["place", model, "--cluster", "2xv100-pcie", "--pin", f"{name}=nowhere"],
+        ["simulate", model, "--cluster", "2xv100-pcie", "--plan", str(tmp_path / f"{name}.json")],
+        ["export", model, "--plan", str(tmp_path / f"{name}.json"), "--out", str(tmp_path / "x")],
+        ["measure", model, "--cluster", "2xv100-pcie", "--compare", "single", "--runtime", name],
+        ["measure", model, "--cluster", name, "--compare", "single"],
+        ["evaluate", "--suite", name, "--out", str(tmp_path / "table")],
+        ["evaluate", "--suite", "validation", "--only", name, "--out", str(tmp_path / "table")],
+        ["finetune", model, "--cluster", name],
+        ["finetune", model, "--cluster", "2xv100-pcie", "--policy", name],
         [name],
     ):
         assert run(words) == 2, words

@@ -24,12 +24,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_models(tmp_path_factory.mktemp("models"))
 
 
-def torchrun(*tokens: str) -> subprocess.CompletedProcess[str]:
-    """Two workers over gloo."""
+def torchrun(*tokens: str, temporary: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Two workers over gloo; `temporary` is where they leave what they say of their faults."""
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *tokens]
     return subprocess.run(
         [sys.executable, *command],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=3600,
+        cwd=ROOT, env=ENVIRONMENT | ({} if temporary is None else {"TMPDIR": str(temporary)}),
+        capture_output=True, text=True, check=False, timeout=3600,
     )  # fmt: skip
 
 
@@ -116,7 +117,7 @@ def test_one_worker_that_fails_ends_all(models: Path, tmp_path: Path) -> None:
         "sys.exit(run(sys.argv[1:]))\n"
     )
     flags = [*tiny_flags(models, rounds=50), "--track=none"]
-    done = torchrun(str(script), "train", *flags, f"--out={tmp_path / 'out'}")
+    done = torchrun(str(script), "train", *flags, f"--out={tmp_path / 'out'}", temporary=tmp_path)
     assert done.returncode != 0
     assert "no space left" in done.stderr
     rounds = [line for line in read_lines(tmp_path / "out") if "lr" in line.get("figures", {})]

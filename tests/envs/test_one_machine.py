@@ -1,7 +1,7 @@
 """What the policy is trained in is what the environment ids give to anybody."""
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from training_samples import tiny_config, write_models
 
 import envs
@@ -19,7 +18,7 @@ from agent.baselines.giph import GiphPlacer
 from agent.baselines.hdp import HdpPlacer
 from agent.baselines.placeto import PlacetoPlacer
 from agent.config import TrainConfig
-from agent.learning.rollout import SampleConfig
+from agent.learning.config import SampleConfig
 from agent.policy.state import EpisodeState
 from agent.training.loop import Pretraining
 from agent.training.workers import Workers
@@ -67,12 +66,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     return taken
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def training(models: Path, **changes: Any) -> TrainConfig:

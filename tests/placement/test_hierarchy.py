@@ -1,5 +1,10 @@
 """Units, the graph between them, and nested groups of them."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from graph_samples import graph_of, op, random_cluster, random_graph, toy_cluster
@@ -11,6 +16,8 @@ from placement.constraints import Constraints
 from placement.partition import cut, subgraph, unit_graph
 from placement.problem import Problem
 from simulator.clusters.presets import preset
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def groups(hierarchy: Hierarchy, level: int) -> list[set[int]]:
@@ -139,3 +146,20 @@ def test_cuts_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     problem = Problem(graph_of(*(op(f"n{i}", 1) for i in range(12))), preset("8xv100-pcie"))
     cut(unit_graph(problem), 8, 0)
     assert capfd.readouterr().out == ""
+
+
+def test_what_the_c_library_prints_for_metis_never_follows_the_results() -> None:
+    """It keeps text for a pipe until the process ends."""
+    script = (
+        "import ctypes\n"
+        "from placement.partition import _quiet_stdout\n"
+        "with _quiet_stdout():\n"
+        "    ctypes.CDLL(None).puts(b'Cannot bisect a graph with 0 vertices!')\n"
+        "print('result')\n"
+    )
+    own = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    shown = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True,
+        env={**own, "PYTHONPATH": str(ROOT)},
+    ).stdout  # fmt: skip
+    assert shown == "result\n"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_optima import two_chains
 
+from agent.learning.config import MoveConfig
 from agent.learning.moves import (
     Lessons,
-    MoveConfig,
     draw_lessons,
     learn_moves,
     make_kernel_problem,

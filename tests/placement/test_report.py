@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from placement.placer import Candidate
 from placement.report import ReportedPlan, report_html
 from placement.report.assumptions import assumptions_section
 from placement.report.blocks import Chart, Map, Section, Table, Text
+from placement.report.chart_library import chart_library
 from placement.report.gantt import MOST_SLICES, gantt_section
 from placement.report.graph_map import map_section
 from placement.report.memory import memory_section
@@ -416,3 +418,25 @@ def test_steps_that_overlap_have_a_lane_for_each_device() -> None:
     assert [row[0] for row in table.rows] == ["v100:0", "v100:1"]
     assert steps_section(dataclasses.replace(reported, steps=None)) is None
     assert "Steps that overlap" in report_html(reported)
+
+
+def test_the_chart_library_is_bundled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = chart_library.__wrapped__
+    bundled: list[int] = []
+
+    def bundle() -> str:
+        bundled.append(1)
+        return "script with a </script>"
+
+    monkeypatch.setattr(vl_convert, "javascript_bundle", bundle)
+    script = "script with a <\\/script>"
+    assert (made(tmp_path / "new"), made(tmp_path / "new"), len(bundled)) == (script, script, 1)
+    (kept,) = (tmp_path / "new").iterdir()
+    assert version("vl-convert-python") in kept.name
+    # Another version of it, a damaged file, or a place that cannot be written to.
+    kept.rename(kept.with_name("charts-0.js"))
+    assert (made(tmp_path / "new"), len(bundled)) == (script, 2)
+    kept.write_bytes(b"\xff")
+    assert (made(tmp_path / "new"), len(bundled)) == (script, 3)
+    assert made(kept / "below") == script
+    assert len(bundled) == 4

@@ -7,9 +7,9 @@ import torch
 from graph_samples import graph_of, op
 
 from agent.config import AgentConfig, EpisodeConfig
+from agent.learning.config import PpoConfig, SampleConfig
 from agent.learning.improving import draw_pass, learn
-from agent.learning.ppo import PpoConfig
-from agent.learning.rollout import SampleConfig, greedy
+from agent.learning.rollout import greedy
 from agent.policy.config import PolicyConfig
 from agent.policy.inputs import collate
 from agent.policy.network import Policy

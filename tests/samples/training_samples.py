@@ -7,14 +7,26 @@ import torch
 from graph_samples import graph_of, op
 
 from agent.config import AgentConfig, EpisodeConfig, TrainConfig
-from agent.learning.moves import MoveConfig
-from agent.learning.rollout import SampleConfig
+from agent.learning.config import MoveConfig, SampleConfig
 from agent.policy.config import PolicyConfig
 from agent.policy.network import Policy
 from agent.runs.checkpoint import load_checkpoint
 from graphs.graph_file import write_graph
 
 CLUSTER = "2xa100+2xv100-pcie"
+
+
+def write_chains(folder: Path) -> Path:
+    """Two graphs of three chains that never meet, of four and of five ops."""
+    folder.mkdir()
+    for length in (4, 5):
+        records = [
+            op(f"{chain}{step}", 1e12, (f"{chain}{step - 1}",) if step else (), 1000)
+            for chain in "abc"
+            for step in range(length)
+        ]
+        write_graph(graph_of(*records), folder / f"chains-{length}.gwgraph")
+    return folder
 
 
 def write_models(folder: Path) -> Path:

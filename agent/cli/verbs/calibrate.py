@@ -15,6 +15,7 @@ from agent.cli.output import (
     say_waiting,
 )
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file
 from graphs.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def calibrate(
     target = target_of(reading, dim)
     loaded = []
     for model in models:
-        if not Path(model).is_file():
+        if not is_file(model):
             raise GraphwrightError(f"{model}: no such file; calibration runs model files")
         graph = read_model(model, target)
         check_runs(runtime, model, graph)

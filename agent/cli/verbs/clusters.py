@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 
 from agent.cli.output import print_json, print_lines, print_table
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file
 from graphs.whole_files import write_whole
 
 clusters_app = App(name="clusters", help="List presets, show a cluster, probe this machine.")
@@ -77,7 +78,7 @@ def show(
 
     if kind is not None:
         path = Path(cluster)
-        if not path.is_file():
+        if not is_file(path):
             raise GraphwrightError(f"{cluster}: --kind goes with a saved `nvidia-smi topo -m`")
         described = cluster_from_topology(path.read_text(encoding="utf-8"), path.stem, kind)
     else:

@@ -17,6 +17,7 @@ from agent.cli.task_flags import TaskFlags
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags
 from agent.runs.commit import current_commit
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_folder
 from graphs.whole_files import add_line, open_to_append, write_whole
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _suite(name: str | None, folder: Path | None, clusters: Sequence[str]) -> "S
             "evaluate on what? Give --suite with a suite's name, or --graphs with a folder of "
             "models and --clusters"
         )
-    if name is not None and clusters and not Path(name).is_dir():
+    if name is not None and clusters and not is_folder(name):
         raise GraphwrightError("--clusters goes with --graphs; a suite names its own clusters")
     if name is not None:
         return get_suite(name, clusters)

@@ -9,6 +9,7 @@ from agent.cli.import_text import import_values, print_import
 from agent.cli.options import Target, of_plan, read_cluster, read_model
 from agent.cli.output import print_json, print_text
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_there
 
 
 def export(
@@ -75,7 +76,7 @@ def export(
     from placement.plan_file import read_plan
 
     exporters = [get_exporter(name) for name in form]
-    if not model.exists():
+    if not is_there(model):
         raise GraphwrightError(
             f"{model}: no such file; only a model file or folder can be exported (bundled and "
             "generated graphs have no weights)"

@@ -11,6 +11,7 @@ from agent.cli.options import Target, read_cluster, read_model
 from agent.cli.output import prepare, print_json, print_table, print_text, say_waiting
 from agent.cli.overlapping import measure_overlapping, step_schedule
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file
 from graphs.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _plan(name: str, graph: "Graph", cluster: "Cluster", seed: int) -> "Plan":
 
     if name in PLACERS:
         return place(graph, cluster, name, budget_seconds=10.0, seed=seed).plan
-    if not Path(name).is_file():
+    if not is_file(name):
         raise GraphwrightError(
             f"{name}: neither a plan file nor a placer; placers are {', '.join(PLACERS)}"
         )

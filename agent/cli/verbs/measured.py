@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cli.output import print_text
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_file
 
 if TYPE_CHECKING:
     from placement.place import Placement
@@ -65,7 +66,7 @@ def measure_candidates(
     problem = placement.problem
     calibration = problem.given_cluster.calibration
     wanted = get_runtime(_RUNTIME).source_format
-    if not model.is_file() or problem.graph.report.source_format != wanted:
+    if not is_file(model) or problem.graph.report.source_format != wanted:
         raise GraphwrightError(f"{model}: only an ONNX file can be run; bundled graphs cannot")
     if calibration is None or calibration.machine != machine_fingerprint():
         raise GraphwrightError(

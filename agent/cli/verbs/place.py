@@ -27,6 +27,7 @@ from agent.cli.search_time import SearchTime
 from agent.cli.spent import Spent
 from agent.cli.throughput_flags import NOT_ASKED, Objective, ThroughputFlags, WholeBatch
 from graphs.errors import GraphwrightError
+from graphs.file_presence import is_there
 
 #: Forms of plans whose steps overlap.
 _PIPELINE_FORMS = ("onnx-split", "pipeline")
@@ -123,7 +124,7 @@ def place(
             decide = time.at_once(name, decide, opened)
         spent.lap("start-up")
         graph = read_model(model, target)
-        spent.lap("import")
+        spent.lap("import", with_ended=True)
         cluster = apply_change(read_cluster(model, target), change)
         problem = Problem(graph, cluster, read_rules(rules), cost_model(costs, graph, cluster))
         if form is not None:
@@ -185,7 +186,7 @@ def _write(
 def _show_files(model: str, written: Mapping[str, str]) -> None:
     for name, path in written.items():
         print_text(f"{name}: {path}")
-    if written and Path(model).exists():
+    if written and is_there(model):
         print_text(
             f"look: open {written['report.html']}; "
             f"run it elsewhere: graphwright export {model} --plan {written['plan.json']} "

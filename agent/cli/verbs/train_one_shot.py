@@ -165,8 +165,8 @@ def _check(wanted: OneShotTraining, resume: Path | None, init: Path | None) -> i
 
 def _checkpoint(path: Path, flag: str) -> Path:
     """The state to go on from, or the policy to start from."""
-    from agent.decoding.checkpoint import META
     from agent.decoding.placer import policy_at
+    from agent.runs.policy_file import ONE_SHOT_META as META
     from agent.runs.run_folder import RunFolder
 
     if flag == "--init":

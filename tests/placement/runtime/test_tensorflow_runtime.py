@@ -136,7 +136,7 @@ def test_random_kills_of_any_process_fail_one_measurement_each(
 ) -> None:
     """Servers and client, at random moments."""
     random = np.random.default_rng(0)
-    long = Sampling(rounds=1, iterations=1500, timeout_seconds=10.0, load_seconds=20.0)
+    long = Sampling(rounds=1, iterations=1500, timeout_seconds=5.0, load_seconds=20.0)
     assert runtime.measure([random_plan(runtime, 0)])[0].ok
     for number in range(count):
         victim = runtime.process_ids[(number + 2) % 3]
