@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count as count_up
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from graphs.errors import GraphwrightError
 Item = TypeVar("Item")
 
 
+@runtime_checkable
 class Counters(Protocol):
     """What workers of all machines count in together; torch's stores are some."""
 

@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from agent.cli.experience_flags import ExperienceFlags
 from agent.cli.import_text import check_models
 from agent.cli.layered import TrainFlags, layers
 from agent.cli.options import TrackFlags, TrainTrackFlags
@@ -33,6 +35,7 @@ def train(
     resume: Path | None = None,
     init: Path | None = None,
     tracking: TrainTrackFlags = TrainTrackFlags(),
+    experience: ExperienceFlags = ExperienceFlags(),
     allow_unknown: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
     settings: TrainFlags = TrainFlags(),
@@ -44,7 +47,8 @@ def train(
     of guided search are of one step's time.
 
     Ctrl-C stops after the round, with a checkpoint. On several processes:
-    `torchrun --nproc-per-node 2 -m agent train ...`.
+    `torchrun --nproc-per-node 2 -m agent train ...`. With --jobs or --ray one process learns, and
+    others search and try moves, which takes most of a round; the run ends the same.
 
     Parameters
     ----------
@@ -69,6 +73,7 @@ def train(
 
     wanted = settings.settings()
     check_choice(tracking.track)
+    experience.check(wanted)
     before = _check(wanted, resume, init)
     workers = join_workers(wanted.device)
     try:
@@ -81,7 +86,9 @@ def train(
             from agent.cli.stopping import StopAtSignal
             from agent.placing.registry import policy_folder
 
-            with StopAtSignal("round") as stop:
+            with ExitStack() as opened:
+                runner = experience.open_runner(opened, workers)
+                stop = opened.enter_context(StopAtSignal("round"))
                 ended = pretrain(
                     wanted,
                     run.folder,
@@ -90,6 +97,7 @@ def train(
                     workers=workers,
                     init=policy_folder(init) if init is not None else None,
                     stop=stop,
+                    runner=runner,
                 )
             if workers.is_first:
                 _tell_end(tracker, run, ended)
