@@ -20,6 +20,7 @@ from agent.learning.moves import MoveConfig
 from agent.runs import package_code as code
 from agent.runs.tracking.tracker import Silent
 from agent.tasks.in_process import InProcess
+from agent.tasks.perform import packed, perform, result_of
 from agent.tasks.process_pool import ProcessPool
 from agent.tasks.task_runner import TaskError
 from agent.training import move_phase, slots
@@ -131,22 +132,50 @@ def test_costs_are_known_before_anything_is_built(
     assert Trials(generated, job.starts).cost(Slot(0, number)) == ops
 
 
-def test_a_run_ends_equal_though_others_searched_and_one_of_them_died(
-    config: TrainConfig, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Packed(InProcess):
+    """Does tasks here as other processes do them: with nothing but what is sent."""
+
+    def run(self, job: Any, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        for number, task in reversed(list(enumerate(tasks))):
+            yield number, result_of(perform(packed(job), packed(task)))
+
+
+@pytest.fixture(scope="module")
+def whole(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose learner did all by itself."""
+    folder = tmp_path_factory.mktemp("whole")
+    pretrain(config, folder, Silent())
+    return folder / "checkpoint"
+
+
+def test_a_run_ends_equal_whoever_searches_and_tries_moves(
+    config: TrainConfig, whole: Path, tmp_path: Path
 ) -> None:
-    pretrain(config, tmp_path / "here", Silent())
+    pretrain(config, tmp_path, Silent(), runner=Packed())
+    assert largest_difference(whole, tmp_path / "checkpoint") == 0.0
+    for file in ("policy.safetensors", "optimizer.safetensors"):
+        assert (whole / file).read_bytes() == (tmp_path / "checkpoint" / file).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_run_ends_equal_though_it_went_on_elsewhere_and_a_process_died(
+    config: TrainConfig,
+    models: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(move_phase, "Searches", DyingSearches)
     order = models.parent / "die-0-2"
     order.touch()
     asked = iter(range(1, 100))
-    there = tmp_path / "there"
-    with ProcessPool(1) as pool:
-        stopped = pretrain(config, there, Silent(), stop=lambda: next(asked) >= 2, runner=pool)
+    with ProcessPool(2) as pool:
+        stopped = pretrain(config, tmp_path, Silent(), stop=lambda: next(asked) >= 2, runner=pool)
     assert stopped.rounds == 2  # one of searches, one of moves that are tried
     assert not order.exists()
     torch.manual_seed(99)
-    pretrain(config, there, Silent(), resume=there / "checkpoint")
-    assert largest_difference(tmp_path / "here/checkpoint", there / "checkpoint") == 0.0
+    pretrain(config, tmp_path, Silent(), resume=tmp_path / "checkpoint")
+    assert largest_difference(whole, tmp_path / "checkpoint") == 0.0
 
 
 def test_other_files_and_other_code_are_refused(
@@ -216,6 +245,7 @@ def test_flags_that_do_not_go_together_are_said(
         flags = [*tiny_flags(models), "--json", f"--out={models.parent / 'out'}"]
         assert command(["train", *flags, *more]) == 2
         assert said in json.loads(capsys.readouterr().out)["error"]
+    assert not (models.parent / "out").exists(), "nothing is begun that cannot go on"
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert command(["train", *tiny_flags(models), "--json", "--ray"]) == 2
     assert "give its address or auto" in json.loads(capsys.readouterr().out)["error"]

@@ -65,6 +65,8 @@ def train(
     json
         Print one JSON object instead of text.
     """
+    from agent.cli.stopping import StopAtSignal
+    from agent.placing.registry import policy_folder
     from agent.runs.tracking.open_tracker import check_choice
     from agent.training.loop import pretrain
     from agent.training.starts import training_episodes
@@ -76,35 +78,28 @@ def train(
     experience.check(wanted)
     before = _check(wanted, resume, init)
     workers = join_workers(wanted.device)
-    try:
+    with ExitStack() as opened:
+        opened.callback(leave_workers)
         workers.check_shares(wanted.graphs_per_batch)
         pairs = [item for item in training_episodes(wanted).sources if isinstance(item, Pair)]
         imports = check_models(pairs, allow_unknown, quiet=json or not workers.is_first)
+        runner = experience.open_runner(opened, workers)
         run, tracker = _begin(wanted, out, before, tracking, workers, quiet=json)
+        opened.callback(tracker.close)
         prepare(quiet=json or not workers.is_first)
-        try:
-            from agent.cli.stopping import StopAtSignal
-            from agent.placing.registry import policy_folder
-
-            with ExitStack() as opened:
-                runner = experience.open_runner(opened, workers)
-                stop = opened.enter_context(StopAtSignal("round"))
-                ended = pretrain(
-                    wanted,
-                    run.folder,
-                    tracker,
-                    before.checkpoint if before is not None else None,
-                    workers=workers,
-                    init=policy_folder(init) if init is not None else None,
-                    stop=stop,
-                    runner=runner,
-                )
-            if workers.is_first:
-                _tell_end(tracker, run, ended)
-        finally:
-            tracker.close()
-    finally:
-        leave_workers()
+        with StopAtSignal("round") as stop:
+            ended = pretrain(
+                wanted,
+                run.folder,
+                tracker,
+                before.checkpoint if before is not None else None,
+                workers=workers,
+                init=policy_folder(init) if init is not None else None,
+                stop=stop,
+                runner=runner,
+            )
+        if workers.is_first:
+            _tell_end(tracker, run, ended)
     if workers.is_first:
         _show(run, ended, wanted, imports, as_json=json)
     return 0 if ended.rounds == wanted.rounds else stop.exit_code
