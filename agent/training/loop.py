@@ -109,6 +109,7 @@ class Pretraining:
         spent = process_time() - before
         figures["learn_cpu_seconds"] = spent - figures["experience_cpu_seconds"]
         figures = self.workers.mean(figures)
+        figures["busiest_cpu_seconds"] = self.workers.largest(spent)
         figures["lr"] = rate
         return figures
 

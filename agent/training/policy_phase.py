@@ -21,13 +21,15 @@ def learn_policy(
     """
     config, begun = batch.config, process_time()
     states = batch.states
-    prepared = process_time() - begun
+    experience = process_time() - begun
     before = np.array([state.energy for state in states])
     updates: list[Update] = []
     better: list[float] = []
     for step in range(config.agent.episode.steps):
         rngs = batch.generators(step, batch.slots)
+        begun = process_time()
         passed = draw_pass(network, config.agent, states, rngs, config.device)
+        experience += process_time() - begun
         updates.append(
             learn(
                 network,
@@ -51,5 +53,5 @@ def learn_policy(
         "log_gain": float((before - after).mean()),
         "log_against_portfolio": float((after - marks).mean()),
         **means,
-        "experience_cpu_seconds": prepared,
+        "experience_cpu_seconds": experience,
     }

@@ -63,6 +63,14 @@ class Workers:
         means = (totals / self.count).tolist()
         return dict(zip(sorted(figures), means, strict=True))
 
+    def largest(self, figure: float) -> float:
+        """The largest of all workers' figures, the same for each; all of them must ask."""
+        if self.count == 1:
+            return figure
+        found = torch.tensor(figure, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return float(found)
+
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """The rows of all workers, the same for each."""
         if self.count == 1:
