@@ -12,6 +12,7 @@ from torch import Tensor
 
 from agent.decoding.config import OneShotTraining
 from agent.decoding.network import OneShotPolicy
+from agent.policy.large_buffers import keep_large_buffers
 from agent.runs.checkpoint import CheckpointError
 from agent.runs.plain_values import from_plain, to_plain
 from agent.runs.stored_policy import (
@@ -79,11 +80,12 @@ def _portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_one_shot(folder: str | Path) -> OneShotCheckpoint:
-    """Read a folder that `save_one_shot` wrote.
+    """Read a folder that `save_one_shot` wrote; its network will use large buffers.
 
     Raises:
         CheckpointError: no checkpoint there, a damaged one, or one of another version.
     """
+    keep_large_buffers()
     path = Path(folder)
     old = path.with_name(f".{path.name}.old")
     if not path.exists() and old.is_dir():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Raised with every change of the code after which the same problem, seed and budget may give
 #: another plan or step time. `tests/agent/test_result_keys.py` holds some plans to it.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 EVALUATION, SUITE = "evaluation", "suite"
 _LIBRARIES = ("numba", "numpy", "pymetis", "scipy", "torch")

@@ -80,13 +80,16 @@ class Annealer:
     hierarchy: Hierarchy
     neighbour_share: float = 0.5
     """How often a group moves to where an op next to it is, rather than anywhere."""
+    whole: bool = False
+    """Whether plans that will be refused are simulated to the end, with their memory, as all others
+    are: slower, with the same decisions."""
     _engine: Engine = field(init=False)
     groups: MoveGroups = field(init=False)
     """The hierarchy's, as kernels read them."""
 
     def __post_init__(self) -> None:
         program, cluster = self.problem.simulator.program.arrays, self.problem.cluster
-        engine = make_engine(program, cluster.memory_bytes)
+        engine = make_engine(program, cluster.memory_bytes, whole=self.whole)
         groups = move_groups(self.hierarchy, *program.seconds.shape)
         object.__setattr__(self, "_engine", engine)
         object.__setattr__(self, "groups", groups)

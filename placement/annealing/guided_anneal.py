@@ -12,11 +12,17 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from placement.annealing.anneal import Annealer, Chain, Search
+from placement.annealing.feature_memo import (
+    FeatureMemo,
+    forget_all,
+    forget_around,
+    make_memo,
+    recall_features,
+)
 from placement.annealing.move_features import (
     MOVE_COLUMNS,
     Evidence,
     make_reading,
-    move_features,
     read_trace,
     tried_features,
 )
@@ -72,6 +78,7 @@ class _Guide(NamedTuple):
     """What picks moves, beside what all annealing needs."""
 
     evidence: Evidence
+    memo: FeatureMemo
     tried: _Tried
     scorer: MoveScorer
     row: Float32[np.ndarray, " columns"]
@@ -160,6 +167,7 @@ def _make_guide(annealer: Annealer, scorer: MoveScorer, guidance: Guidance) -> _
     groups, devices = hierarchy.allowed.shape
     return _Guide(
         evidence=evidence,
+        memo=make_memo(hierarchy),
         tried=_Tried(
             np.full((groups, devices), -1, np.int64),
             np.zeros((groups, devices), np.float32),
@@ -192,6 +200,7 @@ def _advance(
                 walk.ranks,
                 evidence.reading,
             )
+            forget_all(guide.memo)
             counts[_UNREAD] = 0
         group, device = _pick_move(search, guide, heat)
         if group < 0:
@@ -213,6 +222,7 @@ def _advance(
         tried.change[group, device] = change
         if energy <= limit:
             accept(walk, energy)
+            forget_around(guide.memo, evidence, walk, group)
             if abs(change) > _NEUTRAL:
                 counts[_VERSION] += 1
                 counts[_UNREAD] += 1
@@ -236,7 +246,7 @@ def _pick_move(search: Search, guide: _Guide, heat: float) -> tuple[int, int]:
         )
         if not groups.allowed[group, device] or tried.when[group, device] == version:
             continue
-        if not move_features(guide.evidence, walk.devices, level, group, device, row):
+        if not recall_features(guide.memo, guide.evidence, walk, level, group, device, row):
             continue
         ago, group_ago = -1.0, -1.0
         if tried.when[group, device] >= 0:

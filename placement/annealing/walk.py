@@ -9,9 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int32, Int64, UInt64
 
-from placement.annealing.energy import energy_of_plan
-from simulator.compiled import inlined
+from placement.annealing.energy import energy_of_excess, energy_of_plan
+from simulator.compiled import compiled, inlined
+from simulator.event_engine.clock import Clock, make_clock, run_clock
 from simulator.event_engine.kernel import run_kernel
+from simulator.event_engine.most_memory import most_memory
 from simulator.event_engine.program import ProgramArrays
 from simulator.event_engine.state import NO_RECORDING, EngineState, Recording, make_engine_state
 from simulator.kernel_checks import check_devices, check_ranks, check_record
@@ -19,18 +21,35 @@ from simulator.kernel_checks import check_devices, check_ranks, check_record
 #: Sums of many times differ in their last digits by the order of addition.
 _ROUNDING = 1e-9
 
+#: Where memory is followed for more than this share of the last plans, it is from the beginning:
+#: to look at the time first takes about half as long, and is for nothing then.
+_OFTEN = 1 / 3
+#: Before any plan.
+_UNKNOWN = 0.5
+#: So many plans are the last.
+_SINCE = 32.0
+
 
 class Engine(NamedTuple):
     """What it takes to simulate plans of one problem, one at a time."""
 
     program: ProgramArrays
+    clock: Clock
     state: EngineState
     recording: Recording
     """A recording of length zero: a plan that is tried leaves no trace."""
     capacity: Int64[np.ndarray, " devices"]
     """Bytes of memory of each device."""
     peak: Int64[np.ndarray, " devices"]
-    """The most bytes that the last plan took."""
+    """Scratch: bytes of a plan on each device."""
+    followed: Float64[np.ndarray, " 1"]
+    """About how many of the last plans had their memory followed though they were fast enough."""
+    highest: float
+    """An energy that the time of no plan comes near: limits above it are those of plans that do not
+    fit, and say nothing about time."""
+    whole: bool
+    """Whether every plan is followed to the end, with its memory; the rest is faster and decides
+    the same."""
 
 
 class Walk(NamedTuple):
@@ -49,10 +68,23 @@ class Walk(NamedTuple):
     """Where the ops of the last move were before it."""
 
 
-def make_engine(program: ProgramArrays, capacity: Int64[np.ndarray, " devices"]) -> Engine:
+def make_engine(
+    program: ProgramArrays, capacity: Int64[np.ndarray, " devices"], *, whole: bool = False
+) -> Engine:
     """Room for simulations of one program."""
+    slowest = np.where(np.isfinite(program.seconds), program.seconds, 0.0).max(axis=1, initial=0.0)
+    sent = program.tensor_bytes.sum() * (1 / program.wire_bytes_per_second).max(initial=0.0)
+    latency = program.wire_latency_seconds.max(initial=0.0) * len(program.consumers)
     engine = Engine(
-        program, make_engine_state(program), NO_RECORDING, capacity.copy(), np.zeros_like(capacity)
+        program,
+        make_clock(program),
+        make_engine_state(program),
+        NO_RECORDING,
+        capacity.copy(),
+        np.zeros_like(capacity),
+        np.full(1, _UNKNOWN),
+        float(energy_of_excess(slowest.sum() + len(capacity) * sent + latency, 0, 1)),
+        whole,
     )
     check_record(engine, devices=program.seconds.shape[1])
     return engine
@@ -103,7 +135,7 @@ def draw_uniform(state: UInt64[np.ndarray, " 1"]) -> float:
     return ((x * np.uint64(2685821657736338717)) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@inlined
+@compiled
 def energy_of(
     engine: Engine,
     devices: Int32[np.ndarray, " ops"],
@@ -112,17 +144,42 @@ def energy_of(
 ) -> float:
     """Simulate a plan; the logarithm of its step time, with the charge for memory.
 
+    Memory is looked at where the plan is fast enough, and followed through the step where all that
+    its devices ever hold would not fit at once.
+
     Args:
         limit: of an energy that is sure to be higher a lower bound above the limit will do, which
             is found before the simulation ends.
     """
     # The bound is a sum in another order than the makespan: a margin for its last digits.
-    engine.state.deadline[0] = np.exp(limit) * (1.0 + _ROUNDING)
-    makespan = run_kernel(
-        engine.program, engine.state, devices, ranks, engine.peak, engine.recording
-    )
+    deadline = np.inf if engine.whole else np.exp(limit) * (1.0 + _ROUNDING)
+    p, seconds = engine.program, -1.0
+    if p.host.size == 0 and not engine.whole:
+        if limit < engine.highest and engine.followed[0] < _OFTEN:
+            seconds = run_clock(p, engine.clock, devices, ranks, deadline)
+        if seconds > deadline or _fits_at_once(engine, devices):
+            if seconds < 0.0:
+                seconds = run_clock(p, engine.clock, devices, ranks, deadline)
+            engine.followed[0] -= engine.followed[0] / _SINCE
+            return energy_of_excess(seconds, 0, 1)
+    engine.state.deadline[0] = deadline
+    seconds = run_kernel(p, engine.state, devices, ranks, engine.peak, engine.recording)
     engine.state.deadline[0] = np.inf
-    return energy_of_plan(makespan, engine.peak, engine.capacity)
+    if seconds > deadline:
+        engine.followed[0] -= engine.followed[0] / _SINCE
+        return energy_of_excess(seconds, 0, 1)
+    engine.followed[0] += (1.0 - engine.followed[0]) / _SINCE
+    return energy_of_plan(seconds, engine.peak, engine.capacity)
+
+
+@inlined
+def _fits_at_once(engine: Engine, devices: Int32[np.ndarray, " ops"]) -> bool:
+    """Whether all that each device ever holds fits at the same time."""
+    most_memory(engine.program, devices, engine.peak, engine.state.seen_weight)
+    for device in range(engine.capacity.size):
+        if engine.peak[device] > engine.capacity[device]:
+            return False
+    return True
 
 
 @inlined

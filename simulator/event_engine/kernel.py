@@ -34,6 +34,7 @@ from simulator.event_engine.keys import (
     transfer_keys,
     transfer_place,
 )
+from simulator.event_engine.most_memory import add_resident
 from simulator.event_engine.program import ProgramArrays
 from simulator.event_engine.progress import count_finished, may_start, reset_overlap
 from simulator.event_engine.state import (
@@ -48,20 +49,6 @@ from simulator.event_engine.state import (
 from simulator.event_engine.transfers import begin_waiting, send, take_buffer
 
 _UPDATE = int(Phase.UPDATE)
-
-
-@inlined
-def base_memory(p: ProgramArrays, s: EngineState) -> None:
-    """Add what is resident before the step: parameters, and weights wherever they are read."""
-    for op in range(s.devices.size):
-        s.memory[s.devices[op]] += p.resident_bytes[op]
-    s.seen_weight[:] = -1
-    for weight in range(p.weight_bytes.size):
-        for edge in range(p.weight_offsets[weight], p.weight_offsets[weight + 1]):
-            device = s.devices[p.weight_consumers[edge]]
-            if s.seen_weight[device] != weight:
-                s.seen_weight[device] = weight
-                s.memory[device] += p.weight_bytes[weight]
 
 
 @inlined
@@ -374,7 +361,7 @@ def run_kernel(
     s.counts[:] = 0
     if p.host.size > 0:
         reset_hosts(p, s)
-    base_memory(p, s)
+    add_resident(p, s.devices, s.memory, s.seen_weight)
     for device in range(device_count):
         peak[device] = s.memory[device]
     reset_overlap(s)

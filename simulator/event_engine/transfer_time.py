@@ -1,4 +1,4 @@
-"""What it takes to send a tensor where links are free: compiled for one, with numpy for many."""
+"""What it takes to send a tensor: where links are free, and where channels are taken."""
 
 from typing import NamedTuple
 
@@ -17,6 +17,33 @@ def transfer_seconds(p: ProgramArrays, tensor: int, source: int, target: int) ->
         p.tensor_bytes[tensor] / p.link_bytes_per_second[source, target]
         + p.link_latency_seconds[source, target]
     )
+
+
+@inlined
+def reserve(
+    p: ProgramArrays,
+    channel_free: Float64[np.ndarray, " channels"],
+    tensor: int,
+    source: int,
+    target: int,
+    now: float,
+) -> tuple[float, int, float]:
+    """Reserve all channels of a link for a tensor, from when the last of them is free.
+
+    Returns:
+        When it starts, the channel that it waited for or -1, and when it arrives.
+    """
+    start, awaited = now, -1
+    for at in range(p.link_channels.shape[2]):
+        channel = p.link_channels[source, target, at]
+        if channel >= 0 and channel_free[channel] > start:
+            start, awaited = channel_free[channel], channel
+    free = start + p.tensor_bytes[tensor] / p.wire_bytes_per_second[source, target]
+    for at in range(p.link_channels.shape[2]):
+        channel = p.link_channels[source, target, at]
+        if channel >= 0:
+            channel_free[channel] = free
+    return start, awaited, free + p.wire_latency_seconds[source, target]
 
 
 class LinkPace(NamedTuple):

@@ -7,6 +7,7 @@ from simulator.event_engine.agenda import schedule
 from simulator.event_engine.keys import reference_at, row_of, transfer_keys, transfer_place
 from simulator.event_engine.program import ProgramArrays
 from simulator.event_engine.state import STARTING, TRANSFERS, EngineState, Recording
+from simulator.event_engine.transfer_time import reserve
 
 
 @inlined
@@ -39,20 +40,12 @@ def send(
     number = s.counts[TRANSFERS]
     s.counts[TRANSFERS] += 1
     transfer = transfer_place(n, number)
-    start = now
-    blocker = -1
-    for at in range(p.link_channels.shape[2]):
-        channel = p.link_channels[source, target, at]
-        if channel >= 0 and s.channel_free[channel] > start:
-            start = s.channel_free[channel]
-            blocker = s.channel_copy[channel]
-    free = start + p.tensor_bytes[tensor] / p.wire_bytes_per_second[source, target]
-    arrival = free + p.wire_latency_seconds[source, target]
+    start, awaited, arrival = reserve(p, s.channel_free, tensor, source, target, now)
+    blocker = s.channel_copy[awaited] if awaited >= 0 else -1
     copy = n.rows * p.tensor_bytes.size + number
     for at in range(p.link_channels.shape[2]):
         channel = p.link_channels[source, target, at]
         if channel >= 0:
-            s.channel_free[channel] = free
             s.channel_copy[channel] = copy
     s.transfer_device[transfer] = target
     s.transfer_tensor[transfer] = tensor

@@ -329,6 +329,9 @@ PLANS: dict[int, dict[str, str]] = {
         "annealing on 2xa100+2xv100-pcie": "ae463a9245fc80ad -5.123715968",
     },
 }
+# With the second version a guided search is told of plans that it refuses how long they take alone,
+# and no longer whether they fit: these plans are the same.
+PLANS[2] = PLANS[1]
 
 
 def units_alone(problem: Problem) -> Hierarchy:

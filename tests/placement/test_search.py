@@ -1,5 +1,6 @@
 """Search on tasks whose best plan is known, and its parts: annealing, repair, priorities."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -136,6 +137,19 @@ def test_a_chain_depends_on_its_seed_alone(seed: int) -> None:
     assert same(whole, halves)
     again, start = annealer_of(seed)
     assert same(whole, again.advance(start, 60, 0.01))
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.floats(0, 0.1), st.sampled_from((None, 3_000, 30_000)))
+def test_what_is_not_looked_at_changes_no_decision(
+    seed: int, temperature: float, memory: int | None
+) -> None:
+    """Of plans that are too slow: how slow, and their memory; of those that fit: their peaks."""
+    annealer, start = annealer_of(seed, memory=memory)
+    whole = replace(annealer, whole=True)
+    assert whole.energy(start.devices, start.ranks) == start.energy
+    end = annealer.advance(start, 120, temperature)
+    assert same(end, whole.advance(start, 120, temperature))
 
 
 @settings(max_examples=20)

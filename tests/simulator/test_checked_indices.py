@@ -67,6 +67,7 @@ def passes_with_checks(*arguments: str, cache: Path) -> str:
 def test_the_engine_stays_within_its_arrays(tmp_path: Path) -> None:
     told = passes_with_checks(
         "tests/simulator/test_checked_indices.py",
+        "tests/simulator/test_clock.py",
         "tests/simulator/test_engine_hosts.py",
         "tests/simulator/test_engine_reference.py",
         cache=tmp_path,
@@ -88,6 +89,7 @@ def test_all_kernels_stay_within_their_arrays(tmp_path: Path) -> None:
         "tests/placement/test_search.py",
         "tests/agent/test_guided_search.py",
         "tests/placement/test_move_features.py",
+        "tests/placement/test_feature_memo.py",
         "tests/placement/test_placers.py",
         "tests/placement/test_overlay.py",
         "tests/placement/test_decoding.py",

@@ -216,4 +216,6 @@ def test_kernels_are_compiled_for_one_kind_of_array() -> None:
         priorities._ranks_by_placement,
     )
     for kernel in dispatchers:
-        assert len(kernel.signatures) == 1, kernel.signatures
+        # Other tests of this process may have run several steps, which are compiled apart.
+        single = [given for given in kernel.signatures if "Slots(UniTuple" not in str(given)]
+        assert len(single) == 1, kernel.signatures
