@@ -29,7 +29,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[RayActors]:
-    with RayActors() as started:
+    started = RayActors()
+    with started:
         yield started
     assert not started.folder.exists()
 

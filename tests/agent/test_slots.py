@@ -201,13 +201,13 @@ def test_slots_are_handed_out_with_what_their_files_hold(config: TrainConfig) ->
     handed: list[Slot] = []
 
     class Records(InProcess):
-        def run(self, job: Any, tasks: Sequence[Slot]) -> Iterator[tuple[int, Any]]:
+        def run(self, job: Any, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
             handed.extend(tasks)
             for number, task in reversed(list(enumerate(tasks))):
                 yield number, job(task)
 
     job = Named(config, blank_scorer(), Starts(config))
-    found = HandedOut(Workers(1, 2), Records()).gather(
+    found: Mapping[int, Any] = HandedOut(Workers(1, 2), Records()).gather(
         job, [Slot(0, number) for number in range(4)], in_order(4, 2)
     )
     assert found == {1: "slot 1", 3: "slot 3"}
