@@ -112,6 +112,13 @@ class RayActors(RayTasks):
             for work in under_way.values():  # its result is of no use any more
                 ray.kill(work.actor)
 
+    def release(self) -> None:
+        """End the actors, so that others have their cores; the next tasks start new ones."""
+        for actor in (*self._idle, *(asked.actor for asked in self._asked.values())):
+            self._ray.kill(actor)
+        self._idle.clear()
+        self._asked.clear()
+
     def __exit__(self, *_exception: object) -> None:
         self._idle.clear()
         self._asked.clear()

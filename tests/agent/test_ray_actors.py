@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from dying_searches import DyingSearches
+from planted_files import ROOT
 from toy_tasks import Squares
-from training_samples import largest_difference, tiny_config, write_models
+from training_samples import largest_difference, tiny_config, tiny_flags, write_models
 
 from agent.learning.moves import MoveConfig
 from agent.runs.tracking.tracker import Silent
@@ -92,6 +94,25 @@ def test_a_task_that_kills_every_actor_is_given_up(runner: RayActors, tmp_path: 
     (tmp_path / "die-always-1").unlink()
     assert TRIES > 1
     assert processes(runner, tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_two_learners_share_a_cluster_and_end_as_without(runner: RayActors, tmp_path: Path) -> None:
+    import ray
+
+    models = write_models(tmp_path / "models")
+    runner.release()  # the cores of this runner's actors
+    address = ray.get_runtime_context().gcs_address
+    for name, more in (("there", [f"--ray={address}"]), ("here", [])):
+        flags = [*tiny_flags(models), "--track=none", f"--out={tmp_path / name}", *more]
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+             "-m", "agent", "train", *flags],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+            capture_output=True, text=True, timeout=3600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert largest_difference(tmp_path / "here/checkpoint", tmp_path / "there/checkpoint") == 0.0
 
 
 def test_more_learners_than_cores_are_refused(
