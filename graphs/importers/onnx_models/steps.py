@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import onnx
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, OperatorSetIdProto, inliner
+from onnx import GraphProto, ModelProto, NodeProto, OperatorSetIdProto
 
 from graphs.errors import ModelError
 from graphs.importers.onnx_models.analysis import NodeAnalysis, Scope, analyse_node, collect_weights
 from graphs.importers.onnx_models.context import ImportContext, standard_domain
 from graphs.importers.onnx_models.dims import Binding, bind_inputs, stated_dims, tensor_type
 from graphs.importers.onnx_models.file import check_external_data, check_model
+from graphs.importers.onnx_models.functions import inline_functions
 from graphs.importers.onnx_models.gradient import gradient_work, is_gradient
 from graphs.importers.onnx_models.parameters import find_parameters
 from graphs.importers.onnx_models.topology import (
@@ -115,42 +115,12 @@ def onnx_steps(
     try:
         check_model(model, origin)
         check_external_data(model, folder, origin)
-        return _steps(model, *_inline(model, origin), dims, origin, folder)
+        return _steps(model, *inline_functions(model, origin), dims, origin, folder)
     except (DecodeError, UnicodeDecodeError) as error:
         # Protobuf checks text and nested messages only when they are touched.
         raise ModelError(f"{origin}: damaged ONNX model ({error})") from error
     except RecursionError as error:
         raise ModelError(f"{origin}: control flow is nested too deeply to be read") from error
-
-
-def _inline(
-    model: ModelProto, origin: str
-) -> tuple[Sequence[NodeProto], Sequence[OperatorSetIdProto]]:
-    """The model's nodes with calls of local functions replaced by their bodies, and the opsets.
-
-    Weights may be gigabytes, so that they are declared to the inliner and not copied.
-    """
-    if not model.functions:
-        return model.graph.node, model.opset_import
-    graph = model.graph
-    light = ModelProto(
-        ir_version=model.ir_version,
-        opset_import=model.opset_import,
-        functions=model.functions,
-        graph=GraphProto(name=graph.name or "graph", node=graph.node, output=graph.output),
-    )
-    light.graph.input.extend(graph.input)
-    declared = {value.name for value in graph.input}
-    light.graph.input.extend(
-        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        for tensor in graph.initializer
-        if tensor.name not in declared
-    )
-    try:
-        flat = inliner.inline_local_functions(light)
-    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"{origin}: its functions cannot be inlined ({error})") from error
-    return flat.graph.node, flat.opset_import
 
 
 def _steps(
