@@ -104,7 +104,9 @@ def test_two_learners_share_a_cluster_and_end_as_without(runner: RayActors, tmp_
     runner.release()  # the cores of this runner's actors
     address = ray.get_runtime_context().gcs_address
     for name, more in (("there", [f"--ray={address}"]), ("here", [])):
-        flags = [*tiny_flags(models), "--track=none", f"--out={tmp_path / name}", *more]
+        flags = [*tiny_flags(models, rounds=2), "--graphs-per-batch=4", "--track=none", *more]
+        flags = [flag for flag in flags if flag != "--graphs-per-batch=2"]
+        flags.append(f"--out={tmp_path / name}")
         done = subprocess.run(
             [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
              "-m", "agent", "train", *flags],
