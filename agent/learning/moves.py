@@ -21,6 +21,7 @@ from placement.annealing.fusing.fused_problem import fuse_problem
 from placement.annealing.guided_anneal import Guidance, GuidedAnnealer, Harvest
 from placement.annealing.hierarchy import Hierarchy, build_hierarchy
 from placement.annealing.move_features import MOVE_COLUMNS
+from placement.annealing.move_scorer import MoveScorer
 from placement.problem import Problem
 from simulator.plan import Plan
 
@@ -59,8 +60,33 @@ class Lessons:
         return self.changes < -_LEAST_GAIN
 
 
+@dataclass(frozen=True)
+class SearchDraw:
+    """What is drawn of a search before it begins."""
+
+    candidates: int
+    seed: int
+    moves: int
+    """Tried in each step."""
+    heat: float
+    """Start temperature, as a share of the guide's."""
+
+    @property
+    def evaluations(self) -> int:
+        """About how many plans the search scores."""
+        return self.moves * _STEPS
+
+
+def draw_search(config: MoveConfig, rng: np.random.Generator) -> SearchDraw:
+    """Length and heat, evenly on logarithmic scales."""
+    candidates, seed = int(rng.choice(_CANDIDATES)), int(rng.integers(1 << 30))
+    lowest, highest = np.log(config.least_evaluations), np.log(config.most_evaluations)
+    moves = max(int(np.exp(rng.uniform(lowest, highest))) // _STEPS, 1)
+    return SearchDraw(candidates, seed, moves, float(np.exp(rng.uniform(*np.log(_HEATS)))))
+
+
 def search_for_lessons(
-    network: MoveNetwork,
+    scorer: MoveScorer,
     problem: Problem,
     hierarchy: Hierarchy,
     start: Plan,
@@ -69,22 +95,20 @@ def search_for_lessons(
     config: MoveConfig,
     rng: np.random.Generator,
 ) -> tuple[Lessons, Chain]:
-    """A search from a plan to the end, and what it teaches; length and heat are drawn."""
+    """A search from a plan to the end, and what it teaches; length and heat are drawn.
+
+    Args:
+        scorer: the network that guides it, in arrays (`MoveNetwork.as_scorer`).
+    """
+    drawn = draw_search(config, rng)
     annealer = Annealer(problem, hierarchy)
     guided = GuidedAnnealer(
         annealer,
-        network.as_scorer(),
-        Guidance(
-            int(rng.choice(_CANDIDATES)),
-            guidance.sharpness,
-            config.random_share,
-            guidance.read_after,
-        ),
+        scorer,
+        Guidance(drawn.candidates, guidance.sharpness, config.random_share, guidance.read_after),
     )
-    chain = annealer.start(start.devices, start.ranks, int(rng.integers(1 << 30)))
-    lowest, highest = np.log(config.least_evaluations), np.log(config.most_evaluations)
-    moves = max(int(np.exp(rng.uniform(lowest, highest))) // _STEPS, 1)
-    temperature = start_temperature * np.exp(rng.uniform(*np.log(_HEATS)))
+    chain = annealer.start(start.devices, start.ranks, drawn.seed)
+    moves, temperature = drawn.moves, start_temperature * drawn.heat
     chance = min(1.0, config.kept / (moves * _STEPS))
     features, changes = [], []
     for step in range(_STEPS):
@@ -94,9 +118,9 @@ def search_for_lessons(
         )
         before = chain.evaluations
         chain = guided.advance(chain, moves, temperature * heat, heat, harvest)
-        drawn = np.flatnonzero(rng.random(chain.evaluations - before) < chance)
-        features.append(harvest.features[drawn].astype(np.float16))
-        changes.append(harvest.changes[drawn])
+        kept = np.flatnonzero(rng.random(chain.evaluations - before) < chance)
+        features.append(harvest.features[kept].astype(np.float16))
+        changes.append(harvest.changes[kept])
         chain = guided.reprioritise(chain)
     return Lessons(np.concatenate(features), np.concatenate(changes)), chain
 

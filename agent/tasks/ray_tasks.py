@@ -89,7 +89,7 @@ class RayTasks:
                     try:
                         outcome = ray.get(reference)
                     except ray.exceptions.RayError as error:
-                        raise TaskError(f"a task failed on Ray: {_reason(error)}") from error
+                        raise TaskError(f"a task failed on Ray: {reason(error)}") from error
                     yield number, result_of(outcome)
         finally:
             for reference in under_way:
@@ -111,6 +111,10 @@ class RayTasks:
 
 
 def _perform_at(job: bytes, task: bytes, folder: str) -> bytes:
+    return perform_in(folder, job, task)
+
+
+def perform_in(folder: str, job: bytes, task: bytes) -> bytes:
     """Do a task in the folder that relative paths in it are meant from."""
     try:
         os.chdir(folder)
@@ -193,12 +197,12 @@ def _start(ray: Any, address: str | None, folder: Path) -> None:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = "on this machine" if address is None else f"at {address}"
         raise TaskError(
-            f"Ray {where} cannot be used: {_reason(error)}; `ray start --head` starts a cluster, "
+            f"Ray {where} cannot be used: {reason(error)}; `ray start --head` starts a cluster, "
             "and --ray without an address needs none"
         ) from error
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The last line that says something; Ray puts whole traces into its messages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

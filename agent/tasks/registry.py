@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from agent.tasks.task_runner import TaskRunner
 from graphs.errors import GraphwrightError
 
-IN_PROCESS, PROCESSES, RAY = "in-process", "processes", "ray"
+IN_PROCESS, PROCESSES, RAY, RAY_ACTORS = "in-process", "processes", "ray", "ray-actors"
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class RunnerOptions:
     """Processes of this machine."""
     address: str | None = None
     """Of a cluster; None for one of this machine alone."""
+    shared_by: int = 1
+    """Runners that use the cluster at the same time, each with its share of the cores."""
 
 
 def _in_process(_options: RunnerOptions) -> TaskRunner:
@@ -37,10 +39,17 @@ def _ray(options: RunnerOptions) -> TaskRunner:
     return RayTasks(options.address)
 
 
+def _ray_actors(options: RunnerOptions) -> TaskRunner:
+    from agent.tasks.ray_actors import RayActors
+
+    return RayActors(options.address, options.shared_by)
+
+
 RUNNERS: Mapping[str, Callable[[RunnerOptions], TaskRunner]] = {
     IN_PROCESS: _in_process,
     PROCESSES: _processes,
     RAY: _ray,
+    RAY_ACTORS: _ray_actors,
 }
 
 

@@ -28,8 +28,10 @@ from agent.runs.plain_values import to_plain
 from agent.runs.policy_file import CheckpointError
 from agent.runs.run_folder import CHECKPOINT
 from agent.runs.tracking.tracker import Tracker
+from agent.tasks.task_runner import TaskRunner
 from agent.training.batch import Batch
 from agent.training.best import LARGE, SMALL
+from agent.training.gathering import Gatherer, HandedOut, InTurns
 from agent.training.looks import Looks
 from agent.training.move_phase import MovePhase
 from agent.training.outcome_phase import learn_from_outcomes
@@ -58,9 +60,19 @@ class Pretraining:
     the same policy as one that was not, and so do one worker and several.
     """
 
-    def __init__(self, config: TrainConfig, workers: Workers, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        workers: Workers,
+        policy: Policy | None = None,
+        runner: TaskRunner | None = None,
+    ) -> None:
+        """Args:
+        runner: works out what slots teach; by default the workers do.
+        """
         self.config = config
         self.workers = workers
+        self.gatherer: Gatherer = InTurns(workers) if runner is None else HandedOut(workers, runner)
         workers.check_shares(config.graphs_per_batch)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -85,21 +97,20 @@ class Pretraining:
     def run_round(self) -> dict[str, float]:
         """An episode in each slot of the batch, with an update per step; returns figures."""
         config = self.config
-        own = range(self.workers.rank, config.graphs_per_batch, self.workers.count)
         before = process_time()
-        states = [self.starts.draw(self.round, slot) for slot in own]
-        batch = Batch(config, self.workers, self.round, states, phase_of(config, self.round))
-        prepared = process_time()
-        rate = self._rate(batch.phase)
+        phase = phase_of(config, self.round)
+        batch = Batch(config, self.workers, self.round, self.starts, phase, self.gatherer)
+        rate = self._rate(phase)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(config.device.split(":")[0], torch.bfloat16, config.mixed_precision):
             figures = self._learn(batch, rate)
         self.round += 1
+        spent = process_time() - before
+        figures["learn_cpu_seconds"] = spent - figures["experience_cpu_seconds"]
         figures = self.workers.mean(figures)
+        figures["busiest_cpu_seconds"] = self.workers.largest(spent)
         figures["lr"] = rate
-        figures["prepare_cpu_seconds"] = prepared - before
-        figures["learn_cpu_seconds"] = process_time() - prepared
         return figures
 
     def _rate(self, phase: Phase) -> float:
@@ -177,6 +188,7 @@ def pretrain(
     workers: Workers | None = None,
     init: Path | None = None,
     stop: Callable[[], bool] = _go_on,
+    runner: TaskRunner | None = None,
 ) -> Pretrained:
     """Run until `config.rounds`; checkpoints go to `folder / "checkpoint"`, the best on the
     validation suite to `folder / "best"`.
@@ -186,12 +198,15 @@ def pretrain(
         resume: a checkpoint of the same run to go on from.
         init: a checkpoint whose weights to start a new run from.
         stop: asked after each round; a run that stops leaves a checkpoint.
+        runner: of this worker, for what slots teach in the first two phases; the run ends the same
+            with one as without.
 
     Raises:
         GraphwrightError: a suite without graphs, a checkpoint that does not fit.
     """
     workers = workers or Workers()
-    run = Pretraining(config, workers, None if init is None else _weights(init, config))
+    policy = None if init is None else _weights(init, config)
+    run = Pretraining(config, workers, policy, runner)
     looks = Looks(config, workers, folder, tracker)
     if resume is not None:
         checkpoint = load_checkpoint(resume)

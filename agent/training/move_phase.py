@@ -1,18 +1,14 @@
 """The first phase: the small network learns from the searches that it guides itself."""
 
+from time import process_time
+
 import numpy as np
 import torch
 
-from agent.learning.moves import (
-    Lessons,
-    draw_lessons,
-    learn_moves,
-    make_kernel_problem,
-    search_for_lessons,
-)
+from agent.learning.moves import Lessons, draw_lessons, learn_moves
 from agent.policy.move_network import MoveNetwork
 from agent.training.batch import Batch
-from placement.annealing.overlay import overlaid
+from agent.training.searches import Searched, Searches, remembered
 
 
 class MovePhase:
@@ -33,61 +29,36 @@ class MovePhase:
         Returns:
             The loss, how well scores rank moves, and what the searches came to.
         """
-        improving, logs = self._gather_lessons(batch)
+        begun = process_time()
+        searched = self._gather_lessons(batch)
+        gathered = process_time() - begun
         if not self.network.is_standardised:
             self._standardise(batch)
         updates = self._update(batch, rate)
         return {
-            "improving_share": float(np.mean(improving)),
-            "log_against_portfolio": float(np.mean(logs)),
+            "improving_share": float(np.mean([one.improving_share for one in searched])),
+            "log_against_portfolio": float(
+                np.mean([one.log_against_portfolio for one in searched])
+            ),
             "move_lr": rate,
             "lessons": float(sum(len(lessons.changes) for lessons in self.lessons.values())),
             **{key: float(np.mean([one[key] for one in updates])) for key in updates[0]},
+            "experience_cpu_seconds": gathered,
         }
 
-    def _gather_lessons(self, batch: Batch) -> tuple[list[float], list[float]]:
-        """Search in each slot; returns shares of moves that improved, and energies against the
-        portfolio's."""
-        config, agent = batch.config, batch.config.agent
-        improving: list[float] = []
-        logs: list[float] = []
-        room = max(agent.moves.remembered // config.graphs_per_batch, 1)
-        for slot, state, rng in zip(batch.slots, batch.states, batch.generators(0), strict=True):
-            problem, hierarchy = state.instance.problem, state.subject.groups.hierarchy
-            plan, mark = state.plan, state.instance.reference_seconds
-            if rng.random() < agent.moves.fused_share:
-                problem, hierarchy, plan = make_kernel_problem(problem, plan, config.seed)
-                mark = problem.evaluate(plan).makespan_seconds
-            lessons, chain = search_for_lessons(
-                self.network,
-                problem,
-                hierarchy,
-                plan,
-                agent.guide.guidance,
-                agent.guide.start_temperature,
-                agent.moves,
-                rng,
-            )
-            if rng.random() < agent.moves.overlaid_share:
-                later, chain = search_for_lessons(
-                    self.network,
-                    problem,
-                    overlaid(problem, hierarchy, chain.best_devices, [plan.devices]),
-                    chain.best_plan,
-                    agent.guide.guidance,
-                    agent.guide.start_temperature * agent.guide.reheat,
-                    agent.moves,
-                    rng,
-                )
-                lessons = lessons.and_then(later, room)
-            self.lessons[slot] = self.lessons.get(slot, Lessons.none()).and_then(lessons, room)
-            improving.append(lessons.improving.mean() if len(lessons.changes) else 0.0)
-            logs.append(chain.best_energy - np.log(mark))
-        return improving, logs
+    def _gather_lessons(self, batch: Batch) -> list[Searched]:
+        """Search in each slot, and keep what that taught."""
+        job = Searches(batch.config, self.network.as_scorer(), batch.starts)
+        found = batch.gather(job, keeps=True)
+        room = remembered(batch.config)
+        for slot in batch.kept_slots:
+            before = self.lessons.get(slot, Lessons.none())
+            self.lessons[slot] = before.and_then(found[slot].lessons, room)
+        return [found[slot] for slot in batch.kept_slots]
 
     def _standardise(self, batch: Batch) -> None:
         """Scale the network's inputs by what the first searches of all workers saw."""
-        seen = np.concatenate([self.lessons[slot].features for slot in batch.slots])
+        seen = np.concatenate([self.lessons[slot].features for slot in batch.kept_slots])
         if len(seen := batch.workers.gather(seen)):  # single devices teach nothing
             self.network.standardise(seen.astype(np.float32))
 
@@ -98,10 +69,11 @@ class MovePhase:
             group["lr"] = rate
         figures: list[dict[str, float]] = []
         each = max(agent.moves.batch // config.graphs_per_batch, 1)
+        slots = batch.kept_slots
         for step in range(agent.moves.updates):
             batches = [
                 draw_lessons(self.lessons[slot], each, rng)
-                for slot, rng in zip(batch.slots, batch.generators(step + 1), strict=True)
+                for slot, rng in zip(slots, batch.generators(step + 1, slots), strict=True)
             ]
             figures.append(
                 learn_moves(

@@ -1,11 +1,14 @@
 """The second phase: the large network learns which moves improve the plans that search meets."""
 
+from time import process_time
+
 import numpy as np
 import torch
 from torch import nn
 
-from agent.learning.outcomes import anneal_from, learn_outcomes, try_moves
+from agent.learning.outcomes import learn_outcomes
 from agent.training.batch import Batch
+from agent.training.trials import Trials
 
 
 def learn_from_outcomes(
@@ -16,14 +19,12 @@ def learn_from_outcomes(
     Returns:
         The loss, how well scores rank moves, and the share of moves that improve.
     """
-    config, states = batch.config, batch.states
+    config, begun = batch.config, process_time()
+    tried = batch.gather(Trials(config, batch.starts), keeps=False)
+    gathered = process_time() - begun
     steps: list[dict[str, float]] = []
     for step in range(config.agent.episode.steps):
-        rngs = batch.generators(step)
-        outcomes = [
-            try_moves(state, config.agent.policy.reads_trace, config.agent.outcomes, rng)
-            for state, rng in zip(states, rngs, strict=True)
-        ]
+        outcomes = [tried[slot][step] for slot in batch.slots]
         figures = learn_outcomes(
             network,
             optimizer,
@@ -37,9 +38,5 @@ def learn_from_outcomes(
         gains = np.concatenate([item.gains for item in outcomes])
         better = gains > config.agent.outcomes.least_gain
         steps.append({**figures, "improving_share": float(better.mean()) if len(gains) else 0})
-        if step + 1 < config.agent.episode.steps:
-            states = [
-                anneal_from(state, config.agent.outcomes, rng)
-                for state, rng in zip(states, rngs, strict=True)
-            ]
-    return {key: float(np.mean([one[key] for one in steps])) for key in steps[0]}
+    means = {key: float(np.mean([one[key] for one in steps])) for key in steps[0]}
+    return {**means, "experience_cpu_seconds": gathered}

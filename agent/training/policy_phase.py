@@ -1,5 +1,7 @@
 """The third phase: the large network learns by policy gradients."""
 
+from time import process_time
+
 import numpy as np
 import torch
 from torch import nn
@@ -17,13 +19,17 @@ def learn_policy(
     Returns:
         What the updates came to, and by how much the plans improved.
     """
-    config, states = batch.config, batch.states
+    config, begun = batch.config, process_time()
+    states = batch.states
+    experience = process_time() - begun
     before = np.array([state.energy for state in states])
     updates: list[Update] = []
     better: list[float] = []
     for step in range(config.agent.episode.steps):
-        rngs = batch.generators(step)
+        rngs = batch.generators(step, batch.slots)
+        begun = process_time()
         passed = draw_pass(network, config.agent, states, rngs, config.device)
+        experience += process_time() - begun
         updates.append(
             learn(
                 network,
@@ -47,4 +53,5 @@ def learn_policy(
         "log_gain": float((before - after).mean()),
         "log_against_portfolio": float((after - marks).mean()),
         **means,
+        "experience_cpu_seconds": experience,
     }

@@ -9,7 +9,8 @@ from agent.policy.state import EpisodeState, begin
 from agent.policy.view import GroupedInstance, group_instance
 from envs.episodes import Episodes, episodes_from
 from graphs.errors import GraphwrightError
-from placement.suites import get_suite
+from placement.problem import Problem
+from placement.suites import Pair, get_suite
 
 #: How many of the portfolio's best plans training begins at.
 _STARTS = 4
@@ -27,8 +28,7 @@ class Starts:
     def draw(self, number: int, slot: int) -> EpisodeState:
         """The first state of a slot in round `number`: the same whenever it is asked for."""
         config, episode = self.config, self.config.agent.episode
-        rng = np.random.default_rng([config.seed, number, slot, 0])
-        index = int(rng.integers(len(self.episodes)))
+        index, rng = self._index(number, slot)
         subject = self._subject(index)
         plans = subject.instance.heuristic_plans
         which = 0
@@ -36,6 +36,22 @@ class Starts:
             which = int(rng.integers(min(_STARTS, len(plans))))
         start = None if episode.from_scratch else plans[which].plan
         return begin(subject, config.agent.rules, start)
+
+    def source(self, number: int, slot: int) -> Pair | Problem:
+        """The graph and cluster of a slot in round `number`; nothing is built."""
+        return self.episodes.sources[self._index(number, slot)[0]]
+
+    def asked(self, number: int, slot: int) -> tuple[int, int]:
+        """About how many ops that graph has, 1 where nothing is known, and how many devices."""
+        source = self.source(number, slot)
+        if isinstance(source, Pair):
+            return max(source.asked_ops, 1), source.device_count
+        return source.graph.op_count, source.cluster.device_count
+
+    def _index(self, number: int, slot: int) -> tuple[int, np.random.Generator]:
+        """Which source, and the random numbers from there on."""
+        rng = np.random.default_rng([self.config.seed, number, slot, 0])
+        return int(rng.integers(len(self.episodes))), rng
 
     def _subject(self, index: int) -> GroupedInstance:
         if index not in self._subjects:

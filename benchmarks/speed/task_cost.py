@@ -183,7 +183,7 @@ def learner() -> dict[str, float]:
         begun = time.process_time()
         loss = torch.nn.functional.binary_cross_entropy_with_logits(network(features), wanted)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         spans.append(time.process_time() - begun)
     return {
@@ -236,9 +236,9 @@ def page(
         carried = [
             rate / (figures["row"] + figures["task"]) * seconds for rate in NETWORKS.values()
         ]
-        cells = (seconds / driver, seconds / (figures["put"] + driver), *carried)
+        counts = (seconds / driver, seconds / (figures["put"] + driver), *carried)
         lines.append(
-            f"| {seconds:g} CPU s | " + " | ".join(f"{cell:,.0f}" for cell in cells) + " |"
+            f"| {seconds:g} CPU s | " + " | ".join(f"{count:,.0f}" for count in counts) + " |"
         )
     least = WORKERS * (figures["put"] + driver)
     sent = WORKERS * (figures["row"] + figures["task"])

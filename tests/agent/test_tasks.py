@@ -31,8 +31,8 @@ def test_results_come_with_the_numbers_of_their_tasks(name: str, tmp_path: Path)
 
 
 def test_runners_are_known_by_name() -> None:
-    assert set(RUNNERS) == {"in-process", "processes", "ray"}
-    with pytest.raises(GraphwrightError, match="in-process, processes, ray"):
+    assert set(RUNNERS) == {"in-process", "processes", "ray", "ray-actors"}
+    with pytest.raises(GraphwrightError, match="in-process, processes, ray, ray-actors"):
         open_runner("nowhere")
 
 

@@ -67,6 +67,51 @@ def test_two_workers_train_what_one_does_with_the_whole_batch(models: Path, tmp_
 
 
 @pytest.mark.slow
+def test_it_does_not_matter_which_worker_is_slow(models: Path, tmp_path: Path) -> None:
+    for quick in (0, 1):
+        script = tmp_path / f"quick_{quick}.py"
+        # One worker takes every turn, and the other is given what its own slots teach.
+        script.write_text(
+            "import sys\n"
+            "from agent.cli.app import run\n"
+            "from agent.training.workers import Workers\n"
+            f"Workers.turns = lambda self, n: iter(range(n) if self.rank == {quick} else ())\n"
+            "sys.exit(run(sys.argv[1:]))\n"
+        )
+        flags = [*tiny_flags(models), "--track=none", f"--out={tmp_path / str(quick)}"]
+        done = torchrun(str(script), "train", *flags)
+        assert done.returncode == 0, done.stderr
+    assert largest_difference(tmp_path / "0/checkpoint", tmp_path / "1/checkpoint") == 0.0
+
+
+def test_each_turn_is_taken_once_and_what_is_sent_arrives(tmp_path: Path) -> None:
+    script = tmp_path / "turns.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "from agent.training.workers import join_workers, leave_workers\n"
+        "workers = join_workers('cpu')\n"
+        "taken = []\n"
+        "for _ in range(2):\n"
+        "    mine = list(workers.turns(50))\n"
+        "    taken.append(workers.gather_items(mine))\n"
+        "other = 1 - workers.rank\n"
+        "letters = [[], []]\n"
+        "letters[workers.rank] = ['kept']\n"
+        "letters[other] = [('from', workers.rank)] * (3 * workers.rank)\n"
+        "come = [workers.exchange(letters), workers.exchange([[], []])]\n"
+        "found = [*map(sorted, taken), come]\n"
+        "pathlib.Path(sys.argv[1], str(workers.rank)).write_text(repr(found))\n"
+        "leave_workers()\n"
+    )
+    done = torchrun(str(script), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    first, second = ((tmp_path / str(rank)).read_text() for rank in (0, 1))
+    all_of_them = list(range(50))
+    assert first == repr([all_of_them, all_of_them, [["kept", *[("from", 1)] * 3], []]])
+    assert second == repr([all_of_them, all_of_them, [["kept"], []]])
+
+
+@pytest.mark.slow
 def test_a_worker_without_any_move_to_try_keeps_up_with_the_others(
     models: Path, tmp_path: Path
 ) -> None:

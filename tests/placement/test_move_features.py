@@ -167,7 +167,14 @@ def test_the_network_learns_what_improves_and_finds_it_sooner() -> None:
         hierarchy = build_hierarchy(sample, 0, (8,))
         plan = random_plan(sample, seed)
         found, _ = search_for_lessons(
-            network, sample, hierarchy, plan, Guidance(16, 2.0, 0.1, 1), 0.02, config, rng
+            network.as_scorer(),
+            sample,
+            hierarchy,
+            plan,
+            Guidance(16, 2.0, 0.1, 1),
+            0.02,
+            config,
+            rng,
         )
         lessons = lessons.and_then(found, 100_000)
     network.standardise(lessons.features.astype(np.float32))
@@ -180,7 +187,7 @@ def test_the_network_learns_what_improves_and_finds_it_sooner() -> None:
         hierarchy = build_hierarchy(sample, 0, (8,))
         plan = random_plan(sample, seed)
         unseen, _ = search_for_lessons(
-            MoveNetwork((4, 4)),
+            MoveNetwork((4, 4)).as_scorer(),
             sample,
             hierarchy,
             plan,
@@ -215,7 +222,14 @@ def test_searches_of_kernels_teach_too() -> None:
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     lessons, chain = search_for_lessons(
-        MoveNetwork((4, 4)), kernels, hierarchy, plan, Guidance(16, 2.0, 0.1, 1), 0.02, config, rng
+        MoveNetwork((4, 4)).as_scorer(),
+        kernels,
+        hierarchy,
+        plan,
+        Guidance(16, 2.0, 0.1, 1),
+        0.02,
+        config,
+        rng,
     )
     assert len(lessons.changes) == chain.evaluations
     assert lessons.improving.any()

@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from agent.cli.experience_flags import ExperienceFlags
 from agent.cli.import_text import check_models
 from agent.cli.layered import TrainFlags, layers
 from agent.cli.options import TrackFlags, TrainTrackFlags
@@ -33,6 +35,7 @@ def train(
     resume: Path | None = None,
     init: Path | None = None,
     tracking: TrainTrackFlags = TrainTrackFlags(),
+    experience: ExperienceFlags = ExperienceFlags(),
     allow_unknown: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
     settings: TrainFlags = TrainFlags(),
@@ -44,7 +47,8 @@ def train(
     of guided search are of one step's time.
 
     Ctrl-C stops after the round, with a checkpoint. On several processes:
-    `torchrun --nproc-per-node 2 -m agent train ...`.
+    `torchrun --nproc-per-node 2 -m agent train ...`. With --jobs or --ray one process learns, and
+    others search and try moves, which takes most of a round; the run ends the same.
 
     Parameters
     ----------
@@ -61,6 +65,8 @@ def train(
     json
         Print one JSON object instead of text.
     """
+    from agent.cli.stopping import StopAtSignal
+    from agent.placing.registry import policy_folder
     from agent.runs.tracking.open_tracker import check_choice
     from agent.training.loop import pretrain
     from agent.training.starts import training_episodes
@@ -69,34 +75,31 @@ def train(
 
     wanted = settings.settings()
     check_choice(tracking.track)
+    experience.check(wanted)
     before = _check(wanted, resume, init)
     workers = join_workers(wanted.device)
-    try:
+    with ExitStack() as opened:
+        opened.callback(leave_workers)
         workers.check_shares(wanted.graphs_per_batch)
         pairs = [item for item in training_episodes(wanted).sources if isinstance(item, Pair)]
         imports = check_models(pairs, allow_unknown, quiet=json or not workers.is_first)
+        runner = experience.open_runner(opened, workers)
         run, tracker = _begin(wanted, out, before, tracking, workers, quiet=json)
+        opened.callback(tracker.close)
         prepare(quiet=json or not workers.is_first)
-        try:
-            from agent.cli.stopping import StopAtSignal
-            from agent.placing.registry import policy_folder
-
-            with StopAtSignal("round") as stop:
-                ended = pretrain(
-                    wanted,
-                    run.folder,
-                    tracker,
-                    before.checkpoint if before is not None else None,
-                    workers=workers,
-                    init=policy_folder(init) if init is not None else None,
-                    stop=stop,
-                )
-            if workers.is_first:
-                _tell_end(tracker, run, ended)
-        finally:
-            tracker.close()
-    finally:
-        leave_workers()
+        with StopAtSignal("round") as stop:
+            ended = pretrain(
+                wanted,
+                run.folder,
+                tracker,
+                before.checkpoint if before is not None else None,
+                workers=workers,
+                init=policy_folder(init) if init is not None else None,
+                stop=stop,
+                runner=runner,
+            )
+        if workers.is_first:
+            _tell_end(tracker, run, ended)
     if workers.is_first:
         _show(run, ended, wanted, imports, as_json=json)
     return 0 if ended.rounds == wanted.rounds else stop.exit_code
