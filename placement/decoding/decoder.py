@@ -429,9 +429,6 @@ def _put(p: ProgramArrays, choices: ChoiceArrays, state: Decoding, op: int, devi
         tensor = p.edge_tensors[p.input_edges[index]]
         producer = p.tensor_producers[tensor]
         source = state.op_device[producer]
-        if source < 0 and device >= 0:
-            # A source that goes along with a choice that is still open is where it is read.
-            state.finish[producer] = 0.0
         when = state.finish[producer]
         if source >= 0 and device >= 0 and source != device:
             if state.arrival[tensor, device] < 0.0:

@@ -15,7 +15,7 @@ from planted_files import ROOT
 from toy_tasks import Squares
 from training_samples import largest_difference, tiny_config, tiny_flags, write_models
 
-from agent.learning.moves import MoveConfig
+from agent.learning.config import MoveConfig
 from agent.runs.tracking.tracker import Silent
 from agent.tasks.ray_actors import RayActors
 from agent.tasks.task_runner import TRIES, TaskError

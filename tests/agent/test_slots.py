@@ -16,7 +16,7 @@ from training_samples import largest_difference, tiny_config, tiny_flags, write_
 from agent.cli.app import run as command
 from agent.config import TrainConfig
 from agent.learning import moves
-from agent.learning.moves import MoveConfig
+from agent.learning.config import MoveConfig
 from agent.runs import package_code as code
 from agent.runs.tracking.tracker import Silent
 from agent.tasks.in_process import InProcess
