@@ -183,8 +183,8 @@ def table(rows: list[Row], moves: int, repeats: int, load: float) -> str:
         "# Moves per CPU second of a search",
         "",
         f"`python -m benchmarks.speed.moves --moves {moves} --repeats {repeats}`, commit "
-        f"{commit()}, load {load:.1f} before the run. CPU microseconds of an evaluation, medians: "
-        "where every plan is simulated to its end with its memory, and as a search does it. Fits: "
+        f"{commit()}, load {load:.1f} before the run. CPU microseconds of an evaluation, medians:",
+        "where every plan is simulated to its end with its memory, and as a search does it. Fits:",
         "whether all that each device ever holds fits at once.",
         "",
         "| graph | ops | fits | plain: accepted | whole | now | times as many | guided: accepted "

@@ -23,9 +23,11 @@ _ROUNDING = 1e-9
 
 #: Where memory is followed for more than this share of the last plans, it is from the beginning:
 #: to look at the time first takes about half as long, and is for nothing then.
-_OFTEN = 1 / 3
+_OFTEN = 1 / 4
 #: Before any plan.
 _UNKNOWN = 0.5
+#: Places in `Engine.followed`.
+_SHARE, _PLANS_AHEAD = range(2)
 #: So many plans are the last.
 _SINCE = 32.0
 
@@ -42,8 +44,9 @@ class Engine(NamedTuple):
     """Bytes of memory of each device."""
     peak: Int64[np.ndarray, " devices"]
     """Scratch: bytes of a plan on each device."""
-    followed: Float64[np.ndarray, " 1"]
-    """About how many of the last plans had their memory followed though they were fast enough."""
+    followed: Float64[np.ndarray, " 2"]
+    """What share of the last plans had their memory followed, being fast enough; for how many plans
+    nobody asks whether all fits at once, for it did not."""
     highest: float
     """An energy that the time of no plan comes near: limits above it are those of plans that do not
     fit, and say nothing about time."""
@@ -82,7 +85,7 @@ def make_engine(
         NO_RECORDING,
         capacity.copy(),
         np.zeros_like(capacity),
-        np.full(1, _UNKNOWN),
+        np.array([_UNKNOWN, 0.0]),
         float(energy_of_excess(slowest.sum() + len(capacity) * sent + latency, 0, 1)),
         whole,
     )
@@ -153,22 +156,25 @@ def energy_of(
     """
     # The bound is a sum in another order than the makespan: a margin for its last digits.
     deadline = np.inf if engine.whole else np.exp(limit) * (1.0 + _ROUNDING)
-    p, seconds = engine.program, -1.0
+    p, seconds, followed = engine.program, -1.0, engine.followed
     if p.host.size == 0 and not engine.whole:
-        if limit < engine.highest and engine.followed[0] < _OFTEN:
+        if limit < engine.highest and followed[_SHARE] < _OFTEN:
             seconds = run_clock(p, engine.clock, devices, ranks, deadline)
-        if seconds > deadline or _fits_at_once(engine, devices):
+        may_fit = seconds >= 0.0 or followed[_PLANS_AHEAD] <= 0.0
+        followed[_PLANS_AHEAD] = _SINCE if may_fit else followed[_PLANS_AHEAD] - 1.0
+        if seconds > deadline or (may_fit and _fits_at_once(engine, devices)):
             if seconds < 0.0:
                 seconds = run_clock(p, engine.clock, devices, ranks, deadline)
-            engine.followed[0] -= engine.followed[0] / _SINCE
+            followed[_PLANS_AHEAD] = 0.0
+            followed[_SHARE] -= followed[_SHARE] / _SINCE
             return energy_of_excess(seconds, 0, 1)
     engine.state.deadline[0] = deadline
     seconds = run_kernel(p, engine.state, devices, ranks, engine.peak, engine.recording)
     engine.state.deadline[0] = np.inf
     if seconds > deadline:
-        engine.followed[0] -= engine.followed[0] / _SINCE
+        followed[_SHARE] -= followed[_SHARE] / _SINCE
         return energy_of_excess(seconds, 0, 1)
-    engine.followed[0] += (1.0 - engine.followed[0]) / _SINCE
+    followed[_SHARE] += (1.0 - followed[_SHARE]) / _SINCE
     return energy_of_plan(seconds, engine.peak, engine.capacity)
 
 
