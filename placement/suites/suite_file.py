@@ -94,8 +94,11 @@ def _document(file: Path) -> Any:
         raise GraphwrightError(f"{file}: larger than {_MAX_FILE_BYTES} bytes; not a suite")
     try:
         text = file.read_text(encoding="utf-8")
-        return json.loads(text) if file.suffix == ".json" else load_plain_yaml(text)
-    except (OSError, ValueError, RecursionError) as error:
+        document = json.loads(text) if file.suffix == ".json" else load_plain_yaml(text)
+        # Escapes such as \ud800 make halves of characters, which nothing can write or digest.
+        json.dumps(document, ensure_ascii=False, default=str).encode()
+        return document
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise GraphwrightError(f"{file}: not a suite's YAML or JSON ({error})") from error
 
 

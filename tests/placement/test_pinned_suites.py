@@ -262,3 +262,16 @@ def test_the_shipped_ones_are_the_suites_of_today() -> None:
 def test_pinning_the_suite_again_comes_to_the_same(name: str) -> None:
     suite = get_suite(name)
     assert pin_suite(SUITES[suite.name], suite.version).digest == suite.digest
+
+
+@pytest.mark.parametrize("name", ["halves.yaml", "halves.json"])
+@pytest.mark.parametrize("field", ["name", "description", "graph_digest"])
+def test_halves_of_characters_are_refused(pinned: Path, name: str, field: str) -> None:
+    """JSON and YAML can escape them; nothing can write or digest them."""
+    document = json.loads(pinned.read_text(encoding="utf-8"))
+    where = document["pairs"][0] if field == "graph_digest" else document
+    where[field] += "\ud800"
+    path = pinned.parent / name
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(GraphwrightError, match="not a suite's YAML or JSON"):
+        read_suite(path)
