@@ -1,7 +1,7 @@
 """Whatever the bytes, an ONNX file becomes a graph or a `ModelError`; never anything else."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -11,7 +11,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from onnx import ModelProto, TensorProto, helper
+from onnx import TensorProto, helper
 
 from graphs import Graph, GraphError, ModelError, load
 from graphs.costs.onnx_contrib import MICROSOFT_OPS
@@ -282,37 +282,6 @@ def test_a_body_of_another_arity() -> None:
     model = _model([node("Loop", ["", "", "x"], ["y"], body=body)])
     with pytest.raises(ModelError, match="takes 1 inputs but is given 3"):
         import_onnx_model(model, {}, "body")
-
-
-def calling(*callees: Sequence[str]) -> ModelProto:
-    """A model that calls `F0`, of functions `F0`, `F1`... that call others one after another."""
-    model = _model([node("F0", ["x"], ["y"], domain="local")])
-    model.opset_import.append(helper.make_opsetid("local", 1))
-    for number, called in enumerate(callees):
-        names = ["a", *(f"t{at}" for at in range(1, len(called))), "b"]
-        body = [
-            node(callee, [names[at]], [names[at + 1]], domain="local" if "F" in callee else "")
-            for at, callee in enumerate(called)
-        ]
-        made = helper.make_function(
-            "local", f"F{number}", ["a"], ["b"], body, list(model.opset_import)
-        )
-        model.functions.append(made)
-    return model
-
-
-@pytest.mark.parametrize("callees", [[("F0",)], [("F1",), ("Relu", "F2"), ("F0", "Relu")]])
-def test_recursive_functions(callees: list[tuple[str, ...]]) -> None:
-    with pytest.raises(ModelError, match="functions call themselves, such as 'F"):
-        import_onnx_model(calling(*callees), {}, "recursive")
-
-
-def test_functions_that_double_their_calls() -> None:
-    doubling = [(f"F{number + 1}",) * 2 for number in range(20)]
-    small = import_onnx_model(calling(*doubling[:3], ("Relu", "Relu")), {}, "small")
-    assert small.op_types.count("Relu") == 16
-    with pytest.raises(ModelError, match=r"inlined it has 2,097,152 nodes; at most 2,000,000"):
-        import_onnx_model(calling(*doubling, ("Relu", "Relu")), {}, "large")
 
 
 @pytest.mark.parametrize("size", [0, -2])
