@@ -1,4 +1,4 @@
-"""A model's own functions: what calls itself, or doubles without end, is refused before inlining."""
+"""A model's own functions: what calls itself, or doubles without end, is never inlined."""
 
 from collections.abc import Sequence
 
